@@ -1,0 +1,182 @@
+package session
+
+import (
+	"context"
+	"io"
+	"io/fs"
+	"time"
+
+	"github.com/sombra-backup/sombra/vss"
+)
+
+// Source is where bytes are read from.
+type Source int
+
+const (
+	// FromShadow: from the shadow copy.
+	FromShadow Source = iota
+	// FromLive: from the volume itself. Whoever reads must look at the file
+	// before and after.
+	FromLive
+)
+
+func (s Source) String() string {
+	if s == FromLive {
+		return "live"
+	}
+	return "shadow"
+}
+
+// Entry is a file, directory or other object with all its attributes.
+type Entry struct {
+	Name string // last element
+	Mode fs.FileMode
+	// Perm is the POSIX mode's low twelve bits.
+	Perm     uint32
+	UID, GID uint32
+	User     string // names, where the host knows them
+	Group    string
+	Size     int64
+	Modified time.Time
+	Accessed time.Time
+	Changed  time.Time
+	Created  time.Time // zero where unknown
+	// Inode and Links identify hard links within a volume.
+	Inode  uint64
+	Links  uint64
+	Device uint64 // of a device node
+	// Target is a symbolic link's.
+	Target string
+	// XAttrs hold extended attributes, POSIX ACLs among them as the kernel
+	// gives them (system.posix_acl_access, ..._default).
+	XAttrs map[string][]byte
+	// Descriptor is a Windows security descriptor, self-relative.
+	Descriptor []byte
+	// Attributes are Windows file attributes.
+	Attributes uint32
+	Streams    []Stream
+	// MountPoint: another volume (or nested subvolume) begins here. It is
+	// kept as a directory and never entered through this tree.
+	MountPoint bool
+	// Allocated is the bytes of disk space used, to tell sparse files.
+	Allocated int64
+	Source    Source
+}
+
+// Stream is a named data stream.
+type Stream struct {
+	Name string
+	Size int64
+}
+
+// Tree shows one volume, live or as its shadow copy shows it. Names are
+// slash-separated from the volume's root. Links are never followed: not by
+// the last element, not on the way; a name that leads through a link is an
+// error that wraps fs.ErrInvalid. A Tree may be used by several goroutines.
+type Tree interface {
+	// Lstat describes one object: fs.ErrNotExist if it is not there.
+	Lstat(ctx context.Context, name string) (Entry, error)
+
+	// ReadDir calls fn for each object in a directory, ordered by name, with
+	// all attributes. An object that vanishes meanwhile is left out; one
+	// whose attributes cannot be read is given with its error and only the
+	// name filled in. It stops at fn's first error and returns it.
+	ReadDir(ctx context.Context, name string, fn func(Entry, error) error) error
+
+	// Open opens a regular file. Its Entry is as at opening.
+	Open(ctx context.Context, name string) (File, error)
+
+	// ChangedRanges covers every byte of the file that differs from the same
+	// name in the shadow copy base; VSS_E_NOT_SUPPORTED where nothing can be
+	// vouched for.
+	ChangedRanges(ctx context.Context, base vss.GUID, name string) ([]vss.Range, error)
+
+	Close() error
+}
+
+// File is an open file of a [Tree].
+type File interface {
+	io.ReaderAt
+	io.Closer
+	// Stat describes the file now, by its descriptor.
+	Stat(ctx context.Context) (Entry, error)
+	// Data returns the ranges that hold data, in order; what lies between
+	// them, up to the size, is holes and reads as zero.
+	Data(ctx context.Context) ([]vss.Range, error)
+	// Stream opens a named data stream.
+	Stream(ctx context.Context, name string) (io.ReadCloser, error)
+}
+
+// Target is where a restore writes. It never trusts the names it is given: no
+// name leads through a link or out of the target, and nothing already there is
+// opened by following one. Names are as for [Tree], but from the target's root,
+// which for the host's own root means a path without its leading slash. (On
+// Windows the first element is the drive.) A Target may be used by several
+// goroutines.
+type Target interface {
+	// Lstat and ReadDir are those of Tree.
+	Lstat(ctx context.Context, name string) (Entry, error)
+	ReadDir(ctx context.Context, name string, fn func(Entry, error) error) error
+
+	// Mkdir makes a directory, and missing ones above it, mode 0700 until
+	// SetAttributes; one that exists is left as it is. exist tells.
+	Mkdir(ctx context.Context, name string) (existed bool, err error)
+
+	// Create begins a file under a temporary name in the directory of name.
+	// It takes the place of what has the name when committed.
+	Create(ctx context.Context, name string) (NewFile, error)
+
+	// OpenFile opens an existing regular file to change it in place.
+	OpenFile(ctx context.Context, name string) (ChangeFile, error)
+
+	// Symlink, Link (to an object restored under oldname) and Mknod make the
+	// object under a temporary name and rename it to name.
+	Symlink(ctx context.Context, e Entry, name string) error
+	Link(ctx context.Context, oldname, name string) error
+	Mknod(ctx context.Context, e Entry, name string) error
+
+	// SetAttributes gives an existing object owner, mode, extended
+	// attributes and times; the way to end a directory.
+	SetAttributes(ctx context.Context, name string, e Entry) error
+
+	// Remove removes one object; a directory only if it is empty.
+	Remove(ctx context.Context, name string) error
+
+	// Free is the room left where name is or would be.
+	Free(ctx context.Context, name string) (uint64, error)
+
+	// Sync makes all that was written durable.
+	Sync(ctx context.Context) error
+
+	// Service starts or stops a service of the host by name, and
+	// AtReboot has a restored file take its place at the next start.
+	// VSS_E_NOT_SUPPORTED where the host has no such thing.
+	StopService(ctx context.Context, name string) error
+	StartService(ctx context.Context, name string) error
+	AtReboot(ctx context.Context, staged, name string) error
+
+	Close() error
+}
+
+// NewFile is a file being restored. It is invisible under its final name until
+// Commit. WriteAt may be called by several goroutines.
+type NewFile interface {
+	io.WriterAt
+	// Truncate sets the size; parts never written are holes.
+	Truncate(size int64) error
+	// Commit gives the file its attributes (owner, then extended attributes,
+	// mode with setuid last, times) and its name.
+	Commit(ctx context.Context, e Entry) error
+	// Close removes the file if it was not committed.
+	Close() error
+}
+
+// ChangeFile is an existing file being changed in place.
+type ChangeFile interface {
+	io.ReaderAt
+	io.WriterAt
+	Truncate(size int64) error
+	Stat(ctx context.Context) (Entry, error)
+	Sync() error
+	Close() error
+}
