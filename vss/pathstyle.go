@@ -1,0 +1,298 @@
+package vss
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// PathStyle says how a host writes paths, which need not be the host the
+// program runs on. All methods work on text alone: no file is looked at, links
+// are not known, and "." and ".." are resolved as text.
+type PathStyle uint8
+
+const (
+	// POSIX separates by "/" and compares exactly.
+	POSIX PathStyle = 0
+	// Windows separates by "\" (and takes "/" for one, except in paths that
+	// begin with "\\?\") and compares without regard to case.
+	Windows PathStyle = 1
+)
+
+// String gives "posix" or "windows".
+func (s PathStyle) String() string {
+	if s == Windows {
+		return "windows"
+	}
+	return "posix"
+}
+
+// Separator gives the separator the style writes.
+func (s PathStyle) Separator() byte {
+	if s == Windows {
+		return '\\'
+	}
+	return '/'
+}
+
+// Fold reports whether names that differ in case alone are equal.
+func (s PathStyle) Fold() bool { return s == Windows }
+
+// isSep reports whether c separates names in path.
+func (s PathStyle) isSep(path string, c byte) bool {
+	if s != Windows {
+		return c == '/'
+	}
+	return c == '\\' || c == '/' && !strings.HasPrefix(path, `\\?\`)
+}
+
+// VolumeName gives the part of a path that names the volume, without a
+// separator after it: "C:", `\\server\share`, `\\?\Volume{...}`, `\\?\C:`,
+// `\\?\GLOBALROOT\Device\X`. It is empty for POSIX paths, for paths without a
+// volume such as `\System Volume Information`, and for relative ones.
+func (s PathStyle) VolumeName(path string) string {
+	if s != Windows {
+		return ""
+	}
+	if len(path) >= 2 && path[1] == ':' && isLetter(path[0]) {
+		return path[:2]
+	}
+	if len(path) < 3 || !s.isSep(path, path[0]) || !s.isSep(path, path[1]) || s.isSep(path, path[2]) {
+		return ""
+	}
+	names := 2 // \\server\share
+	if path[2] == '?' || path[2] == '.' {
+		rest := path[3:]
+		switch {
+		case len(rest) > 4 && strings.EqualFold(rest[1:4], "UNC") && s.isSep(path, rest[4]):
+			names = 4 // \\?\UNC\server\share
+		case len(rest) > 11 && strings.EqualFold(rest[1:11], "GLOBALROOT") && s.isSep(path, rest[11]):
+			names = 4 // \\?\GLOBALROOT\Device\HarddiskVolumeShadowCopy1
+		}
+	}
+	i := 2
+	for ; i < len(path); i++ {
+		if s.isSep(path, path[i]) {
+			if names--; names == 0 {
+				break
+			}
+		}
+	}
+	return path[:i]
+}
+
+func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
+
+// IsAbs reports whether a path is complete: from "/" on POSIX, with a volume
+// and from its root on Windows.
+func (s PathStyle) IsAbs(path string) bool {
+	if s != Windows {
+		return strings.HasPrefix(path, "/")
+	}
+	v := s.VolumeName(path)
+	if v == "" {
+		return false
+	}
+	return len(v) > 2 || len(path) > 2 && s.isSep(path, path[2])
+}
+
+// Clean gives the shortest equal path as text: separators are the style's own
+// and single, "." and ".." are resolved (".." at a root stays at the root), and
+// none is at the end except for a root. The empty path stays empty.
+func (s PathStyle) Clean(path string) string {
+	if path == "" {
+		return ""
+	}
+	sep := string(s.Separator())
+	volume := s.VolumeName(path)
+	rest := path[len(volume):]
+	rooted := rest != "" && s.isSep(path, rest[0]) || len(volume) > 2
+	kept := make([]string, 0, 16)
+	for _, name := range s.fields(path, rest) {
+		switch {
+		case name == ".":
+		case name == ".." && len(kept) > 0 && kept[len(kept)-1] != "..":
+			kept = kept[:len(kept)-1]
+		case name == ".." && rooted:
+		default:
+			kept = append(kept, name)
+		}
+	}
+	if s == Windows && len(volume) > 2 {
+		volume = s.cleanVolume(volume)
+	}
+	out := strings.Join(kept, sep)
+	switch {
+	case rooted && len(volume) > 2 && out == "":
+		// \\server\share and \\?\Volume{...} name their root by themselves.
+		return volume + sep
+	case rooted:
+		return volume + sep + out
+	case volume == "" && out == "":
+		return "."
+	}
+	return volume + out
+}
+
+func (s PathStyle) cleanVolume(v string) string {
+	if strings.HasPrefix(v, `\\?\`) {
+		return v
+	}
+	return strings.ReplaceAll(v, "/", `\`)
+}
+
+// fields splits rest, a part of path, at separators and drops empty names.
+func (s PathStyle) fields(path, rest string) []string {
+	return strings.FieldsFunc(rest, func(r rune) bool {
+		return r < utf8.RuneSelf && s.isSep(path, byte(r))
+	})
+}
+
+// Names gives the names of a path below its volume and root, cleaned: "a", "b"
+// for `C:\a\b` and for "/a/b".
+func (s PathStyle) Names(path string) []string {
+	c := s.Clean(path)
+	return s.fields(c, c[len(s.VolumeName(c)):])
+}
+
+// Join joins names with the style's separator and cleans the result; empty
+// names are left out.
+func (s PathStyle) Join(names ...string) string {
+	var b strings.Builder
+	sep := s.Separator()
+	last := byte(0)
+	for _, name := range names {
+		if name == "" {
+			continue
+		}
+		if b.Len() > 0 && !s.isSep(names[0], last) {
+			b.WriteByte(sep)
+		}
+		b.WriteString(name)
+		last = name[len(name)-1]
+	}
+	return s.Clean(b.String())
+}
+
+// Split cleans a path and splits it into its directory and its last name; a
+// root has itself as directory and no name.
+func (s PathStyle) Split(path string) (dir, name string) {
+	c := s.Clean(path)
+	start := len(s.VolumeName(c))
+	i := strings.LastIndexByte(c[start:], s.Separator())
+	if i < 0 {
+		return c[:start], c[start:]
+	}
+	i += start
+	if i == start {
+		return c[:i+1], c[i+1:] // the root keeps its separator
+	}
+	return c[:i], c[i+1:]
+}
+
+// Base gives the last name of a path, "" for a root.
+func (s PathStyle) Base(path string) string { _, name := s.Split(path); return name }
+
+// Dir gives the directory of a path, the root itself for a root.
+func (s PathStyle) Dir(path string) string { dir, _ := s.Split(path); return dir }
+
+// Rel gives target's path from base, "" if they are equal; ok is false if
+// target does not lie at or below base.
+func (s PathStyle) Rel(base, target string) (rel string, ok bool) {
+	b, t := s.Clean(base), s.Clean(target)
+	if b == "" || t == "" {
+		return "", b == t
+	}
+	bn, tn := s.Names(b), s.Names(t)
+	if len(bn) > len(tn) || !s.sameRoot(b, t) {
+		return "", false
+	}
+	for i := range bn {
+		if bn[i] == "." {
+			return strings.Join(tn, string(s.Separator())), tn[0] != ".."
+		}
+		if !s.EqualName(bn[i], tn[i]) {
+			return "", false
+		}
+	}
+	return strings.Join(tn[len(bn):], string(s.Separator())), true
+}
+
+// sameRoot compares what precedes the names of two clean paths.
+func (s PathStyle) sameRoot(a, b string) bool {
+	va, vb := s.VolumeName(a), s.VolumeName(b)
+	rooted := func(p, v string) bool { return len(p) > len(v) && p[len(v)] == s.Separator() }
+	return s.EqualName(va, vb) && rooted(a, va) == rooted(b, vb)
+}
+
+// Within reports whether path is dir or lies below it.
+func (s PathStyle) Within(dir, path string) bool { _, ok := s.Rel(dir, path); return ok }
+
+// Equal reports whether two paths are the same text after cleaning, with case
+// folded where the style folds; a separator at the end makes no difference.
+func (s PathStyle) Equal(a, b string) bool { return s.Key(a) == s.Key(b) }
+
+// EqualName compares two names, or two other texts, as the style compares
+// them.
+func (s PathStyle) EqualName(a, b string) bool {
+	if a == b {
+		return true
+	}
+	return s == Windows && foldName(a) == foldName(b)
+}
+
+// Key gives a text that is equal for equal paths, for use in maps.
+func (s PathStyle) Key(path string) string { return s.NameKey(s.Clean(path)) }
+
+// NameKey is Key for one name or pattern, which is not cleaned.
+func (s PathStyle) NameKey(name string) string {
+	if s == Windows {
+		return foldName(name)
+	}
+	return name
+}
+
+// foldName maps each rune as NTFS maps it when it compares names, byte for byte
+// where the text is no UTF-8.
+func foldName(s string) string {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c >= utf8.RuneSelf || 'a' <= c && c <= 'z' {
+			return foldSlow(s)
+		}
+	}
+	return s
+}
+
+func foldSlow(s string) string {
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		if r == utf8.RuneError && n <= 1 {
+			b = append(b, s[i])
+			i++
+			continue
+		}
+		b = utf8.AppendRune(b, foldRune(r))
+		i += n
+	}
+	return string(b)
+}
+
+// foldRune upper-cases one rune as a Windows file system does: rune by rune, in
+// the basic plane only, and never from another letter to an ASCII one (dotless
+// i and long s stay themselves).
+func foldRune(r rune) rune {
+	switch {
+	case r < utf8.RuneSelf:
+		if 'a' <= r && r <= 'z' {
+			return r - 'a' + 'A'
+		}
+		return r
+	case r > 0xFFFF:
+		return r
+	}
+	if u := unicode.ToUpper(r); u >= utf8.RuneSelf && u <= 0xFFFF {
+		return u
+	}
+	return r
+}
