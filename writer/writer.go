@@ -139,6 +139,10 @@ type Description struct {
 	NamesProcesses bool
 	// ReadsPaused: the application answers no reads while frozen.
 	ReadsPaused bool
+	// OutlivesProcess: what Freeze does does not end by itself with the
+	// writer's process. If that dies frozen, the service starts the writer
+	// again and sends it Abort.
+	OutlivesProcess bool
 	// Weak, if not empty, says in a few words why this writer's word is worth
 	// less than a live connection's, as "scripts, no proof of stillness". It
 	// is shown by plan and kept in the record.
