@@ -1,0 +1,63 @@
+package repository
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The kinds of errors of this package, found with errors.Is. Errors of the
+// store itself are passed on with the object they happened to.
+var (
+	// ErrNoRepository says that the store holds no repository.
+	ErrNoRepository = errors.New("repository: there is no repository here")
+	// ErrExist says that the store already holds a repository.
+	ErrExist = errors.New("repository: a repository is already here")
+	// ErrWrongPassword says that no key slot opens with the password.
+	ErrWrongPassword = errors.New("repository: wrong password")
+	// ErrNotFound says that no record, document, entry or chunk has that name.
+	ErrNotFound = errors.New("repository: not found")
+	// ErrAmbiguous says that several records begin with the given prefix.
+	ErrAmbiguous = errors.New("repository: ambiguous record id")
+	// ErrDamaged says that something stored is missing, was altered, or breaks
+	// the rules of the format. The error naming the object wraps it.
+	ErrDamaged = errors.New("repository: damaged")
+	// ErrUnsupported says that the repository was made by a newer program and
+	// needs something this one does not know.
+	ErrUnsupported = errors.New("repository: made by a newer program")
+	// ErrInvalid says that an argument breaks a rule that its documentation
+	// states.
+	ErrInvalid = errors.New("repository: invalid argument")
+	// ErrSourceChanged says that a source ended before its declared size.
+	ErrSourceChanged = errors.New("repository: source is shorter than declared")
+	// ErrClosed says that the repository was closed, or the backup committed
+	// or aborted.
+	ErrClosed = errors.New("repository: closed")
+	// ErrWriteOnly says that the key in use can add backups but not read them.
+	ErrWriteOnly = errors.New("repository: the key can write but not read")
+)
+
+// ObjectError tells which object of the store an operation was about.
+type ObjectError struct {
+	// Op is what was being done: "read", "put", "list", "decode", "verify".
+	Op string
+	// Object is the object's name in the store.
+	Object string
+	// Err is what happened.
+	Err error
+}
+
+// Error gives operation, object and cause.
+func (e *ObjectError) Error() string { return e.Op + " " + e.Object + ": " + e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *ObjectError) Unwrap() error { return e.Err }
+
+// damagef makes an error that wraps ErrDamaged.
+func damagef(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrDamaged, fmt.Sprintf(format, args...))
+}
+
+// invalidf makes an error that wraps ErrInvalid.
+func invalidf(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,122 @@
+// Package store defines where the objects of a repository lie: a flat space
+// of named, immutable byte strings. Implementations are sub-packages, one
+// each; storetest is the conformance suite all of them pass.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// The errors an implementation reports, found with errors.Is.
+var (
+	// ErrNotExist says that no object has that name.
+	ErrNotExist = errors.New("object does not exist")
+	// ErrExist says that an object already has that name.
+	ErrExist = errors.New("object already exists")
+	// ErrInvalidName says that a name breaks the rules of ValidName.
+	ErrInvalidName = errors.New("invalid object name")
+	// ErrUnknownScheme says that no implementation serves that kind of URL.
+	ErrUnknownScheme = errors.New("unknown kind of storage")
+)
+
+// Store is the minimum required of storage.
+//
+// Objects are created whole, never changed, and deleted whole. The promise
+// everything else rests on: when Put has returned nil the object is durable,
+// so that it survives a loss of power at once, and an object that List, Stat
+// or ReadAt shows is whole: no reader on any machine ever sees a part of one.
+// A Put that failed may have stored the object all the same, whole; putting it
+// again then gives ErrExist.
+//
+// Names follow ValidName; every method gives ErrInvalidName for others. All
+// methods may be called from several goroutines, and by several processes on
+// several machines at once. They return promptly with the context's error once
+// it is done, as far as the system lets them.
+type Store interface {
+	// Put creates the object. It never replaces one: if the name is taken it
+	// gives ErrExist and changes nothing. It does not keep data.
+	Put(ctx context.Context, name string, data []byte) error
+
+	// ReadAt fills p from the object's bytes at offset and says how many it
+	// read. Fewer than len(p) come with an error: io.EOF at the object's end.
+	// ErrNotExist if there is no such object.
+	ReadAt(ctx context.Context, name string, p []byte, offset int64) (int, error)
+
+	// Stat describes the object. ErrNotExist if there is none.
+	Stat(ctx context.Context, name string) (Info, error)
+
+	// List calls f for each object whose name begins with prefix, a byte
+	// string that need not end at a slash, in no particular order. An error of f ends the
+	// listing and is returned as it is. An object put or deleted meanwhile may be listed or not; all
+	// others are, once.
+	List(ctx context.Context, prefix string, f func(Info) error) error
+
+	// Delete removes the object. ErrNotExist if there is none. A deletion may
+	// be undone by a loss of power.
+	Delete(ctx context.Context, name string) error
+}
+
+// Sweeper is a Store that may hold remains of Puts that never ended.
+type Sweeper interface {
+	// Sweep removes remains older than age. They are never visible as objects.
+	Sweep(ctx context.Context, age time.Duration) error
+}
+
+// Info describes one object.
+type Info struct {
+	// Name is the object's name.
+	Name string
+	// Size is its length in bytes.
+	Size int64
+	// ModTime is when it was put, by the store's clock, which may differ from
+	// this machine's.
+	ModTime time.Time
+}
+
+// MaxName is the greatest length of an object name in bytes.
+const MaxName = 255
+
+// ValidName says whether name may name an object: 1 to 255 bytes of a-z, 0-9,
+// '-', '_' and '.', in parts divided by single slashes, none of which is empty
+// or begins with '.'.
+func ValidName(name string) bool {
+	if name == "" || len(name) > MaxName {
+		return false
+	}
+	start := true
+	for i := 0; i < len(name); i++ {
+		c := name[i]
+		switch {
+		case c == '/':
+			if start {
+				return false
+			}
+			start = true
+			continue
+		case c == '.':
+			if start {
+				return false
+			}
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-', c == '_':
+		default:
+			return false
+		}
+		start = false
+	}
+	return !start
+}
+
+// CheckName gives nil for a valid name, else an error that wraps
+// ErrInvalidName.
+func CheckName(name string) error {
+	if ValidName(name) {
+		return nil
+	}
+	if len(name) > MaxName {
+		name = name[:MaxName] + "…"
+	}
+	return fmt.Errorf("%w: %q", ErrInvalidName, name)
+}
