@@ -1,0 +1,327 @@
+// Package local keeps the objects of a repository as files below a folder.
+//
+// An object is written to a temporary file in its own directory, checked,
+// synced, and renamed without replacing; then the directory is synced. So a
+// name is either absent or names the whole object, and after Put returned, or
+// List showed it, it survives a loss of power. Directories are made when first needed, with mode
+// 0700, files with mode 0600 (less what the umask takes away).
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sombra-backup/sombra/repository/store"
+)
+
+// tempPrefix begins the names of files not yet complete. No object's name has
+// a component that begins with a dot.
+const tempPrefix = ".tmp-"
+
+// Store keeps objects below one folder. Use Open.
+type Store struct {
+	dir string
+
+	// made holds the directories known to exist and to be durable.
+	mu   sync.Mutex
+	made map[string]bool
+}
+
+// Open gives the store at the folder dir. The folder is made by the first
+// Put, so that looking for a repository leaves nothing behind; until then the
+// store is empty. A dir that is something else than a folder is an error.
+func Open(dir string) (*Store, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if fi, err := os.Stat(abs); err == nil && !fi.IsDir() {
+		return nil, fmt.Errorf("open %s: it is not a folder", abs)
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return &Store{dir: abs, made: map[string]bool{}}, nil
+}
+
+// OpenURL is Open for a store.Registry.
+func OpenURL(_ context.Context, u *url.URL) (store.Store, error) {
+	return Open(filepath.FromSlash(u.Path))
+}
+
+// Dir is the folder's absolute path.
+func (s *Store) Dir() string { return s.dir }
+
+// path gives the file of an object.
+func (s *Store) path(name string) string { return filepath.Join(s.dir, filepath.FromSlash(name)) }
+
+// Put implements store.Store.
+func (s *Store) Put(ctx context.Context, name string, data []byte) (err error) {
+	if err := before(ctx, "put", name); err != nil {
+		return err
+	}
+	path := s.path(name)
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("put %s: %w", name, store.ErrExist)
+	}
+	dir := filepath.Dir(path)
+	if err := s.makeDir(dir); err != nil {
+		return fmt.Errorf("put %s: %w", name, err)
+	}
+	temp, err := writeTemp(dir, data)
+	if err != nil {
+		return fmt.Errorf("put %s: %w", name, err)
+	}
+	if err := ctx.Err(); err != nil {
+		os.Remove(temp)
+		return err
+	}
+	if err := renameNoReplace(temp, path); err != nil {
+		os.Remove(temp)
+		if errors.Is(err, fs.ErrExist) {
+			err = store.ErrExist
+		}
+		return fmt.Errorf("put %s: %w", name, err)
+	}
+	if err := syncDir(dir); err != nil {
+		return fmt.Errorf("put %s: sync its directory: %w", name, err)
+	}
+	return nil
+}
+
+// writeTemp makes a durable file of the data, under a name of its own.
+func writeTemp(dir string, data []byte) (name string, err error) {
+	f, err := os.CreateTemp(dir, tempPrefix)
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	if _, err := f.Write(data); err != nil {
+		return "", err
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	if fi.Size() != int64(len(data)) {
+		return "", fmt.Errorf("wrote %d bytes but the file has %d", len(data), fi.Size())
+	}
+	if err := f.Sync(); err != nil {
+		return "", err
+	}
+	return f.Name(), f.Close()
+}
+
+// makeDir makes dir and its parents durably.
+func (s *Store) makeDir(dir string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.makeDirLocked(dir)
+}
+
+func (s *Store) makeDirLocked(dir string) error {
+	if s.made[dir] {
+		return nil
+	}
+	fi, err := os.Stat(dir)
+	switch {
+	case err == nil && !fi.IsDir():
+		return fmt.Errorf("%s is not a folder", dir)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	parent := filepath.Dir(dir)
+	missing := err != nil
+	if missing {
+		if parent == dir {
+			return err
+		}
+		if err := s.makeDirLocked(parent); err != nil {
+			return err
+		}
+		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	// A directory of ours that was there already may have been made by a
+	// process that was killed before it synced the parent. One above ours is
+	// not our business, and may not be ours to open.
+	if missing || strings.HasPrefix(dir, s.dir+string(filepath.Separator)) {
+		if err := syncDir(parent); err != nil {
+			return err
+		}
+	}
+	s.made[dir] = true
+	return nil
+}
+
+// ReadAt implements store.Store.
+func (s *Store) ReadAt(ctx context.Context, name string, p []byte, offset int64) (int, error) {
+	if err := before(ctx, "read", name); err != nil {
+		return 0, err
+	}
+	f, err := os.Open(s.path(name))
+	if err != nil {
+		return 0, notExist("read", name, err)
+	}
+	defer f.Close()
+	n, err := f.ReadAt(p, offset)
+	if err != nil && err != io.EOF {
+		return n, fmt.Errorf("read %s: %w", name, err)
+	}
+	return n, err
+}
+
+// Stat implements store.Store.
+func (s *Store) Stat(ctx context.Context, name string) (store.Info, error) {
+	if err := before(ctx, "stat", name); err != nil {
+		return store.Info{}, err
+	}
+	fi, err := os.Stat(s.path(name))
+	if err != nil {
+		return store.Info{}, notExist("stat", name, err)
+	}
+	if !fi.Mode().IsRegular() {
+		return store.Info{}, fmt.Errorf("stat %s: %w", name, store.ErrNotExist)
+	}
+	return store.Info{Name: name, Size: fi.Size(), ModTime: fi.ModTime()}, nil
+}
+
+// List implements store.Store. Files whose names no object can have are
+// passed over.
+//
+// Another process may have renamed a file into place and not yet synced the
+// directory. Whoever builds on what was listed must not lose it, so each
+// directory is synced before its files are shown; the files themselves were
+// synced before they got their names.
+func (s *Store) List(ctx context.Context, prefix string, f func(store.Info) error) error {
+	// Begin at the deepest directory that the prefix names whole.
+	top := s.dir
+	if i := strings.LastIndexByte(prefix, '/'); i >= 0 {
+		if err := store.CheckName(prefix[:i]); err != nil {
+			return fmt.Errorf("list: %w", err)
+		}
+		top = s.path(prefix[:i])
+	}
+	synced := ""
+	return filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err != nil {
+			// Gone since it was listed, or never there.
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			return err
+		}
+		rel, err := filepath.Rel(s.dir, path)
+		if err != nil {
+			return err
+		}
+		name := filepath.ToSlash(rel)
+		if d.IsDir() {
+			if name != "." && (!store.ValidName(name) || !related(name+"/", prefix)) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !d.Type().IsRegular() || !store.ValidName(name) || !strings.HasPrefix(name, prefix) {
+			return nil
+		}
+		fi, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if dir := filepath.Dir(path); dir != synced {
+			if err := syncDir(dir); err != nil {
+				return fmt.Errorf("list: sync %s: %w", dir, err)
+			}
+			synced = dir
+		}
+		return f(store.Info{Name: name, Size: fi.Size(), ModTime: fi.ModTime()})
+	})
+}
+
+// related says whether names below dir can begin with prefix.
+func related(dir, prefix string) bool {
+	return strings.HasPrefix(dir, prefix) || strings.HasPrefix(prefix, dir)
+}
+
+// Delete implements store.Store.
+func (s *Store) Delete(ctx context.Context, name string) error {
+	if err := before(ctx, "delete", name); err != nil {
+		return err
+	}
+	if _, err := s.Stat(ctx, name); err != nil {
+		return err
+	}
+	if err := os.Remove(s.path(name)); err != nil {
+		return notExist("delete", name, err)
+	}
+	return nil
+}
+
+// Sweep implements store.Sweeper: it removes temporary files last written to
+// longer than age ago.
+func (s *Store) Sweep(ctx context.Context, age time.Duration) error {
+	err := filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if d.IsDir() || !strings.HasPrefix(d.Name(), tempPrefix) {
+			return nil
+		}
+		fi, err := d.Info()
+		if err == nil && time.Since(fi.ModTime()) > age {
+			err = os.Remove(path)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("sweep %s: %w", s.dir, err)
+	}
+	return nil
+}
+
+// notExist turns the system's errors for a name that is not there into ours:
+// absent, below a file, or a directory.
+func notExist(op, name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) || isNotDir(err) {
+		err = store.ErrNotExist
+	}
+	return fmt.Errorf("%s %s: %w", op, name, err)
+}
+
+// before makes the tests common to all methods that name an object.
+func before(ctx context.Context, op, name string) error {
+	if err := store.CheckName(name); err != nil {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	return ctx.Err()
+}

@@ -1,0 +1,32 @@
+package local
+
+import (
+	"os"
+
+	"golang.org/x/sys/windows"
+)
+
+// renameNoReplace gives the file a new name unless that is taken, which gives
+// fs.ErrExist. Windows returns when the move is on disk.
+func renameNoReplace(from, to string) error {
+	f, err := windows.UTF16PtrFromString(from)
+	if err != nil {
+		return err
+	}
+	t, err := windows.UTF16PtrFromString(to)
+	if err != nil {
+		return err
+	}
+	if err := windows.MoveFileEx(f, t, windows.MOVEFILE_WRITE_THROUGH); err != nil {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+	}
+	return nil
+}
+
+// syncDir does nothing: Windows has no such operation, and the moves are
+// written through.
+func syncDir(string) error { return nil }
+
+// isNotDir is never needed: Windows says ERROR_PATH_NOT_FOUND, which is
+// fs.ErrNotExist.
+func isNotDir(error) bool { return false }
