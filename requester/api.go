@@ -1,0 +1,71 @@
+package requester
+
+import (
+	"context"
+	"errors"
+
+	"github.com/sombra-backup/sombra/repository"
+)
+
+var errPending = errors.New("requester: not written yet")
+
+// MakePlan finds out what a backup would do, up to the point where nothing has
+// been frozen or copied, and undoes what it began. A level of consistency out
+// of reach is told in the plan, not an error.
+func MakePlan(ctx context.Context, open Opener, r Request, rep Reporter) (*Plan, error) {
+	return nil, errPending
+}
+
+// Backup makes a backup. The Result is never nil; with an error its Outcome is
+// Failed or Interrupted and no record was made.
+func Backup(ctx context.Context, open Opener, repo *repository.Repository, r Request, rep Reporter) (*Result, error) {
+	return &Result{Outcome: Failed}, errPending
+}
+
+// Restore puts back what a record holds, or what is chosen of it, to where it
+// was. The result is never nil; with an error its Outcome is Failed or
+// Interrupted.
+func Restore(ctx context.Context, open Opener, repo *repository.Repository, record *repository.Record, r RestoreRequest, rep Reporter) (*RestoreResult, error) {
+	return &RestoreResult{Outcome: Failed}, errPending
+}
+
+// Extract copies files of a record into a directory, without any writer.
+func Extract(ctx context.Context, open Opener, repo *repository.Repository, record *repository.Record, r ExtractRequest, rep Reporter) (*RestoreResult, error) {
+	return &RestoreResult{Outcome: Failed}, errPending
+}
+
+// Names of a record's documents.
+const (
+	DocBCD    = "bcd.xml"
+	DocPlan   = "plan.json"
+	DocResult = "result.json"
+	// DocWriter is the prefix of each Writer Metadata Document: "wmd/0.xml".
+	DocWriter = "wmd/"
+	// DocWriters is the list of what a restore must know of each writer
+	// besides its document.
+	DocWriters = "writers.json"
+	// NoteComplete is the kind of the note with the outcome of BackupComplete.
+	NoteComplete = "backup-complete"
+)
+
+// Keys of an entry's Attrs in the file table. An entry without AttrWriter is
+// data of no writer. Absent means the default in parentheses.
+const (
+	AttrSource        = "source"         // "shadow" or "live" ("shadow")
+	AttrVolume        = "volume"         // the volume's id
+	AttrWriter        = "writer"         // the writer's friendly name
+	AttrWriterClass   = "writer_class"   // GUID
+	AttrWriterName    = "writer_name"    // instance name
+	AttrComponent     = "component"      // full path of the component
+	AttrComponentSet  = "component_set"  // full path of the explicit component
+	AttrComponentType = "component_type" // "database" or "filegroup"
+	AttrSpec          = "spec"           // file specification: path, pattern, recursion
+	AttrAlternate     = "alternate"      // the path read from, if it is not the path
+	AttrMethod        = "method"         // restore method
+	AttrMapping       = "mapping"        // destination by the writer's mapping
+	AttrWriterRestore = "writer_restore" // when the writer takes part in a restore
+	AttrData          = "data"           // "whole" or "unchanged" ("whole")
+	AttrOutcome       = "outcome"        // "failed" ("saved")
+	AttrError         = "error"          // why it failed
+	AttrRole          = "role"           // "parent": a directory above what was chosen
+)

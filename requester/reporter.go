@@ -1,0 +1,81 @@
+package requester
+
+import "github.com/sombra-backup/sombra/session"
+
+// Reporter is told how a backup or a restore goes on. Its methods may be called
+// by several goroutines at once and must return soon. A nil Reporter is fine
+// wherever one is taken.
+type Reporter interface {
+	// Phase tells that a part of the work begins.
+	Phase(p Phase)
+	// Step passes on what a long call of the session does.
+	Step(s session.Step)
+	// Plan is what will be done, as soon as that is known.
+	Plan(p *Plan)
+	// Status is a writer's state after a phase.
+	Status(after Phase, s session.WriterStatus)
+	// File is a file that is done, or failed.
+	File(f FileEvent)
+	// Totals are the counts so far, at most some ten times a second.
+	Totals(t Totals)
+	// Warning is a sentence for the user.
+	Warning(text string)
+}
+
+// Phase is a part of a backup or restore.
+type Phase string
+
+// The phases, in the order in which they come.
+const (
+	PhaseGather   Phase = "gather"   // writers are asked for their documents
+	PhaseSelect   Phase = "select"   // components and volumes are chosen
+	PhasePrepare  Phase = "prepare"  // PrepareForBackup
+	PhaseSnapshot Phase = "snapshot" // DoSnapshotSet
+	PhaseCopy     Phase = "copy"     // bytes stream into the repository
+	PhaseCommit   Phase = "commit"   // documents and record are saved
+	PhaseComplete Phase = "complete" // BackupComplete
+
+	PhasePreRestore  Phase = "pre_restore"
+	PhaseRestore     Phase = "restore" // files are written
+	PhasePostRestore Phase = "post_restore"
+)
+
+// FileEvent is one file done.
+type FileEvent struct {
+	// Path is the host's.
+	Path   string `json:"path"`
+	Size   int64  `json:"size"`
+	Action string `json:"action"` // "new", "unchanged", "failed", "restored", "identical", "kept", "left out"
+	Source string `json:"source,omitempty"`
+	Error  string `json:"error,omitempty"`
+}
+
+// Totals are counts of files.
+type Totals struct {
+	Files     int64 `json:"files"`
+	Dirs      int64 `json:"dirs"`
+	Bytes     int64 `json:"bytes"`
+	Unchanged int64 `json:"unchanged"`
+	Failed    int64 `json:"failed"`
+	LeftOut   int64 `json:"left_out"`
+	// Expected are guesses from the plan; 0 where none could be made.
+	ExpectedBytes int64 `json:"expected_bytes,omitempty"`
+}
+
+// quiet is the Reporter of those who gave none.
+type quiet struct{}
+
+func (quiet) Phase(Phase)                        {}
+func (quiet) Step(session.Step)                  {}
+func (quiet) Plan(*Plan)                         {}
+func (quiet) Status(Phase, session.WriterStatus) {}
+func (quiet) File(FileEvent)                     {}
+func (quiet) Totals(Totals)                      {}
+func (quiet) Warning(string)                     {}
+
+func orQuiet(r Reporter) Reporter {
+	if r == nil {
+		return quiet{}
+	}
+	return r
+}

@@ -1,0 +1,132 @@
+package requester
+
+import (
+	"context"
+	"time"
+
+	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/vss"
+)
+
+// Opener makes a new session; it is closed by the function that was given the
+// Opener. A backup may need several: a session cannot take back what was added
+// to it, so what an estimate refuses is left out of the next one.
+type Opener func(ctx context.Context) (session.Session, error)
+
+// Selectors name writers and components, each in one of these forms:
+//
+//	friendly name            of a writer, as "SqlServerWriter"
+//	instance name            of a writer, what survives its restarts
+//	GUID                     of a writer's class or instance, with or without braces
+//	writer:component         writer in any form above; component as below
+//	component                full path, or logical path (all at and below it), or name
+//
+// A component's full path is its logical path and its name joined by "\"; one
+// leading "\" is ignored. A selector that matches nothing is a [SelectorError].
+type Selectors struct {
+	Writers           []string `json:"writers,omitempty"`
+	ExcludeWriters    []string `json:"exclude_writers,omitempty"`
+	Components        []string `json:"components,omitempty"`
+	ExcludeComponents []string `json:"exclude_components,omitempty"`
+}
+
+// Empty reports whether nothing is named.
+func (s Selectors) Empty() bool {
+	return len(s.Writers)+len(s.ExcludeWriters)+len(s.Components)+len(s.ExcludeComponents) == 0
+}
+
+// Includes reports whether writers or components to be taken are named, so that
+// paths alone select no components.
+func (s Selectors) Includes() bool { return len(s.Writers)+len(s.Components) > 0 }
+
+// Request says what a backup is to be.
+type Request struct {
+	// Paths are the host's paths chosen. They select every component with a
+	// file under them, whole (unless Selectors include some by name), and
+	// the data under them that no writer claims.
+	Paths []string
+	// Selectors choose and exclude writers and components by name.
+	Selectors Selectors
+	// SystemState takes the system state in (R-SEL-19).
+	SystemState bool
+	// Type is the backup type; zero means copy, which leaves the writers'
+	// history and logs alone. Full and copy are what this version makes.
+	Type vss.BackupType
+	// NoWriters backs up without any writer: nothing is claimed, nothing is
+	// application-consistent (VSS_CTX_FILE_SHARE_BACKUP).
+	NoWriters bool
+	// AsPlainFiles takes claimed files of components that are not chosen, or
+	// failed, as data of no writer.
+	AsPlainFiles bool
+	// Exclude are patterns of paths of data no writer claims, as
+	// [CompilePatterns] reads them. They never apply to chosen components.
+	Exclude []string
+	// OneFileSystem leaves out volumes mounted or nested below the paths.
+	OneFileSystem bool
+	// Consistency is the least level wanted; LevelNone asks for nothing.
+	Consistency session.Level
+	// Provider chooses a provider for all volumes; zero lets the service.
+	Provider vss.GUID
+	// Reread reads every file even if it is unchanged since the record this
+	// host made last.
+	Reread bool
+	// Tags, User and Program go to the record.
+	Tags          []string
+	User, Program string
+}
+
+// Type of the backup with the default applied.
+func (r *Request) backupType() vss.BackupType {
+	if r.Type == vss.BackupTypeUndefined {
+		return vss.BackupTypeCopy
+	}
+	return r.Type
+}
+
+// RestoreRequest says what a restore is to be.
+type RestoreRequest struct {
+	// Selectors choose components of the record; see Request.Selectors. The
+	// GUID of an instance is the one in the record.
+	Selectors Selectors
+	// Include and Exclude are patterns of paths ([CompilePatterns]) of data
+	// no writer claimed. A component is taken whole if one of its files is
+	// included. With nothing named and nothing included everything is.
+	Include, Exclude []string
+	// NoWriters restores the files of components too without their writers:
+	// from the file table alone.
+	NoWriters bool
+	// Overwrite says what to do with files that are there; zero is always.
+	Overwrite Overwrite
+	// DryRun stops before anything is changed.
+	DryRun bool
+}
+
+// Overwrite says what a restore does with a file that is there already.
+type Overwrite int
+
+// The ways to treat what is there.
+const (
+	// OverwriteAlways replaces it; a file found to hold the same bytes is
+	// only given its attributes.
+	OverwriteAlways Overwrite = iota
+	// OverwriteIfNewer replaces it if the stored one was modified later.
+	OverwriteIfNewer
+	// OverwriteNever leaves it.
+	OverwriteNever
+)
+
+// ExtractRequest says what an extraction is to be.
+type ExtractRequest struct {
+	// Dir is the directory of the host that receives the files, each below
+	// it at the path the file table has.
+	Dir string
+	// Include and Exclude are patterns of paths; nothing included is all.
+	Include, Exclude []string
+	// Selectors choose components; their files are extracted.
+	Selectors Selectors
+	Overwrite Overwrite
+	DryRun    bool
+}
+
+// now gives the times that records and results carry. No decision hangs on it.
+var now = time.Now

@@ -1,0 +1,182 @@
+package requester
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/sombra-backup/sombra/repository"
+	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/vss"
+)
+
+// Outcome is how a backup, restore or extraction ended. Where several apply the
+// first in this order counts: Interrupted, Failed, Incomplete,
+// LowerConsistency, WriterFailedAfter, Complete. Data that is missing weighs
+// more than how consistent the rest is, and both more than a writer that failed
+// when everything was already saved.
+type Outcome int
+
+// The outcomes.
+const (
+	// Complete: everything asked for is there, at the level asked for.
+	Complete Outcome = iota
+	// WriterFailedAfter: the record is complete, but a writer failed after
+	// the shadow copy, in BackupComplete, or in PostRestore.
+	WriterFailedAfter
+	// LowerConsistency: all files are there, some at a lower level than asked.
+	LowerConsistency
+	// Incomplete: there is a record, and something is missing in it.
+	Incomplete
+	// Failed: there is no record, or nothing was restored.
+	Failed
+	// Interrupted: the context ended. There is no record.
+	Interrupted
+)
+
+// String gives the outcome as records and summaries have it.
+func (o Outcome) String() string {
+	switch o {
+	case Complete:
+		return "complete"
+	case WriterFailedAfter:
+		return "writer_failed_after"
+	case LowerConsistency:
+		return "lower_consistency"
+	case Incomplete:
+		return "incomplete"
+	case Failed:
+		return "failed"
+	case Interrupted:
+		return "interrupted"
+	}
+	return fmt.Sprintf("outcome(%d)", int(o))
+}
+
+// MarshalText gives String.
+func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// UnmarshalText reads what MarshalText gave.
+func (o *Outcome) UnmarshalText(text []byte) error {
+	for v := Complete; v <= Interrupted; v++ {
+		if v.String() == string(text) {
+			*o = v
+			return nil
+		}
+	}
+	return fmt.Errorf("outcome %.40q is none", text)
+}
+
+// ExitCode is the exit code that stands for the outcome: 0, 5, 4, 3, 1, 130.
+func (o Outcome) ExitCode() int {
+	switch o {
+	case Complete:
+		return 0
+	case WriterFailedAfter:
+		return 5
+	case LowerConsistency:
+		return 4
+	case Incomplete:
+		return 3
+	case Interrupted:
+		return 130
+	}
+	return 1
+}
+
+// worse gives the outcome that weighs more.
+func (o Outcome) worse(p Outcome) Outcome { return max(o, p) }
+
+// Result is what a backup did. All but Record and Notes is in the record, as
+// the document [DocResult].
+type Result struct {
+	Outcome Outcome `json:"outcome"`
+	// Record is nil if none was committed.
+	Record  *repository.Record `json:"-"`
+	ID      string             `json:"record,omitempty"`
+	Started time.Time          `json:"started"`
+	Ended   time.Time          `json:"ended,omitzero"`
+	// Instant is what the backup shows.
+	Instant time.Time `json:"instant"`
+	Type    string    `json:"type"`
+	// Level is the lowest level of what was saved.
+	Level      string            `json:"level"`
+	Required   string            `json:"required_level"`
+	Plan       *Plan             `json:"plan,omitempty"`
+	Components []ComponentResult `json:"components"`
+	Writers    []WriterResult    `json:"writers"`
+	Receipt    *session.Receipt  `json:"receipt,omitempty"`
+	Totals     Totals            `json:"totals"`
+	Failures   []Failure         `json:"failures,omitempty"`
+	Failed     int               `json:"failed_count,omitempty"`
+	LeftOut    []LeftOut         `json:"left_out,omitempty"`
+	LeftOuts   int               `json:"left_out_count,omitempty"`
+	Warnings   []string          `json:"warnings,omitempty"`
+}
+
+// ComponentResult is the outcome of one explicit component and its set.
+type ComponentResult struct {
+	Writer       string   `json:"writer"`
+	InstanceName string   `json:"instance_name,omitempty"`
+	Class        vss.GUID `json:"class"`
+	Instance     vss.GUID `json:"instance"`
+	LogicalPath  string   `json:"logical_path,omitempty"`
+	Name         string   `json:"name"`
+	Type         string   `json:"type"`
+	// Members are the full paths of the implicit components of its set.
+	Members   []string `json:"members,omitempty"`
+	Succeeded bool     `json:"succeeded"`
+	Level     string   `json:"level"`
+	Files     int64    `json:"files"`
+	Bytes     int64    `json:"bytes"`
+	// Error is why it failed: the first file's error, or the writer's.
+	Error string `json:"error,omitempty"`
+	// Method and Status are of a restore.
+	Method string `json:"restore_method,omitempty"`
+	Status string `json:"file_restore_status,omitempty"`
+}
+
+// WriterResult is a writer's states as read after each phase.
+type WriterResult struct {
+	Name         string        `json:"name"`
+	InstanceName string        `json:"instance_name,omitempty"`
+	Instance     vss.GUID      `json:"instance"`
+	States       []WriterState `json:"states"`
+}
+
+// WriterState is a writer's state at one time.
+type WriterState struct {
+	After   Phase  `json:"after"`
+	State   string `json:"state"`
+	Code    string `json:"code,omitempty"`
+	Message string `json:"message,omitempty"`
+	Event   string `json:"event,omitempty"`
+}
+
+// Failure is a file that could not be saved or restored.
+type Failure struct {
+	Path      string `json:"path"`
+	Writer    string `json:"writer,omitempty"`
+	Component string `json:"component,omitempty"`
+	Error     string `json:"error"`
+}
+
+// RestoreResult is what a restore or an extraction did.
+type RestoreResult struct {
+	Outcome    Outcome           `json:"outcome"`
+	Record     string            `json:"record"`
+	Extraction bool              `json:"extraction"`
+	DryRun     bool              `json:"dry_run,omitempty"`
+	Target     string            `json:"target,omitempty"`
+	Started    time.Time         `json:"started"`
+	Ended      time.Time         `json:"ended"`
+	Components []ComponentResult `json:"components"`
+	Writers    []WriterResult    `json:"writers"`
+	// Unclaimed tells that data of no writer was restored.
+	Unclaimed bool      `json:"unclaimed"`
+	Totals    Totals    `json:"totals"`
+	Failures  []Failure `json:"failures,omitempty"`
+	Failed    int       `json:"failed_count,omitempty"`
+	LeftOut   []LeftOut `json:"left_out,omitempty"`
+	LeftOuts  int       `json:"left_out_count,omitempty"`
+	Warnings  []string  `json:"warnings,omitempty"`
+}
