@@ -57,19 +57,29 @@ type Volume struct {
 // these, never by a provider's name.
 type Capabilities struct {
 	// Atomic: one Commit takes every byte of the volume at one instant while
-	// programs write. Otherwise files are taken one after another, and the
-	// coordinator must see to it that they are still.
+	// programs write. That holds for what they made durable (fsync and its
+	// like): an order between writes that were only buffered is not kept.
+	// Otherwise files are taken one after another. Without Atomic, and for
+	// programs that only buffer, the coordinator must see to it that files
+	// are still.
 	Atomic bool
 	// NeedsScope: only the files of [Request.Scope] are in the copy.
 	NeedsScope bool
 	// ChangedRanges: two copies can be compared without reading them.
 	ChangedRanges bool
+	// AreaOnVolume: [Ref].Area must lie on the volume's own file system, so
+	// <volume root>/.sombra for whoever may create it.
+	AreaOnVolume bool
 	// HoldFileSystem: the copy is taken below the file system, which must be
 	// frozen (FIFREEZE) around Commit. Never set where that would block it.
 	HoldFileSystem bool
 	// Note is a restriction worth showing to the user; often empty.
 	Note string
 }
+
+// AreaName is the name of the area in a volume's root. What is below it is in
+// no copy's scope.
+const AreaName = ".sombra"
 
 // Ref names one copy, made or only begun. It can be stored and used by another
 // process after a crash.
@@ -79,7 +89,7 @@ type Ref struct {
 	SnapshotID vss.GUID
 	Volume     Volume
 	// Area is the directory that may hold what the provider creates. The
-	// coordinator chooses it: <volume root>/.sombra for root, a directory
+	// coordinator chooses it: <volume root>/.sombra ([AreaName]) for root, a directory
 	// of the user's own otherwise. A provider creates nothing outside it.
 	// Its last element may be absent; the provider makes it, mode 0700.
 	Area string
@@ -115,7 +125,8 @@ type Estimate struct {
 // Copied tells what a copy cost and where it is. Valid after PostCommit.
 type Copied struct {
 	// Root is the directory at which the copy of the volume's root can be
-	// read. With NeedsScope only files of the scope are under it.
+	// read. With NeedsScope only files of the scope are under it, and a
+	// [Manifest] beside it holds the attributes a copied file cannot have.
 	Root string
 	// Flush is how long flushing took, before anything was frozen.
 	Flush time.Duration
@@ -125,7 +136,13 @@ type Copied struct {
 	Bytes          uint64
 	// Unclaimed: data of no writer is in the copy.
 	Unclaimed bool
+	// Moved names files that changed while Commit was copying them: whoever
+	// said they were still was wrong. At most [MaxMoved] are named.
+	Moved []string
 }
+
+// MaxMoved bounds [Copied].Moved.
+const MaxMoved = 100
 
 // Provider makes shadow copies. Its methods are called by several goroutines
 // at the same time. Errors carry the model's codes ([vss.Error]); any other

@@ -1,0 +1,184 @@
+package btrfs
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sombra-backup/sombra/provider"
+	"github.com/sombra-backup/sombra/provider/area"
+	"github.com/sombra-backup/sombra/vss"
+)
+
+// muchDirty is how much more dirty memory than after the last flush makes
+// another one worth its time.
+const muchDirty = 64 << 20
+
+// making is a snapshot in the making.
+type making struct {
+	req   provider.Request
+	seq   *provider.Sequence
+	root  *os.File
+	area  *area.Dir // from EndPrepare on
+	flush time.Duration
+	dirty uint64 // dirty memory of the machine after the last flush
+}
+
+var (
+	_ provider.Snapshot  = (*making)(nil)
+	_ provider.Refresher = (*making)(nil)
+)
+
+func newSnapshot(r provider.Request, root *os.File) *making {
+	m := &making{req: r, root: root}
+	m.seq = provider.NewSequence("shadow copy of "+r.Ref.Volume.Root, func(ctx context.Context) error {
+		return (&Provider{}).Delete(ctx, r.Ref)
+	}, m.release)
+	return m
+}
+
+// Estimate implements [provider.Snapshot].
+func (m *making) Estimate(ctx context.Context) (e provider.Estimate, err error) {
+	err = m.seq.Estimate(ctx, func(context.Context) error {
+		if err := m.tooLong("Estimate"); err != nil {
+			return err
+		}
+		var s unix.Statfs_t
+		if err := unix.Fstatfs(int(m.root.Fd()), &s); err != nil {
+			return &os.PathError{Op: "statfs", Path: m.root.Name(), Err: err}
+		}
+		e = provider.Estimate{Room: room, Free: s.Bavail * uint64(s.Bsize), Hold: usualHold, Unclaimed: true}
+		if e.Free < e.Room {
+			return vss.Errorf(vss.ErrInsufficientStorage, "Estimate", m.root.Name(), "a snapshot needs %s free to begin with, and %s are",
+				area.Size(e.Room), area.Size(e.Free))
+		}
+		return nil
+	})
+	return e, err
+}
+
+func (m *making) tooLong(op string) error {
+	if m.req.HoldLimit > 0 && usualHold > m.req.HoldLimit {
+		return vss.Errorf(vss.ErrHoldWritesTimeout, op, m.root.Name(), "a snapshot takes about %v, and writes may be held for %v: allow a longer hold",
+			usualHold, m.req.HoldLimit)
+	}
+	return nil
+}
+
+// EndPrepare implements [provider.Snapshot]. It writes back what is dirty, and
+// again while that takes long, for Commit has to wait for the rest.
+func (m *making) EndPrepare(ctx context.Context) error {
+	return m.seq.Do(ctx, provider.StepEndPrepare, func(ctx context.Context) error {
+		if err := m.tooLong("EndPrepare"); err != nil {
+			return err
+		}
+		a, err := area.Make(m.req.Ref.Area)
+		if err != nil {
+			return err
+		}
+		m.area = a
+		if err := a.NeedRoom("EndPrepare", room); err != nil {
+			return err
+		}
+		return m.flushAll(ctx)
+	})
+}
+
+// Refresh implements [provider.Refresher].
+func (m *making) Refresh(ctx context.Context) error {
+	return m.seq.Refresh(ctx, m.flushAll)
+}
+
+func (m *making) flushAll(ctx context.Context) error {
+	begin := time.Now()
+	for range maxFlushes {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		once := time.Now()
+		if err := m.flushOnce(); err != nil {
+			return err
+		}
+		if time.Since(once) < quickFlush {
+			break
+		}
+	}
+	m.flush += time.Since(begin)
+	m.dirty = dirtyMemory()
+	return nil
+}
+
+func (m *making) flushOnce() error {
+	if err := unix.Syncfs(int(m.root.Fd())); err != nil {
+		return area.NoRoom(&os.PathError{Op: "syncfs", Path: m.root.Name(), Err: err}, m.root.Name())
+	}
+	return nil
+}
+
+// PreCommit implements [provider.Snapshot]. Freezing may have taken long; it
+// flushes once more if much was written since.
+func (m *making) PreCommit(ctx context.Context) error {
+	return m.seq.Do(ctx, provider.StepPreCommit, func(context.Context) error {
+		if dirtyMemory() < m.dirty+muchDirty {
+			return nil
+		}
+		return m.flushOnce()
+	})
+}
+
+// Commit implements [provider.Snapshot].
+func (m *making) Commit(ctx context.Context) error {
+	return m.seq.Do(ctx, provider.StepCommit, func(context.Context) error {
+		if err := m.area.NeedRoom("Commit", room/4); err != nil {
+			return err
+		}
+		err := snapshot(int(m.root.Fd()), m.area.Fd(), m.req.Ref.SnapshotID.String())
+		if errors.Is(err, unix.ETXTBSY) {
+			return vss.Errorf(vss.ErrProviderVeto, "Commit", m.root.Name(), "a swap file on it is in use, and btrfs makes no snapshot then: keep swap files in a subvolume of their own")
+		}
+		if err != nil {
+			return area.NoRoom(&os.PathError{Op: "snapshot", Path: m.root.Name(), Err: err}, m.root.Name())
+		}
+		return nil
+	})
+}
+
+// PostCommit implements [provider.Snapshot].
+func (m *making) PostCommit(ctx context.Context) (c provider.Copied, err error) {
+	err = m.seq.Do(ctx, provider.StepPostCommit, func(context.Context) error {
+		c = provider.Copied{Root: copyPath(m.req.Ref), Flush: m.flush, Unclaimed: true}
+		return nil
+	})
+	return c, err
+}
+
+// Abort implements [provider.Snapshot].
+func (m *making) Abort(ctx context.Context) error { return m.seq.Abort(ctx) }
+
+func (m *making) release() {
+	m.root.Close()
+	if m.area != nil {
+		m.area.Close()
+	}
+}
+
+// dirtyMemory is how many bytes of the machine's memory wait to be written;
+// zero if that cannot be told, which means no more flushes than one.
+func dirtyMemory() uint64 {
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(b), "\nDirty:")
+	line, _, _ := strings.Cut(rest, "\n")
+	n, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(line), " kB"), 10, 54)
+	if err != nil {
+		return 0
+	}
+	return n << 10
+}
