@@ -181,3 +181,9 @@ func splitName(name string) (prefix, local string) {
 	}
 	return "", name
 }
+
+// IsNamespace reports whether an attribute of this name declares a namespace.
+func IsNamespace(name string) bool {
+	prefix, _ := splitName(name)
+	return name == "xmlns" || prefix == "xmlns"
+}
