@@ -1,0 +1,240 @@
+package localfs
+
+import (
+	"context"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/vss"
+)
+
+// Area is the directory at a volume's root that holds shadow copies. No tree
+// shows it.
+const Area = ".sombra"
+
+// ChangedRanges tells what [session.Tree.ChangedRanges] tells.
+type ChangedRanges func(ctx context.Context, base vss.GUID, name string) ([]vss.Range, error)
+
+// TreeOptions say what a tree is.
+type TreeOptions struct {
+	// Source is what its entries say of themselves.
+	Source session.Source
+	// Changed compares with an earlier shadow copy; nil where nothing can.
+	Changed ChangedRanges
+}
+
+type tree struct {
+	base *base
+	opts TreeOptions
+}
+
+// OpenTree opens the volume, or the copy of one, whose root is the directory
+// root. The path itself may lead through links. What is mounted below it, and
+// on btrfs nested subvolumes, are shown as mount points and not entered.
+func OpenTree(root string, opts TreeOptions) (session.Tree, error) {
+	b, err := openBase(root, true)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open volume", Path: root, Err: err}
+	}
+	return &tree{b, opts}, nil
+}
+
+func openBase(dir string, oneVolume bool) (*base, error) {
+	for {
+		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return newBase(fd, oneVolume)
+	}
+}
+
+// inArea reports whether a name is the area's or below it.
+func inArea(name string) bool {
+	return strings.HasPrefix(name, Area) && (len(name) == len(Area) || name[len(Area)] == '/')
+}
+
+func (t *tree) check(ctx context.Context, op, name string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := checkName(op, name); err != nil {
+		return err
+	}
+	if inArea(name) {
+		return &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
+	}
+	return nil
+}
+
+func (t *tree) Lstat(ctx context.Context, name string) (session.Entry, error) {
+	if err := t.check(ctx, "describe", name); err != nil {
+		return session.Entry{}, err
+	}
+	return t.base.lstat(name, t.opts.Source)
+}
+
+func (b *base) lstat(name string, source session.Source) (session.Entry, error) {
+	dir, elem, err := b.parent(name)
+	if err != nil {
+		return session.Entry{}, pathError("describe", name, err)
+	}
+	defer unix.Close(dir)
+	e, err := b.entryAt(dir, procPath(dir), elem, source)
+	if err != nil {
+		return session.Entry{}, pathError("describe", name, err)
+	}
+	return e, nil
+}
+
+func (t *tree) ReadDir(ctx context.Context, name string, fn func(session.Entry, error) error) error {
+	if err := t.check(ctx, "read directory", name); err != nil {
+		return err
+	}
+	dir, err := t.base.openDir(name)
+	if err != nil {
+		return pathError("read directory", name, err)
+	}
+	defer unix.Close(dir)
+	skip := ""
+	if name == "." {
+		skip = Area
+	}
+	return t.base.readDir(ctx, dir, name, skip, t.opts.Source, fn)
+}
+
+func (t *tree) Open(ctx context.Context, name string) (session.File, error) {
+	if err := t.check(ctx, "open", name); err != nil {
+		return nil, err
+	}
+	return t.base.openFile(name, t.opts.Source)
+}
+
+func (b *base) openFile(name string, source session.Source) (session.File, error) {
+	fd, _, err := b.openRegular(name, unix.O_RDONLY|unix.O_NOATIME|unix.O_NOCTTY)
+	if err != nil {
+		return nil, pathError("open", name, err)
+	}
+	return &file{os.NewFile(uintptr(fd), name), source}, nil
+}
+
+func (t *tree) ChangedRanges(ctx context.Context, base vss.GUID, name string) ([]vss.Range, error) {
+	if err := t.check(ctx, "compare", name); err != nil {
+		return nil, err
+	}
+	if t.opts.Changed == nil {
+		return nil, vss.Errorf(vss.ErrNotSupported, "compare", name, "its provider cannot compare shadow copies")
+	}
+	return t.opts.Changed(ctx, base, name)
+}
+
+func (t *tree) Close() error { return t.base.close() }
+
+type file struct {
+	*os.File
+	source session.Source
+}
+
+func (f *file) Stat(ctx context.Context) (session.Entry, error) {
+	if err := ctx.Err(); err != nil {
+		return session.Entry{}, err
+	}
+	return statFile(f.File, f.source)
+}
+
+// statFile describes an open regular file.
+func statFile(f *os.File, source session.Source) (session.Entry, error) {
+	var e session.Entry
+	err := control(f, func(fd int) error {
+		var sx unix.Statx_t
+		if err := statxFD(fd, &sx); err != nil {
+			return err
+		}
+		_, elem := splitName(f.Name())
+		e = entryOf(elem, &sx)
+		e.Source = source
+		var err error
+		e.XAttrs, err = listXAttrsFD(fd)
+		return err
+	})
+	if err != nil {
+		return session.Entry{}, pathError("describe", f.Name(), err)
+	}
+	return e, nil
+}
+
+// control uses a file's descriptor while it is certain not to be closed.
+func control(f *os.File, fn func(fd int) error) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	if err := raw.Control(func(fd uintptr) { inner = fn(int(fd)) }); err != nil {
+		return err
+	}
+	return inner
+}
+
+// Stream: there are no named streams here.
+func (f *file) Stream(_ context.Context, name string) (io.ReadCloser, error) {
+	return nil, vss.Errorf(vss.ErrNotSupported, "open stream "+name+" of", f.Name(), "files have no named streams on this system")
+}
+
+// Data asks the file system for the ranges that hold data; one that doesn't
+// know gives the whole file.
+func (f *file) Data(ctx context.Context) ([]vss.Range, error) {
+	var ranges []vss.Range
+	err := control(f.File, func(fd int) error {
+		var sx unix.Statx_t
+		if err := statxFD(fd, &sx); err != nil {
+			return err
+		}
+		var err error
+		ranges, err = dataRanges(ctx, fd, int64(sx.Size))
+		return err
+	})
+	return ranges, pathError("find holes of", f.Name(), err)
+}
+
+func dataRanges(ctx context.Context, fd int, size int64) ([]vss.Range, error) {
+	var ranges []vss.Range
+	for pos := int64(0); pos < size; {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		start, err := unix.Seek(fd, pos, unix.SEEK_DATA)
+		if err == unix.ENXIO {
+			break // nothing but a hole follows
+		}
+		if err == unix.EINVAL || err == unix.EOPNOTSUPP {
+			start, err = pos, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if start >= size {
+			break
+		}
+		end := size
+		if len(ranges) < vss.MaxRanges-1 {
+			if end, err = unix.Seek(fd, start, unix.SEEK_HOLE); err != nil {
+				end = size // it shrank, or holes are unknown
+			}
+		}
+		end = min(end, size)
+		if end > start { // else it was punched out just now
+			ranges = append(ranges, vss.Range{Offset: uint64(start), Length: uint64(end - start)})
+		}
+		pos = end
+	}
+	return ranges, nil
+}
