@@ -183,7 +183,8 @@ type OpenFile struct {
 	Command string
 }
 
-// Event is one event as a writer gets it.
+// Event is one event as a writer gets it. It belongs to one call; an Abort
+// beside another event has an Event of its own.
 type Event struct {
 	// SessionID tells parallel sessions apart, SnapshotSetID is zero where
 	// no shadow copy is made.
@@ -192,6 +193,11 @@ type Event struct {
 	Context       vss.SnapshotContext
 	State         BackupState
 	RestoreType   vss.RestoreType
+
+	// Limit, in Freeze, is the longest from its beginning to the end of Thaw
+	// that the service allows; zero means 60 s. The writer's own
+	// Description.FreezeTimeout goes before it if it is shorter.
+	Limit time.Duration
 
 	// Components is the writer's part of the Backup Components Document:
 	// its explicit components. It is nil where the model gives none (not in

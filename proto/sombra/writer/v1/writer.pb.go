@@ -271,9 +271,13 @@ type Description struct {
 	// reads_paused: the application answers no reads while frozen.
 	ReadsPaused bool `protobuf:"varint,5,opt,name=reads_paused,json=readsPaused,proto3" json:"reads_paused,omitempty"`
 	// weak says, if not empty, why this writer's word is worth less.
-	Weak          string `protobuf:"bytes,6,opt,name=weak,proto3" json:"weak,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Weak string `protobuf:"bytes,6,opt,name=weak,proto3" json:"weak,omitempty"`
+	// outlives_process: what Freeze does stays when the writer's process ends.
+	// The service then starts the program again, if it was the one who started
+	// it, and sends Abort.
+	OutlivesProcess bool `protobuf:"varint,7,opt,name=outlives_process,json=outlivesProcess,proto3" json:"outlives_process,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Description) Reset() {
@@ -346,6 +350,13 @@ func (x *Description) GetWeak() string {
 		return x.Weak
 	}
 	return ""
+}
+
+func (x *Description) GetOutlivesProcess() bool {
+	if x != nil {
+		return x.OutlivesProcess
+	}
+	return false
 }
 
 type IdentifyRequest struct {
@@ -449,8 +460,9 @@ type EventRequest struct {
 	State   *BackupState `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`
 	// restore_type is a VSS_RESTORE_TYPE.
 	RestoreType int32 `protobuf:"varint,6,opt,name=restore_type,json=restoreType,proto3" json:"restore_type,omitempty"`
-	// components is the writer's WRITER_COMPONENTS element of the Backup
-	// Components Document, as XML; absent where the model gives none.
+	// components is the writer's part of the Backup Components Document, as XML:
+	// a document with this writer's WRITER_COMPONENTS element alone; absent where
+	// the model gives none.
 	Components []byte `protobuf:"bytes,7,opt,name=components,proto3,oneof" json:"components,omitempty"`
 	// snapshots has at most 64.
 	Snapshots []*Snapshot `protobuf:"bytes,8,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
@@ -772,9 +784,8 @@ type EventResponse struct {
 	Veto *Error `protobuf:"bytes,1,opt,name=veto,proto3,oneof" json:"veto,omitempty"`
 	// failure is what SetWriterFailureEx carried, with or without a veto.
 	Failure *Failure `protobuf:"bytes,2,opt,name=failure,proto3,oneof" json:"failure,omitempty"`
-	// components is the writer's element after the event, given only if the
-	// writer changed it, in PrepareForBackup, PostSnapshot, PreRestore and
-	// PostRestore.
+	// components is the same document after the event, given only if the writer
+	// changed it, in PrepareForBackup, PostSnapshot, PreRestore and PostRestore.
 	Components []byte `protobuf:"bytes,3,opt,name=components,proto3,oneof" json:"components,omitempty"`
 	// freeze is given by Freeze.
 	Freeze        *FreezeReport `protobuf:"bytes,4,opt,name=freeze,proto3,oneof" json:"freeze,omitempty"`
@@ -1026,14 +1037,15 @@ const file_sombra_writer_v1_writer_proto_rawDesc = "" +
 	"instanceId\x12\x19\n" +
 	"\bclass_id\x18\x03 \x01(\tR\aclassId\x12#\n" +
 	"\rinstance_name\x18\x04 \x01(\tR\finstanceName\x12?\n" +
-	"\vdescription\x18\x05 \x01(\v2\x1d.sombra.writer.v1.DescriptionR\vdescription\"\x80\x02\n" +
+	"\vdescription\x18\x05 \x01(\v2\x1d.sombra.writer.v1.DescriptionR\vdescription\"\xab\x02\n" +
 	"\vDescription\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\x05R\x05level\x12@\n" +
 	"\x0efreeze_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\rfreezeTimeout\x129\n" +
 	"\tstillness\x18\x03 \x01(\x0e2\x1b.sombra.writer.v1.StillnessR\tstillness\x12'\n" +
 	"\x0fnames_processes\x18\x04 \x01(\bR\x0enamesProcesses\x12!\n" +
 	"\freads_paused\x18\x05 \x01(\bR\vreadsPaused\x12\x12\n" +
-	"\x04weak\x18\x06 \x01(\tR\x04weak\")\n" +
+	"\x04weak\x18\x06 \x01(\tR\x04weak\x12)\n" +
+	"\x10outlives_process\x18\a \x01(\bR\x0foutlivesProcess\")\n" +
 	"\x0fIdentifyRequest\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\rR\x06handle\".\n" +
 	"\x10IdentifyResponse\x12\x1a\n" +
