@@ -9,13 +9,6 @@ import (
 
 var errPending = errors.New("requester: not written yet")
 
-// MakePlan finds out what a backup would do, up to the point where nothing has
-// been frozen or copied, and undoes what it began. A level of consistency out
-// of reach is told in the plan, not an error.
-func MakePlan(ctx context.Context, open Opener, r Request, rep Reporter) (*Plan, error) {
-	return nil, errPending
-}
-
 // Backup makes a backup. The Result is never nil; with an error its Outcome is
 // Failed or Interrupted and no record was made.
 func Backup(ctx context.Context, open Opener, repo *repository.Repository, r Request, rep Reporter) (*Result, error) {

@@ -21,6 +21,9 @@ type Wish struct {
 type Bar struct {
 	Why   string
 	Asked bool // the user excluded it by name
+	// Covered: a chosen component of another writer claims its files too, so
+	// that only those which that one does not claim are missing.
+	Covered bool
 }
 
 // Selection is which components take part, and how.

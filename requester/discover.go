@@ -1,0 +1,597 @@
+package requester
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/vss"
+)
+
+// attempt is one session on its way from the writers' documents to the shadow
+// copies.
+type attempt struct {
+	sess session.Session
+	req  *Request
+	rep  Reporter
+
+	host  session.Host
+	style vss.PathStyle
+	fold  bool
+
+	writers  []*Writer
+	broken   []error
+	placer   *placer
+	claims   *Claims
+	areas    []area
+	places   []Place
+	patterns *Patterns
+	chosen   *Chosen
+	wish     Wish
+	sel      *Selection
+	failed   map[*Component]string // taking part, but lost on the way
+
+	volumes map[string]*volumeState
+	order   []string // volume ids, in the order found
+	refused map[string]string
+	live    map[string]session.Tree
+
+	leftOut  []LeftOut
+	leftOuts int
+	missed   bool // something left out makes the backup incomplete
+	warnings []string
+}
+
+// volumeState is what is known of one volume.
+type volumeState struct {
+	session.Volume
+	table     string // table path of its root
+	support   session.Support
+	refusal   string // why no shadow copy is made of it
+	claimed   bool
+	unclaimed bool
+	snapshot  vss.GUID
+	estimate  session.Estimate
+}
+
+func newAttempt(sess session.Session, req *Request, rep Reporter, refused map[string]string) *attempt {
+	return &attempt{sess: sess, req: req, rep: rep, refused: refused,
+		volumes: map[string]*volumeState{}, live: map[string]session.Tree{}, failed: map[*Component]string{}}
+}
+
+// begin opens the backup and gathers the writers' documents (steps 1 to 3).
+func (a *attempt) begin(ctx context.Context) (err error) {
+	if a.host, err = a.sess.Host(ctx); err != nil {
+		return err
+	}
+	a.style, a.fold = a.host.Style, a.host.Style.Fold()
+	if a.patterns, err = CompilePatterns(a.req.Exclude, a.fold); err != nil {
+		return err
+	}
+	if err := a.sess.InitializeForBackup(ctx, nil); err != nil {
+		return err
+	}
+	snapshots := vss.ContextBackup
+	if a.req.NoWriters {
+		snapshots = vss.ContextFileShareBackup
+	}
+	if err := a.sess.SetContext(ctx, snapshots); err != nil {
+		return err
+	}
+	err = a.sess.SetBackupState(ctx, session.BackupState{SelectComponents: true,
+		BootableSystemState: a.req.SystemState, Type: a.req.backupType(), PartialFileSupport: false})
+	if err != nil || a.req.NoWriters {
+		return err
+	}
+	a.rep.Phase(PhaseGather)
+	if err := a.sess.GatherWriterMetadata(ctx, a.rep.Step); err != nil {
+		return err
+	}
+	infos, err := a.sess.WriterMetadata(ctx)
+	if err != nil {
+		return err
+	}
+	a.writers, a.broken = readWriters(infos)
+	for _, err := range a.broken {
+		a.warn("a writer takes no part: %v", err)
+	}
+	return a.sess.FreeWriterMetadata(ctx)
+}
+
+func (a *attempt) warn(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	a.warnings = append(a.warnings, text)
+	a.rep.Warning(text)
+}
+
+// leave notes something that is not saved.
+func (a *attempt) leave(l LeftOut) {
+	a.leftOuts++
+	a.missed = a.missed || !l.Asked
+	if len(a.leftOut) < maxLeftOut {
+		a.leftOut = append(a.leftOut, l)
+	}
+}
+
+// choose decides what takes part: from paths and selectors to the selection and
+// the volumes (step 4).
+func (a *attempt) choose(ctx context.Context) error {
+	a.rep.Phase(PhaseSelect)
+	var err error
+	if a.chosen, err = a.req.Selectors.Match(a.writers); err != nil {
+		return err
+	}
+	a.placer = newPlacer(a.sess, a.style)
+	a.claims = a.placer.claims
+	a.wish = Wish{Wanted: map[*Component]string{}, SystemState: a.req.SystemState, Barred: map[*Component]Bar{}}
+	for c, by := range a.chosen.Exclude {
+		a.wish.Barred[c] = Bar{Why: "excluded by " + by, Asked: true}
+	}
+	for _, w := range a.writers {
+		bad, err := a.placer.writer(ctx, w)
+		if err != nil {
+			return err
+		}
+		for c, why := range bad {
+			a.barUnlessAsked(c, why)
+		}
+	}
+	if err := a.placePaths(ctx); err != nil {
+		return err
+	}
+	if err := a.wanted(ctx); err != nil {
+		return err
+	}
+	if err := a.barUnserved(ctx); err != nil {
+		return err
+	}
+	for again := true; again; {
+		a.sel = Select(a.writers, a.wish)
+		if again, err = a.conflicts(ctx); err != nil {
+			return err
+		}
+	}
+	if err := a.needVolumes(ctx); err != nil {
+		return err
+	}
+	return a.listOut(ctx)
+}
+
+func (a *attempt) barUnlessAsked(c *Component, why string) {
+	if _, ok := a.wish.Barred[c]; !ok {
+		a.wish.Barred[c] = Bar{Why: why}
+	}
+}
+
+// placePaths finds the volumes of the chosen paths and of all that is mounted
+// or nested below them.
+func (a *attempt) placePaths(ctx context.Context) error {
+	for _, p := range a.req.Paths {
+		if !a.style.IsAbs(p) {
+			return vss.Errorf(vss.ErrInvalidArgument, "back up", p, "a path must be absolute")
+		}
+		loc, err := a.locate(ctx, p)
+		if err != nil {
+			return err
+		}
+		v, err := a.volume(ctx, loc.Volume)
+		if err != nil {
+			return err
+		}
+		if pseudo(v.FSType) {
+			return vss.Errorf(vss.ErrInvalidArgument, "back up", p, "it is on a %s file system, which shows the state of the kernel and holds no data", v.FSType)
+		}
+		t, err := a.liveTree(ctx, loc.Volume)
+		if err != nil {
+			return err
+		}
+		if loc.Name != "." {
+			if _, err := t.Lstat(ctx, loc.Name); err != nil {
+				return fmt.Errorf("back up %s: %w", p, err)
+			}
+		}
+		a.places = append(a.places, a.place(v, loc.Name, p))
+		a.areas = addArea(a.areas, area{loc.Volume, loc.Name}, a.fold)
+		if err := a.placeNested(ctx, v, loc.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// locate is ResolvePath, which follows links above the last element, and with a
+// separator at the end also the last.
+func (a *attempt) locate(ctx context.Context, p string) (session.Location, error) {
+	if strings.HasSuffix(p, string(a.style.Separator())) && len(a.style.Names(p)) > 0 {
+		return placeDir(ctx, a.sess, a.style, p)
+	}
+	return a.sess.ResolvePath(ctx, p)
+}
+
+func (a *attempt) place(v *volumeState, name, shown string) Place {
+	return Place{Path: shown, Table: tableName(v.table, name), Volume: v.ID, Name: name}
+}
+
+func (a *attempt) placeNested(ctx context.Context, v *volumeState, name string) error {
+	top := volumePath(a.style, v.Volume, name)
+	nested, err := a.sess.VolumesUnder(ctx, top)
+	if err != nil {
+		return err
+	}
+	for _, loc := range nested {
+		if a.patterns.Match(TablePath(a.style, loc.Path)) {
+			continue // excluded, with all below it
+		}
+		if reason, asked := a.nestedOut(ctx, loc); reason != "" {
+			a.leave(LeftOut{Path: loc.Path, Reason: reason, Asked: asked})
+			continue
+		}
+		nv := a.volumes[loc.Volume]
+		a.places = append(a.places, a.place(nv, loc.Name, loc.Path))
+		a.areas = addArea(a.areas, area{loc.Volume, loc.Name}, a.fold)
+	}
+	return nil
+}
+
+// nestedOut tells why a nested volume stays out, if it does.
+func (a *attempt) nestedOut(ctx context.Context, loc session.Location) (reason string, asked bool) {
+	v, err := a.volume(ctx, loc.Volume)
+	switch {
+	case err != nil:
+		return err.Error(), false
+	case pseudo(v.FSType):
+		return fmt.Sprintf("a %s file system, which holds no data", v.FSType), true
+	case a.req.OneFileSystem:
+		return fmt.Sprintf("another file system (%s), left out by --one-file-system", v.FSType), true
+	}
+	t, err := a.liveTree(ctx, loc.Volume)
+	if err != nil {
+		return err.Error(), false
+	}
+	if loc.Name != "." {
+		if _, err := t.Lstat(ctx, loc.Name); err != nil {
+			return fmt.Sprintf("its root cannot be reached at %s: %v", v.Root, err), false
+		}
+	}
+	return "", false
+}
+
+// volume describes a volume, once.
+func (a *attempt) volume(ctx context.Context, id string) (*volumeState, error) {
+	if v := a.volumes[id]; v != nil {
+		return v, nil
+	}
+	info, err := a.sess.Volume(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	v := &volumeState{Volume: info, table: TablePath(a.style, info.Root)}
+	a.volumes[id] = v
+	a.order = append(a.order, id)
+	return v, nil
+}
+
+func (a *attempt) liveTree(ctx context.Context, volume string) (session.Tree, error) {
+	if t := a.live[volume]; t != nil {
+		return t, nil
+	}
+	t, err := a.sess.Live(ctx, volume)
+	if err != nil {
+		return nil, err
+	}
+	a.live[volume] = t
+	return t, nil
+}
+
+// wanted fills in what is wanted: what is named, or else every component with a
+// file under a path.
+func (a *attempt) wanted(ctx context.Context) error {
+	if a.req.Selectors.Includes() {
+		maps.Copy(a.wish.Wanted, a.chosen.Include)
+		return nil
+	}
+	for _, w := range a.writers {
+		for _, c := range w.Components {
+			found, err := a.underPaths(ctx, c)
+			if err != nil {
+				return err
+			}
+			if found != "" {
+				a.wish.Wanted[c] = "holds " + found
+			}
+		}
+	}
+	return nil
+}
+
+// underPaths gives the host's path of one file of the component that lies under
+// a chosen path, or "".
+func (a *attempt) underPaths(ctx context.Context, c *Component) (string, error) {
+	for _, cl := range a.claims.Of(c) {
+		for _, ar := range a.areas {
+			if ar.volume != cl.Volume {
+				continue
+			}
+			found, err := a.overlap(ctx, cl, ar)
+			if err != nil || found != "" {
+				return found, err
+			}
+		}
+	}
+	return "", nil
+}
+
+// overlap looks for a file that is both in the claim and in the area, as the
+// volume is now; the list that counts is made from the shadow copy (R-SET-14).
+func (a *attempt) overlap(ctx context.Context, cl *Claim, ar area) (string, error) {
+	set := cl.Set
+	switch {
+	case withinName(ar.name, set.Dir, a.fold):
+	case set.Recursive && withinName(set.Dir, ar.name, a.fold):
+		set.Dir = ar.name
+	case path.Dir(ar.name) == set.Dir:
+		// The area may be one file of the directory.
+	default:
+		return "", nil
+	}
+	v, err := a.volume(ctx, cl.Volume)
+	if err != nil {
+		return "", err
+	}
+	// A file that is written during the backup, or read elsewhere, need not
+	// be there now: its place decides.
+	if cl.File.Mask&vss.CreatedDuringBackup != 0 || cl.Alternate {
+		if a.claims.Excludes(cl.Component.Writer, cl.Volume, path.Join(set.Dir, set.Pattern)) {
+			return "", nil
+		}
+		return volumePath(a.style, v.Volume, path.Join(set.Dir, set.Pattern)), nil
+	}
+	t, err := a.liveTree(ctx, cl.Volume)
+	if err != nil {
+		return "", err
+	}
+	found := ""
+	visit := func(name string, e session.Entry, err error) error {
+		if err != nil || e.Mode.IsDir() || !ar.has(cl.Volume, name, a.fold) || a.claims.Excludes(cl.Component.Writer, cl.Volume, name) {
+			return nil
+		}
+		found = volumePath(a.style, v.Volume, name)
+		return errFound
+	}
+	if set.Dir == ar.name && set.Recursive {
+		if e, err := t.Lstat(ctx, ar.name); ar.name != "." && err == nil && !e.Mode.IsDir() {
+			if vss.MatchPattern(set.Pattern, e.Name, a.fold) {
+				_ = visit(ar.name, e, nil)
+			}
+			return found, nil
+		}
+	}
+	if err := matchSet(ctx, t, set, a.fold, visit); err != nil && !errors.Is(err, errFound) {
+		return "", err
+	}
+	return found, nil
+}
+
+var errFound = errors.New("found")
+
+// conflicts settles files that two writers of the selection claim: a configured
+// writer beats a discovered one, anything else is an error. It reports whether
+// a component is out because of it, so that the selection must be made again.
+func (a *attempt) conflicts(ctx context.Context) (changed bool, err error) {
+	for i, w := range a.writers {
+		for _, x := range a.writers[i+1:] {
+			for _, c := range w.Components {
+				for _, d := range x.Components {
+					if !a.sel.Has(c) || !a.sel.Has(d) {
+						continue
+					}
+					lost, err := a.conflict(ctx, c, d)
+					if err != nil {
+						return false, err
+					}
+					changed = changed || lost
+				}
+			}
+		}
+	}
+	return changed, nil
+}
+
+func (a *attempt) conflict(ctx context.Context, c, d *Component) (lost bool, err error) {
+	for _, x := range a.claims.Of(c) {
+		for _, y := range a.claims.Of(d) {
+			if x.Volume != y.Volume || !setsMeet(x, y, a.fold) {
+				continue
+			}
+			file, err := a.common(ctx, x, y)
+			if err != nil {
+				return false, err
+			}
+			if file != "" {
+				return true, a.settle(c, d, file)
+			}
+		}
+	}
+	return false, nil
+}
+
+func (a *attempt) settle(c, d *Component, file string) error {
+	loser, winner := d, c
+	if c.Writer.Info.Discovered && !d.Writer.Info.Discovered {
+		loser, winner = c, d
+	} else if c.Writer.Info.Discovered == d.Writer.Info.Discovered {
+		return vss.Errorf(vss.ErrInvalidArgument, "select components", "",
+			"%s is claimed by %s and by %s; exclude one of them by name", file, c.Label(), d.Label())
+	}
+	a.wish.Barred[loser] = Bar{Covered: true,
+		Why: fmt.Sprintf("%s is claimed by %s, which is configured, while this writer was only discovered", file, winner.Label())}
+	return nil
+}
+
+// setsMeet is a quick test whether two claims of one volume can share a file.
+func setsMeet(x, y *Claim, fold bool) bool {
+	meet := x.Set.Dir == y.Set.Dir ||
+		x.Set.Recursive && withinName(x.Set.Dir, y.Set.Dir, fold) ||
+		y.Set.Recursive && withinName(y.Set.Dir, x.Set.Dir, fold)
+	if !meet {
+		return false
+	}
+	switch xw, yw := vss.HasWildcard(x.Set.Pattern), vss.HasWildcard(y.Set.Pattern); {
+	case xw && yw:
+		return true
+	case xw:
+		return vss.MatchPattern(x.Set.Pattern, y.Set.Pattern, fold)
+	default:
+		return vss.MatchPattern(y.Set.Pattern, x.Set.Pattern, fold)
+	}
+}
+
+// common finds a file that is there and that both claims hold.
+func (a *attempt) common(ctx context.Context, x, y *Claim) (string, error) {
+	t, err := a.liveTree(ctx, x.Volume)
+	if err != nil {
+		return "", err
+	}
+	v, err := a.volume(ctx, x.Volume)
+	if err != nil {
+		return "", err
+	}
+	set := x.Set
+	if withinName(set.Dir, y.Set.Dir, a.fold) && set.Dir != y.Set.Dir {
+		set.Dir = y.Set.Dir // the deeper of the two
+		set.Recursive = set.Recursive && y.Set.Recursive
+	}
+	found := ""
+	err = matchSet(ctx, t, set, a.fold, func(name string, e session.Entry, err error) error {
+		if err != nil && errors.Is(err, fs.ErrNotExist) || e.Mode.IsDir() || !y.Set.Matches(name, a.fold) ||
+			a.claims.Excludes(x.Component.Writer, x.Volume, name) || a.claims.Excludes(y.Component.Writer, y.Volume, name) {
+			return nil
+		}
+		found = volumePath(a.style, v.Volume, name)
+		return errFound
+	})
+	if err != nil && !errors.Is(err, errFound) {
+		return "", err
+	}
+	return found, nil
+}
+
+// barUnserved bars components with data on a volume of which no shadow copy can
+// be made.
+func (a *attempt) barUnserved(ctx context.Context) error {
+	for _, w := range a.writers {
+		for _, c := range w.Components {
+			for _, cl := range a.claims.Of(c) {
+				if !cl.File.Mask.BackupRequired(a.req.backupType()) || !cl.File.Mask.SnapshotRequired(a.req.backupType()) {
+					continue
+				}
+				v, err := a.volume(ctx, cl.From)
+				if err != nil {
+					a.barUnlessAsked(c, err.Error())
+					continue
+				}
+				if why := a.unserved(ctx, v); why != "" {
+					a.barUnlessAsked(c, fmt.Sprintf("no shadow copy of %s: %s", v.Root, why))
+				}
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// unserved tells why no shadow copy of a volume can be made; asked once.
+func (a *attempt) unserved(ctx context.Context, v *volumeState) string {
+	if v.refusal == "" && v.support.Provider.ID.IsZero() && v.support.Provider.Name == "" {
+		if why, ok := a.refused[v.ID]; ok {
+			v.refusal = why
+		} else if s, err := a.sess.IsVolumeSupported(ctx, a.req.Provider, v.ID); err != nil {
+			v.support = s
+			v.refusal = err.Error()
+		} else {
+			v.support = s
+		}
+	}
+	return v.refusal
+}
+
+// needVolumes marks the volumes that have data in the backup.
+func (a *attempt) needVolumes(ctx context.Context) error {
+	for _, w := range a.writers {
+		for _, c := range w.Components {
+			if !a.sel.Has(c) {
+				continue
+			}
+			for _, cl := range a.claims.Of(c) {
+				if !cl.File.Mask.BackupRequired(a.req.backupType()) {
+					continue
+				}
+				v, err := a.volume(ctx, cl.From)
+				if err != nil {
+					return err
+				}
+				v.claimed = true
+			}
+		}
+	}
+	for _, ar := range a.areas {
+		v, err := a.volume(ctx, ar.volume)
+		if err != nil {
+			return err
+		}
+		v.unclaimed = true
+		a.unserved(ctx, v)
+	}
+	return nil
+}
+
+// listOut notes the components that do not take part, though they were wanted
+// or hold data under a path. The files of a component under the paths are
+// listed one by one when the list is made; here its name and the reason.
+func (a *attempt) listOut(ctx context.Context) error {
+	for _, w := range a.writers {
+		for _, c := range w.Components {
+			if a.sel.Has(c) || a.req.AsPlainFiles {
+				continue
+			}
+			bar, out := a.sel.Out[c]
+			if !out {
+				// Not wanted: only worth a line if it has data under the paths.
+				bar = Bar{Why: "not selected"}
+			}
+			if bar.Covered {
+				continue // what the other one does not claim is listed file by file
+			}
+			held, err := a.underPaths(ctx, c)
+			if err != nil {
+				return err
+			}
+			_, wanted := a.wish.Wanted[c]
+			if held == "" && !(out && wanted) && !(out && !bar.Asked && a.namedByUser(c)) {
+				continue
+			}
+			a.leave(LeftOut{Writer: w.Label(), Component: c.FullPath(), Reason: bar.Why, Asked: bar.Asked})
+		}
+	}
+	return nil
+}
+
+func (a *attempt) namedByUser(c *Component) bool { _, ok := a.chosen.Include[c]; return ok }
+
+// snapshotVolumes lists the volumes of which a shadow copy is to be made.
+func (a *attempt) snapshotVolumes() []*volumeState {
+	var out []*volumeState
+	for _, id := range a.order {
+		if v := a.volumes[id]; (v.claimed || v.unclaimed) && v.refusal == "" && v.support.Provider.Name != "" {
+			out = append(out, v)
+		}
+	}
+	slices.SortStableFunc(out, func(x, y *volumeState) int { return cmp.Compare(x.table, y.table) })
+	return out
+}

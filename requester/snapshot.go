@@ -1,0 +1,210 @@
+package requester
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+
+	"github.com/sombra-backup/sombra/provider"
+	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/vss"
+)
+
+// maxVolumesPerSet is the model's limit.
+const maxVolumesPerSet = 64
+
+// refusal says that a session must be made again without shadow copies of some
+// volumes: none can be taken out of a set.
+type refusal struct{ volumes map[string]string }
+
+func (r *refusal) Error() string {
+	for _, why := range r.volumes {
+		return why
+	}
+	return "refused"
+}
+
+// addAll adds the explicit components (step 4) and the volumes (steps 5 and 6),
+// and asks what the shadow copies will cost.
+func (a *attempt) addAll(ctx context.Context) error {
+	for _, c := range a.sel.Explicit {
+		if err := a.sess.AddComponent(ctx, c.Session()); err != nil {
+			return fmt.Errorf("add component %s: %w", c.Label(), err)
+		}
+	}
+	list := a.snapshotVolumes()
+	if len(list) > maxVolumesPerSet {
+		return vss.Errorf(vss.ErrMaximumNumberOfVolumesReached, "make shadow copies", "",
+			"%d volumes are chosen and a set has at most %d; choose fewer paths", len(list), maxVolumesPerSet)
+	}
+	if len(list) == 0 && len(a.sel.Explicit) == 0 {
+		return nil
+	}
+	if _, err := a.sess.StartSnapshotSet(ctx); err != nil {
+		return err
+	}
+	refused := map[string]string{}
+	for _, v := range list {
+		id, err := a.sess.AddToSnapshotSet(ctx, v.ID, a.req.Provider, a.scope(v))
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			refused[v.ID] = err.Error()
+			continue
+		}
+		v.snapshot = id
+	}
+	if err := a.estimate(ctx, refused); err != nil {
+		return err
+	}
+	if len(refused) > 0 {
+		return &refusal{refused}
+	}
+	return nil
+}
+
+func (a *attempt) estimate(ctx context.Context, refused map[string]string) error {
+	estimates, err := a.sess.Estimates(ctx)
+	if err != nil {
+		return err
+	}
+	for _, e := range estimates {
+		v := a.volumes[e.Volume]
+		if v == nil {
+			return fmt.Errorf("estimate of volume %s, which is not in the set", e.Volume)
+		}
+		v.estimate = e
+		if e.Refusal != "" {
+			refused[e.Volume] = e.Refusal
+		}
+	}
+	return nil
+}
+
+// scope is the candidate files of one volume: a rule, from which providers that
+// take files one by one make the list in the hold.
+func (a *attempt) scope(v *volumeState) session.Scope {
+	s := session.Scope{Fold: a.fold}
+	for _, w := range a.writers {
+		in := provider.Claim{Writer: w.Label()}
+		out := provider.Claim{Writer: w.Label()}
+		for _, c := range w.Components {
+			for _, cl := range a.claims.Of(c) {
+				a.scopeClaim(v, c, cl, &in, &out)
+			}
+		}
+		for _, list := range a.claims.excludesOf(w, v.ID) {
+			in.Exclude = append(in.Exclude, list)
+			out.Exclude = append(out.Exclude, list)
+		}
+		if len(in.Files) > 0 {
+			s.Claims = append(s.Claims, in)
+		}
+		if len(out.Files) > 0 || len(in.Files) == 0 && len(out.Exclude) > 0 {
+			s.Foreign = append(s.Foreign, out)
+		}
+	}
+	for _, ar := range a.areas {
+		if ar.volume != v.ID {
+			continue
+		}
+		s.Unclaimed = append(s.Unclaimed, provider.FileSet{Dir: ar.name, Pattern: "*", Recursive: true})
+		if ar.name != "." {
+			// The area may be a single file.
+			s.Unclaimed = append(s.Unclaimed, provider.FileSet{Dir: path.Dir(ar.name), Pattern: path.Base(ar.name)})
+		}
+	}
+	s.Exclude = append(s.Exclude, provider.FileSet{Dir: areaName, Pattern: "*", Recursive: true})
+	return s
+}
+
+// scopeClaim enters one claim: as one to be copied, or as a foreign one. Files
+// taken as plain ones are nobody's.
+func (a *attempt) scopeClaim(v *volumeState, c *Component, cl *Claim, in, out *provider.Claim) {
+	t := a.req.backupType()
+	taken := a.sel.Has(c) && cl.File.Mask.BackupRequired(t)
+	read := cl.Set
+	read.Dir = cl.Dir
+	switch {
+	case taken && cl.From == v.ID && !(cl.Alternate && cl.Nested):
+		in.Files = append(in.Files, read)
+		if cl.Alternate && cl.Volume == v.ID {
+			out.Files = append(out.Files, cl.Set) // the normal place is claimed and not read
+		}
+	case cl.Volume == v.ID && (a.sel.Has(c) || !a.req.AsPlainFiles):
+		out.Files = append(out.Files, cl.Set)
+	}
+}
+
+// excludesOf lists a writer's excludes on a volume.
+func (c *Claims) excludesOf(w *Writer, volume string) (sets []provider.FileSet) {
+	v := c.volumes[volume]
+	if v == nil {
+		return nil
+	}
+	for _, list := range v.excludes {
+		for _, e := range list {
+			if e.writer == w {
+				sets = append(sets, e.set)
+			}
+		}
+	}
+	return sets
+}
+
+// reach opens sessions until one has a set that no estimate refuses, and calls
+// use with it. Each further session leaves out what the one before was refused.
+func reach(ctx context.Context, open Opener, req *Request, rep Reporter, use func(*attempt) error) error {
+	refused := map[string]string{}
+	for {
+		before := len(refused)
+		err := reachOnce(ctx, open, req, rep, refused, use)
+		var again *refusal
+		if !errors.As(err, &again) {
+			return err
+		}
+		for id, why := range again.volumes {
+			refused[id] = why
+		}
+		if len(refused) == before {
+			return fmt.Errorf("estimate shadow copies: %w", again)
+		}
+	}
+}
+
+func reachOnce(ctx context.Context, open Opener, req *Request, rep Reporter, refused map[string]string, use func(*attempt) error) (err error) {
+	sess, err := open(ctx)
+	if err != nil {
+		return err
+	}
+	a := newAttempt(sess, req, rep, refused)
+	defer func() {
+		err = errors.Join(err, a.close(ctx))
+	}()
+	if err := a.begin(ctx); err != nil {
+		return err
+	}
+	if err := a.choose(ctx); err != nil {
+		return err
+	}
+	if err := a.addAll(ctx); err != nil {
+		return err
+	}
+	return use(a)
+}
+
+// close gives up what is still under way and ends the session. It works also
+// when the context has ended.
+func (a *attempt) close(ctx context.Context) error {
+	for _, t := range a.live {
+		t.Close()
+	}
+	ctx = context.WithoutCancel(ctx)
+	abort := a.sess.AbortBackup(ctx)
+	if errors.Is(abort, vss.ErrBadState) {
+		abort = nil // nothing was under way
+	}
+	return errors.Join(abort, a.sess.Close())
+}

@@ -1,0 +1,167 @@
+package requester
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+
+	"github.com/sombra-backup/sombra/provider"
+	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/vss"
+)
+
+// areaName is the directory at a volume's root in which shadow copies lie. It
+// is never saved.
+const areaName = ".sombra"
+
+// maxTreeDepth bounds how deep a walk goes: a tree without end is broken.
+const maxTreeDepth = 4096
+
+// errSkip, returned for a directory, keeps a walk out of it.
+var errSkip = errors.New("skip")
+
+// visitor is called for each object a walk finds, in the file table's order. An
+// object whose attributes cannot be read comes with its error and only its name.
+type visitor func(name string, e session.Entry, err error) error
+
+// walk visits everything below the directory, not the directory itself. Mount
+// points are visited and not entered: what is mounted there is a volume of its
+// own (R-SET-16).
+func walk(ctx context.Context, t session.Tree, dir string, enter func(dir string) bool, visit visitor) error {
+	return walkDepth(ctx, t, dir, enter, visit, 0)
+}
+
+func walkDepth(ctx context.Context, t session.Tree, dir string, enter func(dir string) bool, visit visitor, depth int) error {
+	if depth > maxTreeDepth {
+		return fmt.Errorf("read directory %s: nested more than %d deep", dir, maxTreeDepth)
+	}
+	var inner error
+	err := t.ReadDir(ctx, dir, func(e session.Entry, entryErr error) error {
+		name := path.Join(dir, e.Name)
+		if dir == "." && e.Name == areaName {
+			return nil
+		}
+		err := visit(name, e, entryErr)
+		switch {
+		case err == errSkip:
+			return nil
+		case err != nil:
+			inner = err
+			return err
+		case entryErr != nil || !e.Mode.IsDir() || e.MountPoint || enter != nil && !enter(name):
+			return nil
+		}
+		if err := walkDepth(ctx, t, name, enter, visit, depth+1); err != nil {
+			inner = err
+			return err
+		}
+		return nil
+	})
+	if err == nil || inner != nil {
+		return errors.Join(inner)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	// The directory itself cannot be read: that is one object's failure.
+	if err := visit(dir, session.Entry{Name: path.Base(dir), Mode: fs.ModeDir}, &dirError{err}); err != nil && err != errSkip {
+		return err
+	}
+	return nil
+}
+
+// dirError says that a directory could not be listed, though it was seen.
+type dirError struct{ err error }
+
+func (e *dirError) Error() string { return e.err.Error() }
+func (e *dirError) Unwrap() error { return e.err }
+
+// matchSet visits every object of a file set in a tree: what matches its
+// pattern, and, if it is recursive, every directory, as all are recreated
+// (R-SET-3). A literal name that is not there is visited with fs.ErrNotExist
+// (R-SET-5); a pattern may match nothing.
+func matchSet(ctx context.Context, t session.Tree, set provider.FileSet, fold bool, visit visitor) error {
+	if set.Recursive {
+		return matchTree(ctx, t, set, fold, visit)
+	}
+	if !vss.HasWildcard(set.Pattern) {
+		name := path.Join(set.Dir, set.Pattern)
+		e, err := t.Lstat(ctx, name)
+		if err == nil && e.Mode.IsDir() {
+			err = fmt.Errorf("%s is a directory, not a file", name)
+		}
+		return ignoreSkip(visit(name, e, err))
+	}
+	var inner error
+	err := t.ReadDir(ctx, set.Dir, func(e session.Entry, err error) error {
+		if e.Mode.IsDir() && err == nil || !vss.MatchPattern(set.Pattern, e.Name, fold) || set.Dir == "." && e.Name == areaName {
+			return nil
+		}
+		inner = ignoreSkip(visit(path.Join(set.Dir, e.Name), e, err))
+		return inner
+	})
+	if inner != nil {
+		return inner
+	}
+	return absentIsEmpty(ctx, err, set.Dir, visit)
+}
+
+func matchTree(ctx context.Context, t session.Tree, set provider.FileSet, fold bool, visit visitor) error {
+	if set.Dir != "." {
+		e, err := t.Lstat(ctx, set.Dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return missingLiteral(set, visit)
+		}
+		if err == nil && !e.Mode.IsDir() {
+			err = fmt.Errorf("%s is not a directory", set.Dir)
+		}
+		if err != nil {
+			return ignoreSkip(visit(set.Dir, e, err))
+		}
+		if err := visit(set.Dir, e, nil); err != nil {
+			return ignoreSkip(err)
+		}
+	}
+	found := false
+	err := walk(ctx, t, set.Dir, nil, func(name string, e session.Entry, err error) error {
+		if !e.Mode.IsDir() && !vss.MatchPattern(set.Pattern, e.Name, fold) {
+			return nil
+		}
+		found = found || !e.Mode.IsDir()
+		return visit(name, e, err)
+	})
+	if err == nil && !found {
+		return missingLiteral(set, visit)
+	}
+	return err
+}
+
+// missingLiteral visits a literal name of a recursive set that was found
+// nowhere (R-SET-5).
+func missingLiteral(set provider.FileSet, visit visitor) error {
+	if vss.HasWildcard(set.Pattern) {
+		return nil
+	}
+	return ignoreSkip(visit(path.Join(set.Dir, set.Pattern), session.Entry{Name: set.Pattern}, fs.ErrNotExist))
+}
+
+func ignoreSkip(err error) error {
+	if err == errSkip {
+		return nil
+	}
+	return err
+}
+
+// absentIsEmpty makes a directory that is not there one in which a pattern
+// matches nothing, and any other error one of the directory's.
+func absentIsEmpty(ctx context.Context, err error, dir string, visit visitor) error {
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return errors.Join(err, ctx.Err())
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	}
+	return ignoreSkip(visit(dir, session.Entry{Name: path.Base(dir), Mode: fs.ModeDir}, &dirError{err}))
+}
