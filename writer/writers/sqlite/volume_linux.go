@@ -1,0 +1,88 @@
+package sqlite
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// fsGetUUID is FS_IOC_GETFSUUID, since Linux 6.9, and subvolInfo is
+	// BTRFS_IOC_GET_SUBVOL_INFO. Neither needs a privilege.
+	fsGetUUID  = 0x80111500
+	subvolInfo = 0x81f8943c
+)
+
+// volumeID names the volume a directory lies on by what survives a restart: the
+// subvolume's UUID on btrfs, else the file system's. It is empty where there is
+// none.
+func volumeID(dir string) string {
+	fd, err := openNoLinks(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	var fs unix.Statfs_t
+	if unix.Fstatfs(fd, &fs) == nil && fs.Type == unix.BTRFS_SUPER_MAGIC {
+		if id := subvolumeID(fd); id != "" {
+			return id
+		}
+	}
+	var uuid [17]byte // its length, then the UUID
+	if ioctl(fd, fsGetUUID, unsafe.Pointer(&uuid)) && uuid[0] == 16 {
+		return formatUUID(uuid[1:])
+	}
+	return deviceUUID(fd)
+}
+
+// subvolumeID gives a btrfs subvolume's UUID. The top one may have none; it has
+// its number then.
+func subvolumeID(fd int) string {
+	const (
+		size   = 504
+		uuidAt = 296
+	)
+	var info [size]byte
+	if !ioctl(fd, subvolInfo, unsafe.Pointer(&info)) {
+		return ""
+	}
+	if uuid := info[uuidAt : uuidAt+16]; [16]byte(uuid) != [16]byte{} {
+		return formatUUID(uuid)
+	}
+	var uuid [17]byte
+	if !ioctl(fd, fsGetUUID, unsafe.Pointer(&uuid)) {
+		return ""
+	}
+	return fmt.Sprintf("%s/%d", formatUUID(uuid[1:]), binary.NativeEndian.Uint64(info[:]))
+}
+
+// deviceUUID looks the volume's device up among the names udev keeps.
+func deviceUUID(fd int) string {
+	const dir = "/dev/disk/by-uuid"
+	var st, dev unix.Stat_t
+	if unix.Fstat(fd, &st) != nil {
+		return ""
+	}
+	names, _ := os.ReadDir(dir) // without udev there are no names
+	for _, n := range names {
+		if unix.Stat(filepath.Join(dir, n.Name()), &dev) == nil && dev.Mode&unix.S_IFMT == unix.S_IFBLK && dev.Rdev == st.Dev {
+			return n.Name()
+		}
+	}
+	return ""
+}
+
+func ioctl(fd int, request uintptr, arg unsafe.Pointer) bool {
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(arg))
+	return errno == 0
+}
+
+func formatUUID(b []byte) string {
+	h := hex.EncodeToString(b)
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}
