@@ -45,10 +45,10 @@ func (*Keeper) Stop(context.Context, []int) (Stopped, error) { return Stopped{},
 func (*Keeper) Resume(context.Context) error { return errNotHere }
 
 // Assign returns an error.
-func (*Keeper) Assign(context.Context, Duty) (string, error) { return "", errNotHere }
+func (*Keeper) Assign(context.Context, Duty) (uint64, error) { return 0, errNotHere }
 
 // Discharge returns an error.
-func (*Keeper) Discharge(context.Context, string) error { return errNotHere }
+func (*Keeper) Discharge(context.Context, uint64) error { return errNotHere }
 
 // Close returns an error.
 func (*Keeper) Close(context.Context) error { return errNotHere }

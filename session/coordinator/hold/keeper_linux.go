@@ -116,9 +116,9 @@ func (k *Keeper) resume(hold uint64) error {
 
 // Assign gives the keeper a duty. When it returns the keeper has it, and would
 // do it even if this process were killed the moment after.
-func (k *Keeper) Assign(ctx context.Context, d Duty) (id string, err error) {
+func (k *Keeper) Assign(ctx context.Context, d Duty) (id uint64, err error) {
 	if len(d.Data) > maxDuty {
-		return "", fmt.Errorf("hold: duty %q: %d bytes of data, the limit is %d", d.Kind, len(d.Data), maxDuty)
+		return 0, fmt.Errorf("hold: duty %q: %d bytes of data, the limit is %d", d.Kind, len(d.Data), maxDuty)
 	}
 	var n numbered
 	err = k.call(ctx, opAssign, d, &n)
@@ -126,7 +126,7 @@ func (k *Keeper) Assign(ctx context.Context, d Duty) (id string, err error) {
 }
 
 // Discharge takes a duty back.
-func (k *Keeper) Discharge(ctx context.Context, id string) error {
+func (k *Keeper) Discharge(ctx context.Context, id uint64) error {
 	return k.call(ctx, opDischarge, numbered{id}, nil)
 }
 

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -37,7 +36,7 @@ type keeper struct {
 }
 
 type assigned struct {
-	id string
+	id uint64
 	Duty
 }
 
@@ -212,9 +211,8 @@ func (k *keeper) assign(m message) (numbered, error) {
 		return numbered{}, fmt.Errorf("hold: more than %d duties", maxDuties)
 	}
 	k.last++
-	id := strconv.FormatUint(k.last, 10)
-	k.duties = append(k.duties, assigned{id, d})
-	return numbered{id}, nil
+	k.duties = append(k.duties, assigned{k.last, d})
+	return numbered{k.last}, nil
 }
 
 func (k *keeper) discharge(m message) error {
@@ -230,7 +228,7 @@ func (k *keeper) discharge(m message) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("hold: there is no duty %q", n.ID)
+	return fmt.Errorf("hold: there is no duty %d", n.ID)
 }
 
 // close is the orderly end: everything goes on, no duty is left.

@@ -73,7 +73,7 @@ type resumeRequest struct {
 }
 
 type numbered struct {
-	ID string `json:"id"`
+	ID uint64 `json:"id"`
 }
 
 // codes are the errors that keep their identity over the connection.
