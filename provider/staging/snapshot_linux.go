@@ -1,0 +1,311 @@
+package staging
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sombra-backup/sombra/provider"
+	"github.com/sombra-backup/sombra/provider/area"
+	"github.com/sombra-backup/sombra/vss"
+)
+
+const (
+	// maxPasses bounds the passes before the hold.
+	maxPasses = 6
+	// quickPass is one after which another would not shorten the hold by
+	// anything worth having.
+	quickPass = 20 * time.Millisecond
+	// commitRoom must still be free when Commit begins.
+	commitRoom = 1 << 20
+)
+
+// Snapshot is a copy made file by file. It implements [provider.Snapshot] and
+// [provider.Refresher].
+type Snapshot struct {
+	req     provider.Request
+	method  Method
+	seq     *provider.Sequence
+	root    *os.File
+	fsType  int64
+	trusted bool
+	isRoot  bool
+	tick    time.Duration
+	path    string // of the copy, below the area
+
+	// Set by the first Estimate, or else by EndPrepare.
+	listed    bool
+	totals    Totals
+	expected  Expectation
+	unclaimed bool
+
+	// Set by EndPrepare.
+	area        *area.Dir
+	tree, aside int
+	asideCount  atomic.Int64
+	records     map[string]*record
+	passes      int
+	flush       time.Duration
+	committed   result
+}
+
+var (
+	_ provider.Snapshot  = (*Snapshot)(nil)
+	_ provider.Refresher = (*Snapshot)(nil)
+)
+
+// New begins a copy. Whether the method serves the volume is for the caller to
+// have checked. It makes nothing.
+func New(ctx context.Context, req provider.Request, method Method) (*Snapshot, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenFile(req.Ref.Volume.Root, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, veto("BeginPrepare", req.Ref.Volume.Root, err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(root.Fd()), &fs); err != nil {
+		root.Close()
+		return nil, veto("BeginPrepare", req.Ref.Volume.Root, err)
+	}
+	s := &Snapshot{req: req, method: method, root: root, fsType: int64(fs.Type), trusted: Trusted(int64(fs.Type)),
+		isRoot: os.Geteuid() == 0, tick: clockTick(), path: copyPath(req.Ref), tree: -1, aside: -1,
+		records: map[string]*record{}}
+	s.seq = provider.NewSequence("shadow copy of "+req.Ref.Volume.Root,
+		func(ctx context.Context) error { return Delete(ctx, req.Ref) }, s.release)
+	return s, nil
+}
+
+func (s *Snapshot) release() {
+	s.root.Close()
+	if s.area != nil {
+		s.area.Close()
+	}
+	if s.tree >= 0 {
+		unix.Close(s.tree)
+	}
+	if s.aside >= 0 {
+		unix.Close(s.aside)
+	}
+}
+
+// Estimate implements [provider.Snapshot]. It lists and opens all claimed files
+// but makes nothing.
+func (s *Snapshot) Estimate(ctx context.Context) (e provider.Estimate, err error) {
+	err = s.seq.Estimate(ctx, func(ctx context.Context) error {
+		if err := s.list(ctx); err != nil {
+			return err
+		}
+		free, err := s.check("Estimate")
+		if err != nil {
+			return err
+		}
+		e = provider.Estimate{Room: s.expected.Room, Free: free, Hold: s.expected.Hold,
+			Files: s.totals.Files, Bytes: s.totals.Bytes, Extents: s.totals.Extents,
+			Unclaimed: s.unclaimed, Notes: s.expected.Notes}
+		return nil
+	})
+	return e, err
+}
+
+// check compares what is expected with what there is.
+func (s *Snapshot) check(op string) (free uint64, err error) {
+	dir, err := area.Nearest(s.req.Ref.Area)
+	if err != nil {
+		return 0, veto(op, s.req.Ref.Area, err)
+	}
+	defer dir.Close()
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(dir.Fd()), &fs); err != nil {
+		return 0, veto(op, s.req.Ref.Area, err)
+	}
+	free = fs.Bavail * uint64(fs.Bsize)
+	if free < s.expected.Room {
+		return free, vss.Errorf(vss.ErrInsufficientStorage, op, s.req.Ref.Area, "the shadow copy needs %s and %s are free: free %s there",
+			area.Size(s.expected.Room), area.Size(free), area.Size(s.expected.Room-free))
+	}
+	return free, s.tooLong(op, s.expected.Hold)
+}
+
+func (s *Snapshot) tooLong(op string, hold time.Duration) error {
+	if s.req.HoldLimit <= 0 || hold <= s.req.HoldLimit {
+		return nil
+	}
+	return vss.Errorf(vss.ErrHoldWritesTimeout, op, s.root.Name(),
+		"writes would be held for about %v to copy %d files of %s, and %v are allowed: choose fewer files, allow a longer hold, or move them to a file system with snapshots",
+		hold.Round(time.Millisecond), s.totals.Files, area.Size(s.totals.Bytes), s.req.HoldLimit)
+}
+
+// EndPrepare implements [provider.Snapshot]. It takes passes over the scope as
+// long as each leaves less to do than the one before.
+func (s *Snapshot) EndPrepare(ctx context.Context) error {
+	return s.seq.Do(ctx, provider.StepEndPrepare, func(ctx context.Context) error {
+		if err := s.list(ctx); err != nil {
+			return err
+		}
+		if _, err := s.check("EndPrepare"); err != nil {
+			return err
+		}
+		if err := s.makeCopy(); err != nil {
+			return err
+		}
+		begin := time.Now()
+		if err := unix.Syncfs(int(s.root.Fd())); err != nil {
+			return veto("flush", s.root.Name(), err)
+		}
+		s.flush = time.Since(begin)
+		var before result
+		for n := 1; ; n++ {
+			now, err := s.preparePass(ctx)
+			if err != nil {
+				return err
+			}
+			if now.Files == 0 || now.Took <= quickPass {
+				return nil
+			}
+			if n >= maxPasses || n > 1 && now.Took > before.Took*4/5 {
+				return s.tooLong("EndPrepare", now.Took)
+			}
+			before = now
+		}
+	})
+}
+
+// Refresh implements [provider.Refresher].
+func (s *Snapshot) Refresh(ctx context.Context) error {
+	return s.seq.Refresh(ctx, func(ctx context.Context) error {
+		now, err := s.preparePass(ctx)
+		if err != nil {
+			return err
+		}
+		return s.tooLong("Refresh", now.Took)
+	})
+}
+
+func (s *Snapshot) preparePass(ctx context.Context) (result, error) {
+	r, err := s.runPass(ctx, false)
+	if err != nil {
+		return r, err
+	}
+	return r, s.prune(ctx)
+}
+
+func (s *Snapshot) makeCopy() error {
+	a, err := area.MakeCopy(s.req.Ref.Area, s.req.Ref.SnapshotID.String())
+	if err != nil {
+		return veto("make", s.path, err)
+	}
+	s.area = a
+	for _, d := range []struct {
+		name string
+		fd   *int
+	}{{treeName, &s.tree}, {asideName, &s.aside}} {
+		p := filepath.Join(s.path, d.name)
+		if err := unix.Mkdir(p, 0o700); err != nil {
+			return veto("make", p, area.NoRoom(err, p))
+		}
+		if *d.fd, err = unix.Open(p, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err != nil {
+			return veto("open", p, err)
+		}
+	}
+	return nil
+}
+
+// PreCommit implements [provider.Snapshot]. There is nothing to do.
+func (s *Snapshot) PreCommit(ctx context.Context) error {
+	return s.seq.Do(ctx, provider.StepPreCommit, func(context.Context) error { return nil })
+}
+
+// Commit implements [provider.Snapshot]. It lists the scope again and copies
+// what is new or has changed. It gives up when the hold limit is over.
+func (s *Snapshot) Commit(ctx context.Context) error {
+	return s.seq.Do(ctx, provider.StepCommit, func(ctx context.Context) error {
+		if err := s.area.NeedRoom("Commit", commitRoom); err != nil {
+			return err
+		}
+		begin := time.Now()
+		if limit := s.req.HoldLimit; limit > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeoutCause(ctx, limit, vss.Errorf(vss.ErrHoldWritesTimeout, "Commit", s.root.Name(),
+				"copying what changed took longer than the %v that writes may be held", limit))
+			defer cancel()
+		}
+		done, err := s.runPass(ctx, true)
+		if err != nil {
+			return err
+		}
+		s.committed = done
+		return s.tooLong("Commit", time.Since(begin))
+	})
+}
+
+// PostCommit implements [provider.Snapshot].
+func (s *Snapshot) PostCommit(ctx context.Context) (c provider.Copied, err error) {
+	err = s.seq.Do(ctx, provider.StepPostCommit, func(ctx context.Context) error {
+		if err := s.tidy(ctx); err != nil {
+			return err
+		}
+		if err := s.writeManifest(); err != nil {
+			return err
+		}
+		if vss.SnapshotAttributes(s.req.Context)&(vss.AttrPersistent|vss.AttrNoAutoRelease) != 0 {
+			if err := unix.Syncfs(s.area.Fd()); err != nil {
+				return veto("flush", s.path, area.NoRoom(err, s.path))
+			}
+		}
+		c = provider.Copied{Root: filepath.Join(s.path, treeName), Flush: s.flush, Unclaimed: s.unclaimed,
+			Files: s.committed.Files, Extents: s.committed.Extents, Bytes: s.committed.Bytes, Moved: s.committed.Moved}
+		return nil
+	})
+	return c, err
+}
+
+// Abort implements [provider.Snapshot].
+func (s *Snapshot) Abort(ctx context.Context) error { return s.seq.Abort(ctx) }
+
+// prune takes out of the copy what the latest pass did not see.
+func (s *Snapshot) prune(ctx context.Context) error {
+	var gone []*record
+	for _, r := range s.records {
+		if r.pass != s.passes {
+			gone = append(gone, r)
+		}
+	}
+	if err := s.forget(ctx, gone); err != nil {
+		return err
+	}
+	return s.emptyAside(ctx)
+}
+
+func (s *Snapshot) writeManifest() error {
+	entries := make([]provider.ManifestEntry, 0, len(s.records))
+	for _, r := range s.records {
+		entries = append(entries, r.entry())
+	}
+	m, err := provider.NewManifest(entries)
+	if err != nil {
+		return veto("describe", s.path, err)
+	}
+	name := filepath.Join(s.path, provider.ManifestName)
+	f, err := os.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return veto("write", name, area.NoRoom(err, s.path))
+	}
+	defer f.Close()
+	if _, err := m.WriteTo(f); err != nil {
+		return veto("write", name, area.NoRoom(err, s.path))
+	}
+	if err := f.Close(); err != nil {
+		return veto("write", name, area.NoRoom(err, s.path))
+	}
+	// Only now is the copy one that Locate finds.
+	if err := os.Rename(name+".new", name); err != nil {
+		return veto("write", name, err)
+	}
+	return nil
+}

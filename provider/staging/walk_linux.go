@@ -1,0 +1,250 @@
+package staging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sombra-backup/sombra/provider"
+	"github.com/sombra-backup/sombra/vss"
+)
+
+// directory is one being walked, open as long as the walk or a job uses it.
+type directory struct {
+	path  string
+	src   *os.File
+	dst   int // of the copy; -1 until it is needed
+	users atomic.Int32
+}
+
+func (d *directory) retain() { d.users.Add(1) }
+
+func (d *directory) release() {
+	if d.users.Add(-1) == 0 {
+		d.src.Close()
+		if d.dst >= 0 {
+			unix.Close(d.dst)
+		}
+	}
+}
+
+// object is what a walk finds.
+type object struct {
+	dir     *directory // where it lies; nil for the volume's root
+	name    string
+	path    string
+	st      stat
+	claimed bool
+	// needed: whatever stands in the way of reading it is an error of the
+	// whole copy. True for claimed files and the directories on the way.
+	needed bool
+	mount  bool
+	// self is the directory itself, opened, if it is one that is entered.
+	self *directory
+}
+
+// walk finds the objects of a scope on one volume.
+type walk struct {
+	root      *os.File
+	rootDev   uint64
+	area      *stat // the area, not to be entered; nil if it isn't there yet
+	scope     *provider.Scope
+	unclaimed bool
+	visit     func(*object) error
+	// failed is told of directories of no writer that cannot be read. Any
+	// other error ends the walk.
+	failed func(dir string, err error)
+}
+
+// run visits each directory before what is in it.
+func (w *walk) run(ctx context.Context) error {
+	st, err := statAt(int(w.root.Fd()), "")
+	if err != nil {
+		return w.veto(".", err)
+	}
+	w.rootDev = st.dev
+	stack := []string{"."}
+	for len(stack) > 0 {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		dir := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		subdirs, err := w.directory(ctx, dir)
+		if err != nil {
+			return err
+		}
+		slices.Reverse(subdirs)
+		stack = append(stack, subdirs...)
+	}
+	return nil
+}
+
+// directory visits one directory and what is in it, and returns the paths of
+// the directories to go on with.
+func (w *walk) directory(ctx context.Context, dir string) ([]string, error) {
+	needed := dir == "." || w.scope.Enter(dir, false)
+	fd, err := openDirectory(int(w.root.Fd()), dir)
+	if err != nil {
+		if vanished(err) || err == unix.EXDEV { // EXDEV: mounted over a moment ago
+			return nil, nil
+		}
+		return nil, w.fail(dir, needed, err)
+	}
+	d := &directory{path: dir, src: os.NewFile(uintptr(fd), filepath.Join(w.root.Name(), dir)), dst: -1}
+	d.retain()
+	defer d.release()
+	st, err := statAt(fd, "")
+	if err != nil {
+		return nil, w.fail(dir, needed, err)
+	}
+	if st.dev != w.rootDev || w.area != nil && st.dev == w.area.dev && st.ino == w.area.ino {
+		return nil, nil
+	}
+	if err := w.visit(&object{name: path.Base(dir), path: dir, st: st, needed: needed, self: d}); err != nil {
+		return nil, err
+	}
+	names, err := w.names(d)
+	if err != nil {
+		return nil, w.fail(dir, needed, err)
+	}
+	var subdirs []string
+	for i, name := range names {
+		if i%256 == 255 {
+			if err := context.Cause(ctx); err != nil {
+				return nil, err
+			}
+		}
+		enter, err := w.entry(d, name)
+		if err != nil {
+			return nil, err
+		}
+		if enter != "" {
+			subdirs = append(subdirs, enter)
+		}
+	}
+	return subdirs, nil
+}
+
+// entry visits one entry of a directory, unless it is a directory to be entered:
+// that one is returned, to be visited when it is open.
+func (w *walk) entry(d *directory, name string) (enter string, err error) {
+	child := name
+	if d.path != "." {
+		child = d.path + "/" + name
+	}
+	if child == provider.AreaName {
+		return "", nil
+	}
+	st, err := statAt(int(d.src.Fd()), name)
+	if err != nil {
+		if vanished(err) {
+			return "", nil
+		}
+		return "", w.fail(child, w.scope.Enter(d.path, false), err)
+	}
+	o := &object{dir: d, name: name, path: child, st: st}
+	o.mount = st.mountRoot || st.isDir() && st.dev != w.rootDev
+	if st.isDir() {
+		if !w.scope.Enter(child, w.unclaimed) {
+			return "", nil
+		}
+		o.needed = w.scope.Enter(child, false)
+		if !o.mount {
+			return child, nil
+		}
+		return "", w.visit(o)
+	}
+	switch {
+	case w.scope.Claimed(child):
+		o.claimed, o.needed = true, true
+	case w.unclaimed && w.scope.IsUnclaimed(child):
+	case st.kind() == unix.S_IFLNK && w.scope.Enter(child, false):
+		// A link where a file set's directory should be. It is not
+		// followed, but shown, so that nobody takes the set for empty.
+		o.needed = true
+	default:
+		return "", nil
+	}
+	return "", w.visit(o)
+}
+
+// names lists a directory, or if no file set has files in it only the names
+// that lead to one: that needs no right to read it, and no time.
+func (w *walk) names(d *directory) ([]string, error) {
+	steps, all := w.steps(d.path)
+	if !all {
+		return steps, nil
+	}
+	names, err := d.src.Readdirnames(-1)
+	if err == io.EOF {
+		err = nil
+	}
+	if errors.Is(err, unix.EBADF) { // opened only to pass through
+		err = unix.EACCES
+	}
+	return names, err
+}
+
+func (w *walk) steps(dir string) (names []string, all bool) {
+	if w.scope.Fold {
+		return nil, true
+	}
+	sets := make([]provider.FileSet, 0, 16)
+	for _, c := range w.scope.Claims {
+		sets = append(sets, c.Files...)
+	}
+	if w.unclaimed {
+		sets = append(sets, w.scope.Unclaimed...)
+	}
+	for _, s := range sets {
+		if s.Covers(dir, false) {
+			return nil, true
+		}
+		rest, below := s.Dir, dir == "."
+		if !below {
+			rest, below = strings.CutPrefix(s.Dir, dir+"/")
+		}
+		if below {
+			name, _, _ := strings.Cut(rest, "/")
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), false
+}
+
+// fail is an error if it concerns what was chosen, and a note otherwise.
+func (w *walk) fail(name string, needed bool, err error) error {
+	if needed {
+		return w.veto(name, err)
+	}
+	w.failed(name, err)
+	return nil
+}
+
+func (w *walk) veto(name string, err error) error {
+	return veto("list", filepath.Join(w.root.Name(), name), err)
+}
+
+// veto gives an error the code for a failure a provider must expect.
+func veto(op, name string, err error) error {
+	var coded *vss.Error
+	if errors.As(err, &coded) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	var hint string
+	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+		hint = fmt.Sprintf(" for user %d", os.Geteuid())
+	}
+	return vss.Errorf(vss.ErrProviderVeto, op, name, "%w%s", err, hint)
+}
