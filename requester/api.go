@@ -9,12 +9,6 @@ import (
 
 var errPending = errors.New("requester: not written yet")
 
-// Backup makes a backup. The Result is never nil; with an error its Outcome is
-// Failed or Interrupted and no record was made.
-func Backup(ctx context.Context, open Opener, repo *repository.Repository, r Request, rep Reporter) (*Result, error) {
-	return &Result{Outcome: Failed}, errPending
-}
-
 // Restore puts back what a record holds, or what is chosen of it, to where it
 // was. The result is never nil; with an error its Outcome is Failed or
 // Interrupted.

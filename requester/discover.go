@@ -42,11 +42,13 @@ type attempt struct {
 	order   []string // volume ids, in the order found
 	refused map[string]string
 	live    map[string]session.Tree
+	inodes  map[string]map[uint64]*Claim
 
 	leftOut  []LeftOut
 	leftOuts int
 	missed   bool // something left out makes the backup incomplete
 	warnings []string
+	done     bool // nothing is under way that would have to be aborted
 }
 
 // volumeState is what is known of one volume.

@@ -174,15 +174,13 @@ func reach(ctx context.Context, open Opener, req *Request, rep Reporter, use fun
 	}
 }
 
-func reachOnce(ctx context.Context, open Opener, req *Request, rep Reporter, refused map[string]string, use func(*attempt) error) (err error) {
+func reachOnce(ctx context.Context, open Opener, req *Request, rep Reporter, refused map[string]string, use func(*attempt) error) error {
 	sess, err := open(ctx)
 	if err != nil {
 		return err
 	}
 	a := newAttempt(sess, req, rep, refused)
-	defer func() {
-		err = errors.Join(err, a.close(ctx))
-	}()
+	defer a.close(ctx)
 	if err := a.begin(ctx); err != nil {
 		return err
 	}
@@ -196,15 +194,19 @@ func reachOnce(ctx context.Context, open Opener, req *Request, rep Reporter, ref
 }
 
 // close gives up what is still under way and ends the session. It works also
-// when the context has ended.
-func (a *attempt) close(ctx context.Context) error {
+// when the context has ended. What goes wrong in it changes nothing of what was
+// saved, so it is a warning.
+func (a *attempt) close(ctx context.Context) {
 	for _, t := range a.live {
 		t.Close()
 	}
-	ctx = context.WithoutCancel(ctx)
-	abort := a.sess.AbortBackup(ctx)
-	if errors.Is(abort, vss.ErrBadState) {
-		abort = nil // nothing was under way
+	if !a.done {
+		ctx := context.WithoutCancel(ctx)
+		if err := a.sess.AbortBackup(ctx); err != nil && !errors.Is(err, vss.ErrBadState) {
+			a.rep.Warning("abort backup: " + err.Error())
+		}
 	}
-	return errors.Join(abort, a.sess.Close())
+	if err := a.sess.Close(); err != nil {
+		a.rep.Warning("end the session: " + err.Error())
+	}
 }

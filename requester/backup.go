@@ -1,0 +1,569 @@
+package requester
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sombra-backup/sombra/repository"
+	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/vss"
+)
+
+// ErrConsistency says that the level of consistency asked for is out of reach.
+// Nothing has been frozen when it is returned.
+var ErrConsistency = errors.New("the consistency asked for is out of reach")
+
+// Backup makes a backup. The Result is never nil; with an error its Outcome is
+// Failed or Interrupted and no record was made. Without an error there is a
+// record, and the Outcome tells what it is worth.
+func Backup(ctx context.Context, open Opener, repo *repository.Repository, r Request, rep Reporter) (*Result, error) {
+	res := &Result{Outcome: Failed, Started: now(), Type: r.backupType().Word(), Required: r.Consistency.String()}
+	err := r.check()
+	if err == nil {
+		err = reach(ctx, open, &r, orQuiet(rep), func(a *attempt) error {
+			return (&backup{attempt: a, repo: repo, res: res}).run(ctx)
+		})
+	}
+	res.Ended = now()
+	if err != nil && res.Record == nil {
+		res.Outcome = Failed
+		if ctx.Err() != nil {
+			res.Outcome = Interrupted
+			err = errors.Join(context.Cause(ctx), err)
+		}
+		return res, err
+	}
+	if err != nil {
+		// The record is there: what failed came after it.
+		res.Outcome = res.Outcome.worse(WriterFailedAfter)
+		res.Warnings = append(res.Warnings, err.Error())
+	}
+	return res, nil
+}
+
+// backup is the run of one backup in a session that has got to its estimates.
+type backup struct {
+	*attempt
+	repo   *repository.Repository
+	res    *Result
+	copier *copier
+	set    bool                // the session has a set, so the model's events are sent
+	plain  map[*Component]bool // failed, and all its files are taken as plain ones
+}
+
+func (b *backup) run(ctx context.Context) error {
+	b.res.Plan = b.plan(ctx)
+	b.rep.Plan(b.res.Plan)
+	if !b.res.Plan.Reachable {
+		return fmt.Errorf("%w: %s", ErrConsistency, b.res.Plan.Unreachable[0])
+	}
+	if len(b.sel.Explicit) == 0 && len(b.areas) == 0 {
+		return b.nothing()
+	}
+	base, err := b.findBase(ctx)
+	if err != nil {
+		return err
+	}
+	into, err := b.repo.Begin(ctx, repository.BeginOptions{Base: base})
+	if err != nil {
+		return err
+	}
+	defer into.Abort()
+	b.set = len(b.sel.Explicit) > 0 || len(b.snapshotVolumes()) > 0
+	if err := b.freeze(ctx); err != nil {
+		return err
+	}
+	if err := b.copy(ctx, into, base); err != nil {
+		return err
+	}
+	return b.commit(ctx, into)
+}
+
+// nothing says why there is nothing to save.
+func (b *backup) nothing() error {
+	text := "nothing of what was chosen can be saved"
+	for _, l := range b.leftOut {
+		text += fmt.Sprintf("; %s %s%s: %s", l.Writer, l.Component, l.Path, l.Reason)
+		if len(text) > 1000 {
+			break
+		}
+	}
+	return vss.Errorf(vss.ErrObjectNotFound, "back up", "", "%s", text)
+}
+
+// findBase finds the record this host made last, whose unchanged files need not
+// be read again. Records that cannot be read are no bases.
+func (b *backup) findBase(ctx context.Context) (*repository.Record, error) {
+	if b.req.Reread {
+		return nil, nil
+	}
+	records, err := b.repo.Records(ctx)
+	if err != nil && !errors.Is(err, repository.ErrDamaged) && !errors.Is(err, repository.ErrWriteOnly) {
+		return nil, err
+	}
+	if errors.Is(err, repository.ErrWriteOnly) {
+		return nil, nil
+	}
+	for _, r := range slices.Backward(records) {
+		if r.Host.ID == b.host.ID && b.host.ID != "" {
+			return r, nil
+		}
+	}
+	return nil, nil
+}
+
+// freeze takes the shadow copies: steps 8 to 16 of the model's sequence.
+func (b *backup) freeze(ctx context.Context) error {
+	if !b.set {
+		return nil
+	}
+	if !b.req.NoWriters {
+		b.rep.Phase(PhasePrepare)
+		if err := b.sess.PrepareForBackup(ctx, b.rep.Step); err != nil {
+			return err
+		}
+		if err := b.status(ctx, PhasePrepare); err != nil {
+			return err
+		}
+		if err := b.allLost(); err != nil {
+			return err
+		}
+	}
+	b.rep.Phase(PhaseSnapshot)
+	if err := b.sess.DoSnapshotSet(ctx, b.rep.Step); err != nil {
+		return err
+	}
+	if r, err := b.sess.Receipt(ctx); err == nil {
+		b.res.Receipt = &r
+	}
+	if b.req.NoWriters {
+		return nil
+	}
+	if err := b.status(ctx, PhaseSnapshot); err != nil {
+		return err
+	}
+	return b.allLost()
+}
+
+// status reads every writer's state and takes those that failed out of the
+// backup, with their components (D-7).
+func (b *backup) status(ctx context.Context, after Phase) error {
+	list, err := b.readStatus(ctx, after)
+	if err != nil {
+		return err
+	}
+	for _, s := range list {
+		w := b.byInstance(s.Instance)
+		if w == nil || !writerFailed(s) {
+			continue
+		}
+		why := writerWords(s)
+		if w.Info.Required && b.takesPart(w) {
+			return vss.Errorf(failureCode(s), string(after), w.Label(), "a required writer failed: %s", why)
+		}
+		for _, c := range b.sel.Explicit {
+			if c.Writer == w && b.failed[c] == "" {
+				b.failed[c] = why
+			}
+		}
+	}
+	return nil
+}
+
+func (b *backup) readStatus(ctx context.Context, after Phase) ([]session.WriterStatus, error) {
+	if err := b.sess.GatherWriterStatus(ctx, b.rep.Step); err != nil {
+		return nil, err
+	}
+	list, err := b.sess.WriterStatus(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range list {
+		b.rep.Status(after, s)
+		b.res.Writers = recordState(b.res.Writers, after, s)
+	}
+	return list, b.sess.FreeWriterStatus(ctx)
+}
+
+// recordState appends a writer's state to its history.
+func recordState(list []WriterResult, after Phase, s session.WriterStatus) []WriterResult {
+	i := slices.IndexFunc(list, func(r WriterResult) bool { return r.Instance == s.Instance })
+	if i < 0 {
+		i = len(list)
+		list = append(list, WriterResult{Name: s.Name, InstanceName: s.InstanceName, Instance: s.Instance})
+	}
+	st := WriterState{After: after, State: s.State.String(), Message: s.Message, Event: s.Event}
+	if s.Failure != vss.OK {
+		st.Code = s.Failure.Name()
+	}
+	list[i].States = append(list[i].States, st)
+	return list
+}
+
+// writerFailed reports whether a writer is out. A failure reported by a writer
+// that goes on (SetWriterFailure with success) is not one.
+func writerFailed(s session.WriterStatus) bool {
+	return s.State.Failed() || s.Failure == vss.ErrWriterNotResponding || s.Failure == vss.ErrWriterStatusNotAvailable
+}
+
+func failureCode(s session.WriterStatus) vss.Code {
+	if s.Failure != vss.OK {
+		return s.Failure
+	}
+	return vss.ErrUnexpectedWriterError
+}
+
+func writerWords(s session.WriterStatus) string {
+	text := "its writer is in state " + s.State.String()
+	if s.Event != "" {
+		text += " since " + s.Event
+	}
+	if s.Failure != vss.OK {
+		text += ", " + s.Failure.Name()
+	}
+	if s.Message != "" {
+		text += ": " + s.Message
+	}
+	return text
+}
+
+func (a *attempt) byInstance(id vss.GUID) *Writer {
+	for _, w := range a.writers {
+		if w.Instance == id {
+			return w
+		}
+	}
+	return nil
+}
+
+func (a *attempt) takesPart(w *Writer) bool {
+	return slices.ContainsFunc(a.sel.Explicit, func(c *Component) bool { return c.Writer == w })
+}
+
+// allLost ends a backup in which nothing is left to be saved.
+func (b *backup) allLost() error {
+	if len(b.areas) > 0 {
+		return nil
+	}
+	why := ""
+	for _, c := range b.sel.Explicit {
+		if b.failed[c] == "" {
+			return nil
+		}
+		why = c.Label() + ": " + b.failed[c]
+	}
+	if why == "" {
+		return nil
+	}
+	return vss.Errorf(vss.ErrUnexpectedWriterError, "back up", "", "every component failed; %s", why)
+}
+
+// copy streams the files into the repository (step 17).
+func (b *backup) copy(ctx context.Context, into *repository.Backup, base *repository.Record) error {
+	b.rep.Phase(PhaseCopy)
+	c, work := newCopier(ctx, b.attempt, into, base)
+	defer c.close()
+	b.copier, b.plain = c, map[*Component]bool{}
+	for _, def := range b.sel.Explicit {
+		r := &ComponentResult{
+			Writer: def.Writer.Name, InstanceName: def.Writer.InstanceName, Class: def.Writer.Class, Instance: def.Writer.Instance,
+			LogicalPath: def.LogicalPath, Name: def.Name, Type: def.Type.Word(), Succeeded: true, Level: session.LevelApp.String(),
+		}
+		for _, m := range def.Members() {
+			r.Members = append(r.Members, m.FullPath())
+		}
+		if why := b.failed[def]; why != "" {
+			r.Succeeded, r.Error, r.Level = false, why, session.LevelNone.String()
+			if b.req.AsPlainFiles && b.allUnderPaths(def) {
+				b.plain[def] = true
+				b.warn("%s: %s; its files are taken as plain ones", def.Label(), why)
+			} else {
+				b.leave(LeftOut{Writer: def.Writer.Label(), Component: def.FullPath(), Reason: why})
+			}
+		}
+		c.comps[def] = r
+	}
+	err := c.saveAll(work)
+	if err != nil {
+		// Workers may still run; their first error is the one that counts.
+		if first := c.work.Wait(); first != nil {
+			err = first
+		}
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+		return err
+	}
+	b.rep.Totals(c.totals)
+	return b.stillThere(ctx)
+}
+
+// allUnderPaths reports whether everything a component set claims lies under the
+// chosen paths.
+func (b *backup) allUnderPaths(def *Component) bool {
+	for _, m := range def.Set() {
+		for _, cl := range b.claims.Of(m) {
+			if !inAreas(b.areas, cl.Volume, cl.Set.Dir, b.fold) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// stillThere looks whether every shadow copy outlived the reading: one that was
+// lost on the way makes what was read from it worth nothing.
+func (b *backup) stillThere(ctx context.Context) error {
+	for _, v := range b.snapshotVolumes() {
+		if v.snapshot.IsZero() {
+			continue
+		}
+		p, err := b.sess.SnapshotProperties(ctx, v.snapshot)
+		if err != nil {
+			return fmt.Errorf("shadow copy of %s was lost while it was read: %w", v.Root, err)
+		}
+		if p.State != vss.SnapshotCreated {
+			return vss.Errorf(vss.ErrObjectNotFound, "read shadow copy", v.Root, "it was lost while it was read: %s", p.State)
+		}
+	}
+	return nil
+}
+
+// commit tells outcomes, saves documents and the record, and only then lets the
+// writers know (steps 18 to 20; DESIGN: the way of the data).
+func (b *backup) commit(ctx context.Context, into *repository.Backup) error {
+	b.rep.Phase(PhaseCommit)
+	if b.set && !b.req.NoWriters {
+		for _, c := range b.sel.Explicit {
+			if err := b.sess.SetBackupSucceeded(ctx, c.Session(), b.copier.comps[c].Succeeded); err != nil {
+				return err
+			}
+		}
+	}
+	b.finish()
+	info, err := b.recordInfo(ctx, into)
+	if err != nil {
+		return err
+	}
+	rec, err := into.Commit(ctx, info)
+	if err != nil {
+		return fmt.Errorf("commit the record: %w", err)
+	}
+	b.res.Record, b.res.ID = rec, rec.ID.String()
+	// From here on the record is there, and the writers must hear of it,
+	// whoever loses patience.
+	return b.complete(context.WithoutCancel(ctx))
+}
+
+// finish works out the result from what happened.
+func (b *backup) finish() {
+	c, res := b.copier, b.res
+	res.Ended = now()
+	res.Instant = res.Started
+	if res.Receipt != nil && !res.Receipt.Instant.IsZero() {
+		res.Instant = res.Receipt.Instant
+	}
+	res.Totals, res.Failures, res.Failed = c.totals, c.failures, c.failed
+	res.LeftOut, res.LeftOuts, res.Warnings = b.leftOut, b.leftOuts, b.warnings
+	level, any := session.LevelApp, false
+	lower := func(l session.Level) {
+		if !any || l < level {
+			level, any = l, true
+		}
+	}
+	missing := c.failed > 0 || b.missed
+	for _, def := range b.sel.Explicit {
+		r := c.comps[def]
+		res.Components = append(res.Components, *r)
+		missing = missing || !r.Succeeded && !b.plain[def]
+		if r.Succeeded {
+			lower(session.LevelApp)
+		}
+	}
+	for _, id := range b.order {
+		if v := b.volumes[id]; v.unclaimed {
+			lower(v.unclaimedLevel())
+		}
+	}
+	if c.none {
+		lower(session.LevelNone)
+	}
+	if !any {
+		level = session.LevelNone
+	}
+	res.Level = level.String()
+	res.Outcome = outcomeOf(missing, b.levelLost(level))
+}
+
+// levelLost reports whether data has a lower level than was asked for, or than
+// the plan had promised for a component whose files were then taken as plain
+// ones. Data of no writer is held to crash at most.
+func (b *backup) levelLost(level session.Level) bool {
+	return len(b.plain) > 0 || level < min(b.req.Consistency, session.LevelCrash)
+}
+
+// outcomeOf orders what can be wrong with a record; see [Outcome].
+func outcomeOf(missing, lower bool) Outcome {
+	switch {
+	case missing:
+		return Incomplete
+	case lower:
+		return LowerConsistency
+	}
+	return Complete
+}
+
+// storedWriter is what a restore must know of a writer besides its document.
+type storedWriter struct {
+	Document     string   `json:"document"`
+	Instance     vss.GUID `json:"instance"`
+	Class        vss.GUID `json:"class"`
+	Name         string   `json:"name"`
+	InstanceName string   `json:"instance_name,omitempty"`
+	Discovered   bool     `json:"discovered,omitempty"`
+	Weak         string   `json:"weak,omitempty"`
+	UID          uint32   `json:"uid"`
+	GID          uint32   `json:"gid"`
+}
+
+// recordInfo saves the documents and describes the record.
+func (b *backup) recordInfo(ctx context.Context, into *repository.Backup) (info repository.RecordInfo, err error) {
+	docs := map[string]repository.Content{}
+	put := func(name string, data []byte) {
+		if err == nil {
+			docs[name], err = into.PutBytes(ctx, data)
+		}
+	}
+	if b.set && !b.req.NoWriters {
+		bcd, err := b.sess.SaveAsXML(ctx)
+		if err != nil {
+			return info, err
+		}
+		put(DocBCD, bcd)
+	}
+	var stored []storedWriter
+	for i, w := range b.writers {
+		o := b.copier.owners[w]
+		s := storedWriter{fmt.Sprintf("%s%d.xml", DocWriter, i), w.Instance, w.Class, w.Name, w.InstanceName,
+			w.Info.Discovered, w.Info.Weak, o.uid, o.gid}
+		put(s.Document, w.Info.Document)
+		stored = append(stored, s)
+	}
+	plan := b.res.Plan
+	b.res.Plan = nil // it has a document of its own
+	for name, v := range map[string]any{DocWriters: stored, DocPlan: plan, DocResult: b.res} {
+		data, jerr := json.MarshalIndent(v, "", " ")
+		if jerr != nil {
+			return info, jerr
+		}
+		put(name, data)
+	}
+	b.res.Plan = plan
+	if err != nil {
+		return info, fmt.Errorf("save documents: %w", err)
+	}
+	return b.describe(docs)
+}
+
+// Summary is the short account of a backup that a record carries, to be shown
+// in lists without reading documents.
+type Summary struct {
+	Outcome    Outcome       `json:"outcome"`
+	Level      string        `json:"level"`
+	Required   string        `json:"required_level"`
+	Paths      []string      `json:"paths,omitempty"`
+	Components []string      `json:"components,omitempty"`
+	Failed     int           `json:"failed"`
+	LeftOut    int           `json:"left_out"`
+	Hold       time.Duration `json:"hold_ns"`
+	Totals     Totals        `json:"totals"`
+}
+
+// maxSummaryList bounds the lists of a summary.
+const maxSummaryList = 100
+
+func (b *backup) describe(docs map[string]repository.Content) (repository.RecordInfo, error) {
+	s := Summary{Outcome: b.res.Outcome, Level: b.res.Level, Required: b.res.Required, Failed: b.res.Failed,
+		LeftOut: b.res.LeftOuts, Totals: b.res.Totals}
+	for _, p := range b.req.Paths[:min(len(b.req.Paths), maxSummaryList)] {
+		s.Paths = append(s.Paths, clip(p, 1000))
+	}
+	for _, c := range b.sel.Explicit[:min(len(b.sel.Explicit), maxSummaryList)] {
+		s.Components = append(s.Components, clip(c.Label(), 1000))
+	}
+	if b.res.Receipt != nil {
+		s.Hold = b.res.Receipt.Hold
+	}
+	summary, err := json.Marshal(s)
+	if err != nil {
+		return repository.RecordInfo{}, err
+	}
+	state := repository.Complete
+	if b.res.Outcome >= Incomplete {
+		state = repository.Incomplete
+	}
+	root := repository.Root{ID: rootID, Path: "/"}
+	return repository.RecordInfo{
+		Time: b.res.Instant, Started: b.res.Started,
+		Host: repository.Host{ID: b.host.ID, Name: b.host.Name, OS: b.host.OS, PathStyle: b.host.Style.String()},
+		User: b.req.User, Program: b.req.Program, Type: b.res.Type, Tags: b.req.Tags, Roots: []repository.Root{root},
+		State: state, Documents: docs, Summary: summary,
+		Attrs: map[string]string{"level": b.res.Level, "outcome": b.res.Outcome.String()},
+	}, nil
+}
+
+// Completion is the body of the note that follows a record: what came of
+// BackupComplete.
+type Completion struct {
+	Outcome Outcome        `json:"outcome"`
+	Writers []WriterResult `json:"writers,omitempty"`
+	Error   string         `json:"error,omitempty"`
+}
+
+// complete sends BackupComplete, reads the writers' states for the last time,
+// which frees their slots, and appends what came of it to the record.
+func (b *backup) complete(ctx context.Context) error {
+	b.done = true
+	if !b.set || b.req.NoWriters {
+		return nil
+	}
+	b.rep.Phase(PhaseComplete)
+	note := Completion{}
+	err := b.sess.BackupComplete(ctx, b.rep.Step)
+	if err != nil {
+		note.Error = err.Error()
+		b.res.Outcome = b.res.Outcome.worse(WriterFailedAfter)
+	}
+	list, serr := b.readStatus(ctx, PhaseComplete)
+	if serr != nil {
+		note.Error = errors.Join(err, serr).Error()
+		b.res.Outcome = b.res.Outcome.worse(WriterFailedAfter)
+	}
+	for _, s := range list {
+		w := b.byInstance(s.Instance)
+		if w == nil || !writerFailed(s) || !b.takesPart(w) {
+			continue
+		}
+		if slices.ContainsFunc(b.sel.Explicit, func(c *Component) bool { return c.Writer == w && b.failed[c] == "" }) {
+			b.res.Warnings = append(b.res.Warnings, w.Label()+": "+writerWords(s))
+			b.res.Outcome = b.res.Outcome.worse(WriterFailedAfter)
+		}
+	}
+	note.Outcome, note.Writers = b.res.Outcome, b.res.Writers
+	body, jerr := json.Marshal(note)
+	if jerr != nil {
+		return jerr
+	}
+	if len(body) > repository.MaxNote {
+		body, _ = json.Marshal(Completion{Outcome: note.Outcome, Error: clip(note.Error, 1000)})
+	}
+	_, nerr := b.repo.AddNote(ctx, b.res.Record.ID, repository.Note{Time: now(), Kind: NoteComplete, Body: body})
+	if nerr != nil {
+		return fmt.Errorf("append the outcome of BackupComplete to the record: %w", nerr)
+	}
+	return nil
+}

@@ -1,0 +1,519 @@
+package requester
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sombra-backup/sombra/repository"
+	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/vss"
+)
+
+// copier streams files from trees into a backup of the repository.
+type copier struct {
+	a    *attempt
+	b    *repository.Backup
+	base *repository.Record
+	old  *repository.Table
+	work *errgroup.Group
+
+	shadows map[string]session.Tree // by volume id
+	device  map[string]uint64
+
+	mu       sync.Mutex
+	links    map[inode]*link
+	linkID   uint64
+	comps    map[*Component]*ComponentResult // by defining component
+	owners   map[*Writer]owner
+	failures []Failure
+	failed   int
+	totals   Totals
+	told     time.Time
+	none     bool // data that the plan had at a level was read live
+	live     int64
+}
+
+// inode identifies a file within a set of trees.
+type inode struct {
+	volume string
+	number uint64
+	source session.Source
+}
+
+// link is a file with several names; done is closed when its content is stored.
+type link struct {
+	id      uint64
+	done    chan struct{}
+	content repository.Content
+	streams []repository.Stream
+	entry   session.Entry
+	err     error
+	cl      *Claim
+}
+
+type owner struct{ uid, gid uint32 }
+
+// job is one object to be saved.
+type job struct {
+	tree   session.Tree
+	name   string // in the tree
+	volume *volumeState
+	table  string
+	entry  session.Entry
+	cl     *Claim // nil: data of no writer
+	def    *Component
+	live   bool // may be read live
+}
+
+// workers is how many files are read at once.
+func workers() int { return max(2, min(8, runtime.GOMAXPROCS(0))) }
+
+func newCopier(ctx context.Context, a *attempt, b *repository.Backup, base *repository.Record) (*copier, context.Context) {
+	work, ctx := errgroup.WithContext(ctx)
+	work.SetLimit(workers())
+	c := &copier{a: a, b: b, base: base, work: work, shadows: map[string]session.Tree{}, device: map[string]uint64{},
+		links: map[inode]*link{}, comps: map[*Component]*ComponentResult{}, owners: map[*Writer]owner{}}
+	if base != nil {
+		c.old = base.Table()
+	}
+	for i, id := range a.order {
+		c.device[id] = uint64(i + 1)
+	}
+	return c, ctx
+}
+
+// close closes the trees of the shadow copies.
+func (c *copier) close() {
+	for _, t := range c.shadows {
+		t.Close()
+	}
+}
+
+// tree gives the volume's shadow copy, or the volume itself if it has none.
+func (c *copier) tree(ctx context.Context, v *volumeState) (t session.Tree, shadow bool, err error) {
+	if v.snapshot.IsZero() {
+		t, err = c.a.liveTree(ctx, v.ID)
+		return t, false, err
+	}
+	if t := c.shadows[v.ID]; t != nil {
+		return t, true, nil
+	}
+	if t, err = c.a.sess.Tree(ctx, v.snapshot); err != nil {
+		return nil, false, err
+	}
+	c.shadows[v.ID] = t
+	return t, true, nil
+}
+
+// save saves one object. Regular files are read by a worker; the error is one
+// that ends the backup.
+func (c *copier) save(ctx context.Context, j job) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	e, reason := newEntry(j.table, j.entry, c.device[j.volume.ID])
+	if reason != "" {
+		c.leave(LeftOut{Path: c.path(j), Reason: reason, Asked: true})
+		return nil
+	}
+	e.Attrs = c.attrs(&j)
+	if e.Type != repository.Regular {
+		return c.add(ctx, &j, e)
+	}
+	var l *link
+	first := false
+	if j.entry.Links > 1 {
+		l, first = c.link(&j)
+		e.HardLink = l.id
+	}
+	c.work.Go(func() error {
+		if l != nil && !first {
+			return c.addLinked(ctx, &j, e, l)
+		}
+		return c.regular(ctx, &j, e, l)
+	})
+	return nil
+}
+
+func (c *copier) attrs(j *job) map[string]string {
+	if j.cl == nil {
+		return map[string]string{AttrVolume: j.volume.ID}
+	}
+	return facts(j.cl, j.def)
+}
+
+// link finds the file that the job's name is one of. Names are met in the
+// order in which workers are started, so that whoever waits for a content
+// waits for a worker that runs.
+func (c *copier) link(j *job) (l *link, first bool) {
+	key := inode{j.volume.ID, j.entry.Inode, j.entry.Source}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l := c.links[key]; l != nil {
+		return l, false
+	}
+	c.linkID++
+	l = &link{id: c.linkID, done: make(chan struct{}), cl: j.cl}
+	c.links[key] = l
+	return l, true
+}
+
+// addLinked adds a further name of a file: its content is saved once (R-SET-19).
+func (c *copier) addLinked(ctx context.Context, j *job, e repository.Entry, l *link) error {
+	select {
+	case <-l.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if l.err != nil {
+		return c.fail(ctx, j, e, l.err)
+	}
+	e.Content, e.Size, e.Streams = l.content, l.entry.Size, l.streams
+	e.ModTime, e.ChangeTime = l.entry.Modified, l.entry.Changed
+	if l.entry.Source == session.FromLive {
+		e.Attrs[AttrSource] = session.FromLive.String()
+	}
+	return c.add(ctx, j, e)
+}
+
+// regular reads a regular file into the repository.
+func (c *copier) regular(ctx context.Context, j *job, e repository.Entry, l *link) error {
+	got, err := c.read(ctx, j)
+	if l != nil {
+		l.content, l.streams, l.entry, l.err = got.content, got.streams, got.entry, err
+		close(l.done)
+	}
+	var fatal *fatalError
+	switch {
+	case errors.As(err, &fatal):
+		return fatal.err
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return c.fail(ctx, j, e, err)
+	}
+	e.Content, e.Streams, e.Size = got.content, got.streams, got.content.Size()
+	e.ModTime, e.ChangeTime, e.AccessTime = got.entry.Modified, got.entry.Changed, got.entry.Accessed
+	e.Attrs = maps.Clone(e.Attrs)
+	if got.entry.Source == session.FromLive {
+		e.Attrs[AttrSource] = session.FromLive.String()
+	}
+	if got.unchanged {
+		e.Attrs[AttrData] = "unchanged"
+	}
+	c.count(j, got)
+	return c.add(ctx, j, e)
+}
+
+// fatalError is one of the repository's, or of the session's: no file can be
+// saved any more.
+type fatalError struct{ err error }
+
+func (f *fatalError) Error() string { return f.err.Error() }
+func (f *fatalError) Unwrap() error { return f.err }
+
+// got is what reading a file gave.
+type got struct {
+	content   repository.Content
+	streams   []repository.Stream
+	entry     session.Entry
+	unchanged bool
+}
+
+// liveTries is how often a file that changes while it is read is tried.
+const liveTries = 3
+
+// read opens and stores a file. One that is read live is looked at before and
+// after; if it changed meanwhile it is read again.
+func (c *copier) read(ctx context.Context, j *job) (got, error) {
+	var last error
+	for try := range liveTries {
+		if try > 0 {
+			select {
+			case <-time.After(time.Duration(try) * 50 * time.Millisecond):
+			case <-ctx.Done():
+				return got{}, ctx.Err()
+			}
+		}
+		g, err := c.readOnce(ctx, j)
+		var changed *changedError
+		if !errors.As(err, &changed) {
+			return g, err
+		}
+		last = err
+	}
+	return got{}, fmt.Errorf("%w, in each of %d tries", last, liveTries)
+}
+
+// changedError says that a file changed while it was read.
+type changedError struct{ what string }
+
+func (e *changedError) Error() string { return "it changed while it was read (" + e.what + ")" }
+
+func (c *copier) readOnce(ctx context.Context, j *job) (g got, err error) {
+	f, err := j.tree.Open(ctx, j.name)
+	if err != nil {
+		return g, err
+	}
+	defer f.Close()
+	if g.entry, err = f.Stat(ctx); err != nil {
+		return g, err
+	}
+	if !g.entry.Mode.IsRegular() {
+		return g, &changedError{"its type"}
+	}
+	live := g.entry.Source == session.FromLive
+	if live && !j.live {
+		return g, errors.New("it is not in the shadow copy, and its writer does not let it be read from the volume itself")
+	}
+	if base := c.unchanged(ctx, j, g.entry); base != nil {
+		g.content, g.streams, g.unchanged = base.Content, base.Streams, true
+		return g, nil
+	}
+	src := &watched{at: f}
+	data, err := dataRanges(ctx, f, g.entry)
+	if err != nil {
+		return g, err
+	}
+	g.content, err = c.b.PutFile(ctx, repository.Source{At: src, Size: g.entry.Size, Data: data})
+	switch {
+	case src.err != nil:
+		return g, fmt.Errorf("read: %w", src.err)
+	case errors.Is(err, repository.ErrSourceChanged):
+		return g, &changedError{"its size"}
+	case err != nil:
+		return g, &fatalError{err}
+	}
+	if g.streams, err = c.streams(ctx, f, j.entry.Streams); err != nil {
+		return g, err
+	}
+	if !live {
+		return g, nil
+	}
+	after, err := f.Stat(ctx)
+	if err != nil {
+		return g, err
+	}
+	if what := difference(g.entry, after); what != "" {
+		return g, &changedError{what}
+	}
+	return g, nil
+}
+
+func difference(a, b session.Entry) string {
+	switch {
+	case a.Size != b.Size:
+		return "its size"
+	case !a.Modified.Equal(b.Modified):
+		return "its modification time"
+	case !a.Changed.Equal(b.Changed):
+		return "its change time"
+	case a.Inode != b.Inode:
+		return "its inode"
+	}
+	return ""
+}
+
+// watched keeps the error of reading a source apart from the repository's.
+type watched struct {
+	at  io.ReaderAt
+	mu  sync.Mutex
+	err error
+}
+
+func (w *watched) ReadAt(p []byte, off int64) (int, error) {
+	n, err := w.at.ReadAt(p, off)
+	if err != nil && err != io.EOF {
+		w.mu.Lock()
+		w.err = err
+		w.mu.Unlock()
+	}
+	return n, err
+}
+
+// dataRanges asks where a sparse file has data; nil means everywhere.
+func dataRanges(ctx context.Context, f session.File, e session.Entry) ([]repository.Range, error) {
+	if e.Allocated >= e.Size {
+		return nil, nil
+	}
+	ranges, err := f.Data(ctx)
+	if errors.Is(err, vss.ErrNotSupported) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := make([]repository.Range, 0, len(ranges))
+	for _, r := range ranges {
+		if r.Offset < uint64(e.Size) {
+			out = append(out, repository.Range{Offset: int64(r.Offset), Length: int64(min(r.Length, uint64(e.Size)-r.Offset))})
+		}
+	}
+	return out, nil
+}
+
+func (c *copier) streams(ctx context.Context, f session.File, list []session.Stream) (out []repository.Stream, err error) {
+	for _, s := range list {
+		r, err := f.Stream(ctx, s.Name)
+		if err != nil {
+			return nil, err
+		}
+		w := &watchedReader{r: r}
+		content, err := c.b.PutStream(ctx, w)
+		r.Close()
+		if w.err != nil {
+			return nil, fmt.Errorf("stream %s: read: %w", s.Name, w.err)
+		}
+		if err != nil {
+			return nil, &fatalError{err}
+		}
+		out = append(out, repository.Stream{Name: s.Name, Content: content})
+	}
+	return out, nil
+}
+
+type watchedReader struct {
+	r   io.Reader
+	err error
+}
+
+func (w *watchedReader) Read(p []byte) (int, error) {
+	n, err := w.r.Read(p)
+	if err != nil && err != io.EOF {
+		w.err = err
+	}
+	return n, err
+}
+
+// unchanged gives the entry of the same unchanged file in the base record.
+// Files of components are always read: what their writer keeps in them is
+// worth more than the time.
+func (c *copier) unchanged(ctx context.Context, j *job, e session.Entry) *repository.Entry {
+	if c.old == nil || j.cl != nil {
+		return nil
+	}
+	old, err := c.old.Lookup(ctx, rootID, j.table)
+	if err != nil || old.Attrs[AttrWriter] != "" || !unchangedSince(old, e, c.base.Started) {
+		return nil
+	}
+	if old.Attrs[AttrVolume] != j.volume.ID || c.b.Holds(ctx, old.Content) != nil {
+		return nil
+	}
+	return old
+}
+
+// add enters an entry in the file table. One the repository cannot hold is a
+// file's failure, anything else the backup's.
+func (c *copier) add(ctx context.Context, j *job, e repository.Entry) error {
+	err := c.b.Add(ctx, e)
+	if errors.Is(err, repository.ErrInvalid) && e.Attrs[AttrOutcome] == "" {
+		return c.note(j, err)
+	}
+	if err == nil && e.Type == repository.Directory {
+		c.mu.Lock()
+		c.totals.Dirs++
+		c.mu.Unlock()
+	}
+	return err
+}
+
+// fail records that a file could not be saved, in the file table too.
+func (c *copier) fail(ctx context.Context, j *job, e repository.Entry, cause error) error {
+	e.Content, e.Streams, e.HardLink = repository.Content{}, nil, 0
+	e.Attrs = maps.Clone(e.Attrs)
+	e.Attrs[AttrOutcome], e.Attrs[AttrError] = "failed", clip(cause.Error(), 1000)
+	if e.Type == 0 {
+		e.Type = repository.Regular
+	}
+	if err := c.add(ctx, j, e); err != nil {
+		return err
+	}
+	return c.note(j, cause)
+}
+
+// note counts a failed file and fails its component set (R-SEL-18).
+func (c *copier) note(j *job, cause error) error {
+	f := Failure{Path: c.path(*j), Error: cause.Error()}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if j.cl != nil {
+		f.Writer, f.Component = j.cl.Component.Writer.Label(), j.cl.Component.FullPath()
+		r := c.comps[j.def]
+		r.Succeeded = false
+		if r.Error == "" {
+			r.Error = f.Path + ": " + f.Error
+		}
+	}
+	c.failed++
+	c.totals.Failed++
+	if len(c.failures) < maxLeftOut {
+		c.failures = append(c.failures, f)
+	}
+	c.a.rep.File(FileEvent{Path: f.Path, Size: j.entry.Size, Action: "failed", Error: f.Error})
+	return nil
+}
+
+// path is the host's path of a job's file, for people.
+func (c *copier) path(j job) string { return HostPath(c.a.style, j.table) }
+
+func (c *copier) leave(l LeftOut) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.a.leave(l)
+	c.totals.LeftOut++
+}
+
+// count adds a saved file to the totals.
+func (c *copier) count(j *job, g got) {
+	action := "new"
+	c.mu.Lock()
+	c.totals.Files++
+	c.totals.Bytes += g.content.Size()
+	if g.unchanged {
+		c.totals.Unchanged++
+		action = "unchanged"
+	}
+	if g.entry.Source == session.FromLive {
+		c.live++
+		if j.cl == nil && j.volume.unclaimedLevel() > session.LevelNone {
+			c.none = true
+		}
+	}
+	if j.cl != nil {
+		r := c.comps[j.def]
+		r.Files++
+		r.Bytes += g.content.Size()
+		if _, ok := c.owners[j.cl.Component.Writer]; !ok {
+			c.owners[j.cl.Component.Writer] = owner{j.entry.UID, j.entry.GID}
+		}
+	}
+	totals := c.totals
+	tell := time.Since(c.told) > 100*time.Millisecond
+	if tell {
+		c.told = time.Now()
+	}
+	c.mu.Unlock()
+	c.a.rep.File(FileEvent{Path: c.path(*j), Size: g.content.Size(), Action: action, Source: g.entry.Source.String()})
+	if tell {
+		c.a.rep.Totals(totals)
+	}
+}
+
+func clip(s string, n int) string {
+	if len(s) > n {
+		return s[:n] + "..."
+	}
+	return s
+}
+
+// isMissing reports whether an error says that something is not there.
+func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
