@@ -32,9 +32,9 @@ type Method interface {
 	// an earlier Copy left. It returns soon after ctx has ended.
 	Copy(ctx context.Context, src, dst *os.File, size int64, fresh bool) (Amount, error)
 
-	// Renew says whether a file that is copied again becomes a new file
-	// rather than have its earlier copy changed.
-	Renew() bool
+	// Renew says whether a file of this size that is copied again becomes a
+	// new file rather than have its earlier copy changed.
+	Renew(size int64) bool
 }
 
 // Amount is what copying a file cost.

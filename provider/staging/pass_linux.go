@@ -276,7 +276,7 @@ func (p *pass) file(ctx context.Context, j job) error {
 }
 
 func (p *pass) copy(ctx context.Context, j job, src *os.File) (Amount, error) {
-	dst, fresh, err := p.s.openTarget(j, p.s.method.Renew())
+	dst, fresh, err := p.s.openTarget(j, p.s.method.Renew(j.rec.st.size))
 	if err != nil {
 		return Amount{}, err
 	}

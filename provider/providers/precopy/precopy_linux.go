@@ -113,7 +113,7 @@ type method struct{}
 
 func (method) Name() string                  { return "precopy" }
 func (method) Unclaimed() bool               { return false }
-func (method) Renew() bool                   { return false }
+func (method) Renew(int64) bool              { return false }
 func (method) Examine(*os.File) (int, error) { return 0, nil }
 
 // Flush writes the file's dirty pages back. That also write-protects those
