@@ -65,21 +65,23 @@ func (e *enumeration[T]) words() string {
 	return strings.Join(words, ", ")
 }
 
-// maskName joins the names of the bits that are set; bits without a name are
-// given in hexadecimal at the end, and no bits at all give zero's own name.
+// maskName joins the names of the bits that are set, a name of several bits
+// before those of each; bits without a name are given in hexadecimal at the
+// end, and no bits at all give zero's own name.
 func (e *enumeration[T]) maskName(v T) string {
 	var parts []string
 	rest := uint32(v)
 	zero := "0"
-	for i := range e.entries {
-		bit := uint32(e.entries[i].value)
-		if bit == 0 {
-			zero = e.entries[i].name
-			continue
-		}
-		if bit&(bit-1) == 0 && rest&bit != 0 {
-			parts = append(parts, e.entries[i].name)
-			rest &^= bit
+	for _, several := range []bool{true, false} {
+		for i := range e.entries {
+			bits := uint32(e.entries[i].value)
+			switch {
+			case bits == 0:
+				zero = e.entries[i].name
+			case several == (bits&(bits-1) != 0) && rest&bits == bits:
+				parts = append(parts, e.entries[i].name)
+				rest &^= bits
+			}
 		}
 	}
 	if rest != 0 {

@@ -43,7 +43,13 @@ func (s PathStyle) isSep(path string, c byte) bool {
 	if s != Windows {
 		return c == '/'
 	}
-	return c == '\\' || c == '/' && !strings.HasPrefix(path, `\\?\`)
+	return c == '\\' || c == '/' && !verbatim(path)
+}
+
+// verbatim reports whether a Windows path is taken literally: it begins with
+// "\\?\" and a name.
+func verbatim(path string) bool {
+	return len(path) > 4 && path[:4] == `\\?\` && path[4] != '\\' && path[4] != '/'
 }
 
 // VolumeName gives the part of a path that names the volume, without a
@@ -60,25 +66,36 @@ func (s PathStyle) VolumeName(path string) string {
 	if len(path) < 3 || !s.isSep(path, path[0]) || !s.isSep(path, path[1]) || s.isSep(path, path[2]) {
 		return ""
 	}
-	names := 2 // \\server\share
+	v := s.firstNames(path, 2)
 	if path[2] == '?' || path[2] == '.' {
-		rest := path[3:]
-		switch {
-		case len(rest) > 4 && strings.EqualFold(rest[1:4], "UNC") && s.isSep(path, rest[4]):
-			names = 4 // \\?\UNC\server\share
-		case len(rest) > 11 && strings.EqualFold(rest[1:11], "GLOBALROOT") && s.isSep(path, rest[11]):
-			names = 4 // \\?\GLOBALROOT\Device\HarddiskVolumeShadowCopy1
-		}
-	}
-	i := 2
-	for ; i < len(path); i++ {
-		if s.isSep(path, path[i]) {
-			if names--; names == 0 {
-				break
+		// \\?\UNC\server\share, \\?\GLOBALROOT\Device\HarddiskVolumeShadowCopy1
+		kind := strings.TrimLeft(v[min(3, len(v)):], `\/`)
+		if strings.EqualFold(kind, "UNC") || strings.EqualFold(kind, "GLOBALROOT") {
+			if longer := s.firstNames(path, 4); longer != "" {
+				return longer
 			}
 		}
 	}
-	return path[:i]
+	return v
+}
+
+// firstNames gives the beginning of path up to the end of the count-th name
+// after two separators, "" if it has fewer names.
+func (s PathStyle) firstNames(path string, count int) string {
+	inName := true
+	for i := 2; i < len(path); i++ {
+		sep := s.isSep(path, path[i])
+		if sep && inName {
+			if count--; count == 0 {
+				return path[:i]
+			}
+		}
+		inName = !sep
+	}
+	if inName && count == 1 {
+		return path
+	}
+	return ""
 }
 
 func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
@@ -130,15 +147,14 @@ func (s PathStyle) Clean(path string) string {
 		return volume + sep + out
 	case volume == "" && out == "":
 		return "."
+	case volume == "" && s.VolumeName(out) != "":
+		return "." + sep + out // a name such as "A:" must not turn into a drive
 	}
 	return volume + out
 }
 
 func (s PathStyle) cleanVolume(v string) string {
-	if strings.HasPrefix(v, `\\?\`) {
-		return v
-	}
-	return strings.ReplaceAll(v, "/", `\`)
+	return `\\` + strings.Join(s.fields(v, v), `\`)
 }
 
 // fields splits rest, a part of path, at separators and drops empty names.
@@ -152,26 +168,33 @@ func (s PathStyle) fields(path, rest string) []string {
 // for `C:\a\b` and for "/a/b".
 func (s PathStyle) Names(path string) []string {
 	c := s.Clean(path)
-	return s.fields(c, c[len(s.VolumeName(c)):])
+	names := s.fields(c, c[len(s.VolumeName(c)):])
+	if len(names) > 1 && names[0] == "." {
+		names = names[1:]
+	}
+	return names
 }
 
-// Join joins names with the style's separator and cleans the result; empty
-// names are left out.
+// Join joins a path and names below it with the style's separator and cleans
+// the result; empty parts are left out, and separators at the beginning of all
+// but the first make no difference.
 func (s PathStyle) Join(names ...string) string {
-	var b strings.Builder
-	sep := s.Separator()
-	last := byte(0)
+	joined := ""
 	for _, name := range names {
-		if name == "" {
+		if joined == "" {
+			joined = s.Clean(name)
 			continue
 		}
-		if b.Len() > 0 && !s.isSep(names[0], last) {
-			b.WriteByte(sep)
+		for name != "" && s.isSep(joined, name[0]) {
+			name = name[1:]
 		}
-		b.WriteString(name)
-		last = name[len(name)-1]
+		drive := len(joined) == 2 && s.VolumeName(joined) != "" // "C:" and "a" are "C:a"
+		if name != "" && !drive && joined[len(joined)-1] != s.Separator() {
+			joined += string(s.Separator())
+		}
+		joined += name
 	}
-	return s.Clean(b.String())
+	return s.Clean(joined)
 }
 
 // Split cleans a path and splits it into its directory and its last name; a
@@ -203,14 +226,17 @@ func (s PathStyle) Rel(base, target string) (rel string, ok bool) {
 	if b == "" || t == "" {
 		return "", b == t
 	}
+	if b == t {
+		return "", true
+	}
 	bn, tn := s.Names(b), s.Names(t)
 	if len(bn) > len(tn) || !s.sameRoot(b, t) {
 		return "", false
 	}
+	if len(bn) == 1 && bn[0] == "." {
+		return strings.Join(tn, string(s.Separator())), tn[0] != ".."
+	}
 	for i := range bn {
-		if bn[i] == "." {
-			return strings.Join(tn, string(s.Separator())), tn[0] != ".."
-		}
 		if !s.EqualName(bn[i], tn[i]) {
 			return "", false
 		}
