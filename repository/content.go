@@ -1,8 +1,6 @@
 package repository
 
-import (
-	"io"
-)
+import "io"
 
 // Content is the data of one file as stored: an ordered list of extents that
 // covers it from its first to its last byte. It is a value, small whatever the
@@ -24,14 +22,14 @@ func (c Content) Equal(d Content) bool { return c.size == d.size && c.top.equal(
 
 // Source is a file to be stored.
 type Source struct {
-	// At gives the file's bytes. It is read once, front to back, except where
-	// PutRanges has to compact.
+	// At gives the file's bytes. It is read once, front to back, by one
+	// goroutine.
 	At io.ReaderAt
 	// Size is the length of the file in bytes.
 	Size int64
 	// Data, if not nil, says where the file has data; all the rest is holes
 	// and is not read. The ranges may come in any order and overlap. Nil means
-	// that all is data; an empty slice that are not nil means one hole.
+	// that all is data; a slice that is empty and not nil means one hole.
 	Data []Range
 }
 

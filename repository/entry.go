@@ -52,6 +52,9 @@ func (t FileType) String() string {
 // Entry is one line of a record's file table: a file, directory or other thing
 // with a name, all of its metadata, and what the requester has to say of it.
 // Fields that do not apply are left zero; a zero time is an unknown one.
+//
+// Entries read from a table are shared: they must not be changed. Clone gives
+// one that may be, and that keeps what a newer program wrote.
 type Entry struct {
 	// Root is the Root.ID of the root the entry lies below.
 	Root string
@@ -68,8 +71,7 @@ type Entry struct {
 	// UID and GID are the owner's numbers, User and Group their names.
 	UID, GID    uint32
 	User, Group string
-	// Size is the length of the file as its file system told it. For a
-	// regular file with content it equals Content.Size.
+	// Size is the length of the file as its file system told it.
 	Size int64
 	// ModTime, AccessTime, ChangeTime (of the inode) and BirthTime keep
 	// nanoseconds and any year.
@@ -100,7 +102,9 @@ type Entry struct {
 	// Streams are the named streams besides the file's content.
 	Streams []Stream
 
-	// Content is the data of a regular file.
+	// Content is the data of a regular file. Its size is Size, or it is the
+	// zero Content although Size is not zero: then the data is not in the
+	// backup, and the requester says why in Attrs.
 	Content Content
 
 	// Attrs holds the requester's own facts about the file. The repository

@@ -52,12 +52,13 @@ func (e *ObjectError) Error() string { return e.Op + " " + e.Object + ": " + e.E
 // Unwrap gives the cause.
 func (e *ObjectError) Unwrap() error { return e.Err }
 
-// damagef makes an error that wraps ErrDamaged.
-func damagef(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrDamaged, fmt.Sprintf(format, args...))
+// wrapf makes an error of the given kind.
+func wrapf(kind error, format string, args ...any) error {
+	return fmt.Errorf("%w: %s", kind, fmt.Sprintf(format, args...))
 }
 
+// damagef makes an error that wraps ErrDamaged.
+func damagef(format string, args ...any) error { return wrapf(ErrDamaged, format, args...) }
+
 // invalidf makes an error that wraps ErrInvalid.
-func invalidf(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))
-}
+func invalidf(format string, args ...any) error { return wrapf(ErrInvalid, format, args...) }

@@ -25,11 +25,11 @@ var (
 // Store is the minimum required of storage.
 //
 // Objects are created whole, never changed, and deleted whole. The promise
-// everything else rests on: when Put has returned nil the object is durable,
-// so that it survives a loss of power at once, and an object that List, Stat
-// or ReadAt shows is whole: no reader on any machine ever sees a part of one.
-// A Put that failed may have stored the object all the same, whole; putting it
-// again then gives ErrExist.
+// everything else rests on: when Put has returned nil, or List has shown the
+// object, it is durable, so that it survives a loss of power at once; and what
+// Stat or ReadAt shows is whole: no reader on any machine ever sees a part of
+// an object. A Put that failed may have stored the object all the same, whole;
+// putting it again then gives ErrExist.
 //
 // Names follow ValidName; every method gives ErrInvalidName for others. All
 // methods may be called from several goroutines, and by several processes on

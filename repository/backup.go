@@ -1,0 +1,280 @@
+package repository
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sombra-backup/sombra/repository/store"
+)
+
+// BeginOptions says what a backup builds on.
+type BeginOptions struct {
+	// Base is the record that unchanged content is taken from, if any. Commit
+	// adds it to RecordInfo.Parents if it is not there.
+	Base *Record
+}
+
+// Backup is a record in the making. Its methods may be called from several
+// goroutines; Commit and Abort wait for the others to return.
+//
+// After an error of the store every further call fails with the same error and
+// only Abort is left. An error of a source, or ErrInvalid, concerns that one
+// call only.
+type Backup struct {
+	r    *Repository
+	base *Record
+	pipe *pipeline
+	// temp sorts the entries.
+	sorter *entrySorter
+
+	// gate is held for reading by calls going on, for writing to end them.
+	gate  sync.RWMutex
+	ended bool
+
+	mu sync.Mutex
+	// pending are the chunks added and not yet in the index.
+	pending map[ID]struct{}
+
+	read, added, addedBytes atomic.Int64
+}
+
+// sweepAge is how old the remains of interrupted Puts must be to be swept.
+const sweepAge = 24 * time.Hour
+
+// Begin starts a backup: it reads what is new in the index, and compares the
+// index with the packs that are there, so that a chunk whose pack was lost is
+// stored again. The context lives as long as the backup does: when it is done
+// the backup fails. Abort must be called in the end; after Commit it does
+// nothing.
+func (r *Repository) Begin(ctx context.Context, o BeginOptions) (*Backup, error) {
+	if err := r.ready(ctx); err != nil {
+		return nil, err
+	}
+	if o.Base != nil && o.Base.repo != r {
+		return nil, invalidf("the base is a record of another repository")
+	}
+	if sw, ok := r.store.(store.Sweeper); ok {
+		if err := sw.Sweep(ctx, sweepAge); err != nil {
+			return nil, fmt.Errorf("begin backup: %w", err)
+		}
+	}
+	if err := r.index.refresh(ctx); err != nil {
+		return nil, fmt.Errorf("begin backup: %w", err)
+	}
+	if err := r.index.compare(ctx); err != nil {
+		return nil, fmt.Errorf("begin backup: %w", err)
+	}
+	b := &Backup{r: r, base: o.Base, pending: map[ID]struct{}{}}
+	b.sorter = newEntrySorter(r.options.TempDir)
+	b.pipe = newPipeline(ctx, r, b.indexed)
+	return b, nil
+}
+
+// enter begins a call; leave ends it.
+func (b *Backup) enter(ctx context.Context) error {
+	b.gate.RLock()
+	err := ctx.Err()
+	if b.ended {
+		err = ErrClosed
+	} else if cause := b.pipe.err(); cause != nil {
+		err = cause
+	}
+	if err != nil {
+		b.gate.RUnlock()
+	}
+	return err
+}
+
+func (b *Backup) leave() { b.gate.RUnlock() }
+
+// putChunk stores a chunk unless it is stored, and gives its name.
+func (b *Backup) putChunk(ctx context.Context, kind objectKind, data []byte) (ID, error) {
+	id := b.r.keys.chunkID(kind, data)
+	b.mu.Lock()
+	_, known := b.pending[id]
+	b.mu.Unlock()
+	if known {
+		return id, nil
+	}
+	length, known, err := b.r.index.holds(ctx, id)
+	if err != nil {
+		return id, err
+	}
+	if known && int(length) == len(data) {
+		return id, nil
+	}
+	b.mu.Lock()
+	_, known = b.pending[id]
+	b.pending[id] = struct{}{}
+	b.mu.Unlock()
+	if known {
+		return id, nil
+	}
+	b.added.Add(1)
+	b.addedBytes.Add(int64(len(data)))
+	return id, b.pipe.add(kind, id, data)
+}
+
+// indexed is told that chunks are in the index now.
+func (b *Backup) indexed(lines []indexLine) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range lines {
+		delete(b.pending, lines[i].id)
+	}
+}
+
+// stored says whether the chunk is in the repository or on its way there.
+func (b *Backup) stored(ctx context.Context, c chunkRef) error {
+	b.mu.Lock()
+	_, ok := b.pending[c.id]
+	b.mu.Unlock()
+	if ok {
+		return nil
+	}
+	length, ok, err := b.r.index.holds(ctx, c.id)
+	if err == nil && (!ok || length != c.length) {
+		err = damagef("chunk %s of %d bytes is not stored", c.id, c.length)
+	}
+	return err
+}
+
+// Holds says whether everything the content needs is in the repository, or
+// was added by this backup: nil, or an error that wraps ErrDamaged. Content of
+// a base that fails must be stored anew. It reads the extent list of content
+// too large to be kept in one entry, which must be of a committed record.
+func (b *Backup) Holds(ctx context.Context, c Content) error {
+	if err := b.enter(ctx); err != nil {
+		return err
+	}
+	defer b.leave()
+	if err := b.holdsTop(ctx, c); err != nil || c.top.level == 0 {
+		return err
+	}
+	return b.r.eachNode(ctx, &c.top, func(n *listNode) error {
+		for _, ref := range n.refs {
+			if err := b.stored(ctx, ref); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// holdsTop is Holds for what the content itself refers to.
+func (b *Backup) holdsTop(ctx context.Context, c Content) error {
+	for _, ref := range c.top.refs {
+		if err := b.stored(ctx, ref); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Add adds an entry to the file table. Entries come in any order; memory for
+// them is bounded, the rest goes to a temporary file. If a root and path is
+// added again the later entry replaces the earlier one. The entry is checked:
+// ErrInvalid if it breaks a rule that Entry states, ErrDamaged if its content
+// refers to chunks that are not stored (of large content, only the first level
+// is looked at; see Holds).
+func (b *Backup) Add(ctx context.Context, e Entry) error {
+	if err := b.enter(ctx); err != nil {
+		return err
+	}
+	defer b.leave()
+	encoded, err := e.encode()
+	if err != nil {
+		return fmt.Errorf("add %s: %w", printable(e.Root, e.Path), err)
+	}
+	for c := range e.contents() {
+		if err := b.holdsTop(ctx, c); err != nil {
+			return fmt.Errorf("add %s: %w", printable(e.Root, e.Path), err)
+		}
+	}
+	return b.sorter.add(sortedEntry{root: e.Root, path: e.Path, typ: e.Type, size: e.Size, encoded: encoded})
+}
+
+// end closes the gate and says whether this call did it.
+func (b *Backup) end() bool {
+	b.gate.Lock()
+	defer b.gate.Unlock()
+	first := !b.ended
+	b.ended = true
+	return first
+}
+
+// Abort ends the backup without a record. What was stored stays, harmless, and
+// is found again by the next backup as far as index objects were written for
+// it. After Commit or Abort it does nothing.
+func (b *Backup) Abort() error {
+	// Wakes calls that wait for the pipeline.
+	b.pipe.fail(ErrClosed)
+	if !b.end() {
+		return nil
+	}
+	b.pipe.drain()
+	return b.sorter.close()
+}
+
+// Commit stores the file table, waits until everything is durable, and then
+// makes the record visible. When it fails there is no record, but for the one
+// case that cannot be told apart: the store reported an error for the record's
+// own Put and has it all the same. Whatever it returns, the backup has ended.
+//
+// ErrInvalid says that info breaks a rule, that an entry names a root that
+// info.Roots lacks, or that an entry lies below one that is no directory.
+func (b *Backup) Commit(ctx context.Context, info RecordInfo) (*Record, error) {
+	if !b.end() {
+		return nil, ErrClosed
+	}
+	drained := false
+	defer func() {
+		if !drained {
+			b.pipe.fail(ErrClosed)
+			b.pipe.drain()
+		}
+		b.sorter.close()
+	}()
+	// A context that ends during Commit ends the uploads as well.
+	defer context.AfterFunc(ctx, func() { b.pipe.fail(context.Cause(ctx)) })()
+	if b.base != nil {
+		info.Parents = addParent(info.Parents, b.base.ID)
+	}
+	if err := info.check(); err != nil {
+		return nil, fmt.Errorf("commit: %w", err)
+	}
+	for name, c := range info.Documents {
+		if err := b.holdsTop(ctx, c); err != nil {
+			return nil, fmt.Errorf("commit: document %q: %w", name, err)
+		}
+	}
+	w := newTableWriter(b, info.Roots)
+	if err := b.sorter.each(ctx, func(e sortedEntry) error { return w.add(ctx, e) }); err != nil {
+		return nil, fmt.Errorf("commit: %w", err)
+	}
+	root, err := w.finish(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("commit: %w", err)
+	}
+	drained = true
+	if err := b.pipe.drain(); err != nil {
+		return nil, fmt.Errorf("commit: %w", err)
+	}
+	totals := w.totals
+	totals.BytesRead = b.read.Load()
+	totals.ChunksAdded, totals.BytesAdded, totals.BytesStored = b.added.Load(), b.addedBytes.Load(), b.pipe.stored.Load()
+	return b.r.putRecord(ctx, info, root, totals, b.pipe.written)
+}
+
+// addParent adds a record to the parents unless it is there.
+func addParent(parents []ID, id ID) []ID {
+	for _, p := range parents {
+		if p == id {
+			return parents
+		}
+	}
+	return append(parents[:len(parents):len(parents)], id)
+}

@@ -1,0 +1,31 @@
+package repository
+
+// The bounds of the format. A reader refuses what lies outside before it sets
+// memory aside; a writer never writes it. docs/format.md repeats them.
+const (
+	// maxChunk bounds the bytes of one chunk and of one frame's plaintext.
+	maxChunk = 4 << 20
+	// minChunk is the least that Chunking.Min may be.
+	minChunk = 64
+	// maxPack bounds a pack object.
+	maxPack = 256 << 20
+	// maxPackChunks bounds a pack's directory.
+	maxPackChunks = 1 << 20
+	// maxIndexEntries bounds the lines of one index object, maxIndexPacks its
+	// pack table.
+	maxIndexEntries = 1 << 20
+	maxIndexPacks   = 1 << 18
+	// maxIndex bounds an index object.
+	maxIndex = 128 << 20
+	// maxDepth bounds the levels of an extent list and of a file table.
+	maxDepth = 8
+	// maxBlock bounds a block of a file table or of an extent list.
+	maxBlock = maxChunk
+	// maxConfig and maxSlot bound those objects.
+	maxConfig = 64 << 10
+	maxSlot   = 64 << 10
+	// maxSlots is how many key slots are tried.
+	maxSlots = 256
+	// maxRecords bounds the records (and the notes of one record) listed.
+	maxRecords = 1 << 20
+)

@@ -1,0 +1,320 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/sombra-backup/sombra/repository/store"
+)
+
+// pipeline takes new chunks to the store: frames are filled in the callers'
+// goroutines, compressed by workers, encrypted into packs, and packs are put
+// by uploaders. Every queue is short, so a slow store holds the callers back.
+// The first error stops all of it.
+type pipeline struct {
+	r      *Repository
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	frames  chan frameJob
+	uploads chan *packBuilder
+	workers sync.WaitGroup
+	putters sync.WaitGroup
+
+	open  [2]openFrames
+	packs [2]openPack
+	// buffers keeps the memory of frames, objects that of packs.
+	buffers sync.Pool
+	objects sync.Pool
+
+	mu    sync.Mutex
+	batch indexBatch
+	// written are the index objects put so far.
+	written []ID
+	// indexed is told which chunks can from now on be found in the index.
+	indexed func(lines []indexLine)
+
+	stored atomic.Int64
+}
+
+// frameJob is a frame to be compressed.
+type frameJob struct {
+	kind   objectKind
+	data   []byte
+	chunks []packedChunk
+}
+
+// openFrames is the frame that small chunks of a kind are collected in.
+type openFrames struct {
+	mu sync.Mutex
+	frameJob
+}
+
+// openPack is the pack that frames of a kind go to.
+type openPack struct {
+	mu      sync.Mutex
+	builder *packBuilder
+}
+
+const (
+	// A chunk of at least largeChunk bytes is a frame by itself. Smaller ones
+	// share frames of about dataFrame, or metaFrame, bytes: less is read for
+	// one block of a table.
+	largeChunk = 256 << 10
+	dataFrame  = 1 << 20
+	metaFrame  = 256 << 10
+	// uploaders is how many packs are put at once.
+	uploaders = 2
+	// packChunks is the most chunks the writer puts into one pack.
+	packChunks = 1 << 15
+	// An index object is written when it has batchLines lines or batchPacks
+	// packs, so that what an interrupted backup stored is found again.
+	batchLines = 1 << 17
+	batchPacks = 64
+)
+
+// kindNumber counts the kinds of packs from zero.
+func kindNumber(k objectKind) int {
+	if k == kindMetaPack {
+		return 1
+	}
+	return 0
+}
+
+// newPipeline starts the goroutines, which end when drain or stop is called.
+func newPipeline(ctx context.Context, r *Repository, indexed func([]indexLine)) *pipeline {
+	p := &pipeline{
+		r: r, indexed: indexed,
+		frames:  make(chan frameJob, 1),
+		uploads: make(chan *packBuilder),
+	}
+	p.ctx, p.cancel = context.WithCancelCause(ctx)
+	p.buffers.New = func() any { return new([]byte) }
+	p.objects.New = func() any { return new([]byte) }
+	for range r.options.Workers {
+		p.workers.Go(p.compress)
+	}
+	for range uploaders {
+		p.putters.Go(p.upload)
+	}
+	return p
+}
+
+// fail stops the pipeline; the first error is the one that callers get.
+func (p *pipeline) fail(err error) { p.cancel(err) }
+
+// err is why the pipeline stopped.
+func (p *pipeline) err() error { return context.Cause(p.ctx) }
+
+// add takes in a new chunk. It copies the data.
+func (p *pipeline) add(kind objectKind, id ID, data []byte) error {
+	chunk := packedChunk{id, uint32(len(data))}
+	if len(data) >= largeChunk {
+		return p.send(frameJob{kind, append(p.buffer(len(data)), data...), []packedChunk{chunk}})
+	}
+	target := dataFrame
+	if kind == kindMetaPack {
+		target = metaFrame
+	}
+	f := &p.open[kindNumber(kind)]
+	f.mu.Lock()
+	if f.data == nil {
+		f.data = p.buffer(target + largeChunk)
+	}
+	f.kind = kind
+	f.data = append(f.data, data...)
+	f.chunks = append(f.chunks, chunk)
+	if len(f.data) < target && len(f.chunks) < packChunks {
+		f.mu.Unlock()
+		return nil
+	}
+	job := f.frameJob
+	f.frameJob = frameJob{}
+	f.mu.Unlock()
+	return p.send(job)
+}
+
+// buffer gives empty memory for n bytes.
+func (p *pipeline) buffer(n int) []byte {
+	b := *p.buffers.Get().(*[]byte)
+	if cap(b) < n {
+		b = make([]byte, 0, n)
+	}
+	return b[:0]
+}
+
+// send hands a frame to the workers.
+func (p *pipeline) send(job frameJob) error {
+	select {
+	case p.frames <- job:
+		return nil
+	case <-p.ctx.Done():
+		return p.err()
+	}
+}
+
+// compress is a worker: it takes frames until there are no more.
+func (p *pipeline) compress() {
+	data, meta := newEncoder(zstd.SpeedFastest), newEncoder(zstd.SpeedDefault)
+	defer data.Close()
+	defer meta.Close()
+	var frame []byte
+	for job := range p.frames {
+		if p.ctx.Err() != nil {
+			continue
+		}
+		enc := data
+		if job.kind == kindMetaPack {
+			enc = meta
+		}
+		frame = appendFrame(frame[:0], enc, job.data)
+		if err := p.pack(job.kind, frame, job.chunks); err != nil {
+			p.fail(err)
+		}
+		p.buffers.Put(&job.data)
+	}
+}
+
+// pack encrypts a frame into the open pack of its kind, and hands the pack on
+// if that filled it.
+func (p *pipeline) pack(kind objectKind, frame []byte, chunks []packedChunk) error {
+	o := &p.packs[kindNumber(kind)]
+	o.mu.Lock()
+	if o.builder == nil {
+		b, err := newPackBuilder(p.r.keys, kind, *p.objects.Get().(*[]byte))
+		if err != nil {
+			o.mu.Unlock()
+			return err
+		}
+		o.builder = b
+	}
+	b := o.builder
+	b.add(frame, chunks)
+	full := len(b.object) >= p.r.options.PackSize || b.chunks >= packChunks
+	if full {
+		o.builder = nil
+	}
+	o.mu.Unlock()
+	if !full {
+		return nil
+	}
+	select {
+	case p.uploads <- b:
+		return nil
+	case <-p.ctx.Done():
+		return p.err()
+	}
+}
+
+// upload puts packs until there are no more.
+func (p *pipeline) upload() {
+	for b := range p.uploads {
+		if p.ctx.Err() != nil {
+			continue
+		}
+		if err := p.put(b); err != nil {
+			p.fail(err)
+		}
+	}
+}
+
+// put stores one pack and writes an index object when enough have come
+// together. A pack's name is the hash of bytes that are random to everyone: if
+// the name is taken, an earlier try of this very Put has succeeded.
+func (p *pipeline) put(b *packBuilder) error {
+	object := b.finish()
+	id := hashObject(object)
+	if err := p.r.put(p.ctx, packName(b.kind, id), object); err != nil {
+		return err
+	}
+	p.stored.Add(int64(len(object)))
+	size := int64(len(object))
+	p.objects.Put(&object)
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.batch.add(b.kind, id, size, b.frames)
+	if len(p.batch.lines) < batchLines && len(p.batch.packs) < batchPacks {
+		return nil
+	}
+	return p.writeIndexLocked()
+}
+
+// writeIndexLocked puts the index object for the packs put since the last.
+func (p *pipeline) writeIndexLocked() error {
+	if len(p.batch.packs) == 0 {
+		return nil
+	}
+	batch := p.batch
+	p.batch = indexBatch{}
+	object := batch.encode(p.r.keys, nil)
+	id := hashObject(object)
+	if err := p.r.put(p.ctx, indexName(id), object); err != nil {
+		return err
+	}
+	p.stored.Add(int64(len(object)))
+	p.written = append(p.written, id)
+	prefixes := make([]uint32, len(batch.lines))
+	for i, line := range batch.lines {
+		prefixes[i] = idPrefix(line.id)
+	}
+	idx, err := decodeIndex(p.r.keys, object)
+	if err != nil {
+		return fmt.Errorf("read back index %s: %w", id.Short(), err)
+	}
+	p.r.index.mu.Lock()
+	err = p.r.index.addLocked(&indexPart{name: id, index: idx}, prefixes)
+	p.r.index.mu.Unlock()
+	if err == nil {
+		p.indexed(batch.lines)
+	}
+	return err
+}
+
+// drain takes everything added so far to the store and waits until it is
+// durable. Nothing may be added any more.
+func (p *pipeline) drain() error {
+	for i := range p.open {
+		f := &p.open[i]
+		if len(f.chunks) > 0 {
+			if err := p.send(f.frameJob); err != nil {
+				break
+			}
+			f.frameJob = frameJob{}
+		}
+	}
+	close(p.frames)
+	p.workers.Wait()
+	for i := range p.packs {
+		if b := p.packs[i].builder; b != nil && p.ctx.Err() == nil {
+			select {
+			case p.uploads <- b:
+			case <-p.ctx.Done():
+			}
+		}
+		p.packs[i].builder = nil
+	}
+	close(p.uploads)
+	p.putters.Wait()
+	if err := p.err(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	defer p.cancel(ErrClosed)
+	return p.writeIndexLocked()
+}
+
+// put puts an object whose name is its hash.
+func (r *Repository) put(ctx context.Context, name string, object []byte) error {
+	err := r.store.Put(ctx, name, object)
+	if err == nil || errors.Is(err, store.ErrExist) {
+		return nil
+	}
+	return &ObjectError{"put", name, err}
+}

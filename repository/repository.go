@@ -1,0 +1,189 @@
+package repository
+
+import (
+	"context"
+	"crypto/cipher"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/sombra-backup/sombra/repository/store"
+)
+
+// Options says how a repository is made and used. The zero value is right for
+// everyone but tests.
+type Options struct {
+	// KDF is the cost of the password slot that Create makes; zero means
+	// t=3, m=64 MiB, p=4. Less makes passwords easier to guess.
+	KDF KDF
+	// Chunking is used by Create and kept in the repository; zero means
+	// 256 KiB, 1 MiB, 4 MiB.
+	Chunking Chunking
+	// PackSize is the size in bytes at which a pack is closed; zero means
+	// 16 MiB, the most is 128 MiB. A backup holds up to five packs in memory.
+	PackSize int
+	// Workers is how many goroutines of a backup compress; zero means
+	// GOMAXPROCS.
+	Workers int
+	// CacheBytes bounds the memory kept for decoded data and for pages of the
+	// index, half each; zero means 64 MiB.
+	CacheBytes int64
+	// TempDir is where a file table too large for memory is sorted; empty
+	// means os.TempDir.
+	TempDir string
+}
+
+// withDefaults fills in what is zero.
+func (o Options) withDefaults() Options {
+	if o.KDF == (KDF{}) {
+		o.KDF = defaultKDF()
+	}
+	if o.Chunking == (Chunking{}) {
+		o.Chunking = defaultChunking()
+	}
+	if o.PackSize == 0 {
+		o.PackSize = 16 << 20
+	}
+	if o.Workers <= 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.CacheBytes <= 0 {
+		o.CacheBytes = 64 << 20
+	}
+	return o
+}
+
+// check refuses options that make no sense.
+func (o Options) check() error {
+	switch {
+	case !o.KDF.valid():
+		return invalidf("argon2id with t=%d, m=%d KiB, p=%d", o.KDF.Time, o.KDF.Memory, o.KDF.Threads)
+	case !o.Chunking.valid():
+		return invalidf("chunks of %d, %d, %d bytes", o.Chunking.Min, o.Chunking.Average, o.Chunking.Max)
+	case o.PackSize < 1 || o.PackSize > maxPack/2:
+		return invalidf("packs of %d bytes", o.PackSize)
+	}
+	return nil
+}
+
+// Repository is an open repository. Its methods may be called from several
+// goroutines.
+type Repository struct {
+	store   store.Store
+	options Options
+	keys    *keyring
+	// slot is the object name of the key slot that was opened.
+	slot     string
+	chunking Chunking
+	index    *chunkIndex
+	decoder  *zstd.Decoder
+	ciphers  *lru[ID, cipher.AEAD]
+	frames   *lru[frameKey, *openFrame]
+	closed   atomic.Bool
+}
+
+// Create makes a repository in the store and opens it. Only a config object
+// makes a repository, and it is put last and never replaced: of several
+// creations at once one wins, the others get ErrExist. An empty password is
+// ErrInvalid. The password is not kept and not changed.
+func Create(ctx context.Context, st store.Store, password []byte, o Options) (*Repository, error) {
+	o = o.withDefaults()
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	if len(password) == 0 {
+		return nil, fmt.Errorf("create repository: %w", invalidf("the password is empty"))
+	}
+	switch _, err := st.Stat(ctx, configName); {
+	case err == nil:
+		return nil, ErrExist
+	case !errors.Is(err, store.ErrNotExist):
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	k, err := newKeyring()
+	if err != nil {
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	now := time.Now()
+	slot, err := encodeSlot(k, password, o.KDF, false, now)
+	if err != nil {
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	name := slotName(hashObject(slot))
+	if err := st.Put(ctx, name, slot); err != nil {
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	if err := st.Put(ctx, configName, encodeConfig(k, o.Chunking, now)); err != nil {
+		if errors.Is(err, store.ErrExist) {
+			// Another creation won; what is left of this one is its slot.
+			return nil, errors.Join(ErrExist, st.Delete(ctx, name))
+		}
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	return newRepository(st, o, k, o.Chunking, name), nil
+}
+
+// Open opens the repository in the store. It gives ErrNoRepository if there is
+// none, ErrWrongPassword if no key slot opens, ErrUnsupported if a newer
+// program made it, and an error wrapping ErrDamaged if config or key slots
+// were altered. Of the options, KDF and Chunking are not used.
+func Open(ctx context.Context, st store.Store, password []byte, o Options) (*Repository, error) {
+	o = o.withDefaults()
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("open repository: %w", err)
+	}
+	c, err := readConfig(ctx, st)
+	if errors.Is(err, ErrNoRepository) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open repository: %w", err)
+	}
+	k, name, err := unlock(ctx, st, c.Repo, password)
+	if err != nil {
+		return nil, fmt.Errorf("open repository: %w", err)
+	}
+	if err := c.authenticate(k); err != nil {
+		return nil, fmt.Errorf("open repository: %w", &ObjectError{"verify", configName, err})
+	}
+	return newRepository(st, o, k, c.chunking(), name), nil
+}
+
+// newRepository puts an open repository together.
+func newRepository(st store.Store, o Options, k *keyring, ch Chunking, slot string) *Repository {
+	return &Repository{
+		store: st, options: o, keys: k, slot: slot, chunking: ch,
+		index:   newChunkIndex(st, k, o.CacheBytes/2),
+		decoder: newDecoder(),
+		ciphers: newLRU[ID, cipher.AEAD](4096),
+		frames:  newLRU[frameKey, *openFrame](o.CacheBytes / 2),
+	}
+}
+
+// ID is the repository's identifier, which never changes.
+func (r *Repository) ID() ID { return r.keys.repo }
+
+// Close forgets the keys. No other method, and no Backup, Record or File of
+// the repository, may be in use or used afterwards.
+func (r *Repository) Close() error {
+	if r.closed.Swap(true) {
+		return ErrClosed
+	}
+	r.keys.wipe()
+	r.decoder.Close()
+	r.frames.clear()
+	r.ciphers.clear()
+	return nil
+}
+
+// ready is called by every operation that begins something.
+func (r *Repository) ready(ctx context.Context) error {
+	if r.closed.Load() {
+		return ErrClosed
+	}
+	return ctx.Err()
+}

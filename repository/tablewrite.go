@@ -1,0 +1,142 @@
+package repository
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"slices"
+)
+
+// A file table is a tree of blocks, each stored as a chunk. Its first byte is
+// its level. A leaf (level 0) holds encoded entries one after the other; the
+// others hold references to blocks of the level below. Blocks end where a
+// keyed hash of the last entry's place says so: about every 48 KiB, and at the
+// same places when something else changed.
+const (
+	minTableBlock = 16 << 10
+	avgTableBlock = 48 << 10
+	maxTableBlock = 256 << 10
+)
+
+// tableRef refers to a block of a file table.
+type tableRef struct {
+	_ struct{} `cbor:",toarray"`
+	// Root and Path are the place of the first entry in the block or below.
+	Root, Path []byte
+	ID         []byte
+	// Length is the block's in bytes.
+	Length uint32
+	// Entries is how many entries the block holds or leads to.
+	Entries uint64
+}
+
+// tableRoot refers to the topmost block, from the record.
+type tableRoot struct {
+	Level   uint   `cbor:"1,keyasint,omitempty"`
+	ID      []byte `cbor:"2,keyasint,omitempty"`
+	Length  uint32 `cbor:"3,keyasint,omitempty"`
+	Entries uint64 `cbor:"4,keyasint,omitempty"`
+}
+
+// tableWriter makes a file table of entries that come in order.
+type tableWriter struct {
+	b      *Backup
+	roots  []Root
+	levels []*tableLevel
+	totals Totals
+	last   sortedEntry
+}
+
+// tableLevel is the block being made on one level.
+type tableLevel struct {
+	block   []byte
+	first   sortedEntry
+	entries uint64
+	// refs counts what is in the block, flushed the blocks before it.
+	refs, flushed int
+}
+
+func newTableWriter(b *Backup, roots []Root) *tableWriter {
+	return &tableWriter{b: b, roots: roots, levels: []*tableLevel{{}}}
+}
+
+// add appends an entry.
+func (w *tableWriter) add(ctx context.Context, e sortedEntry) error {
+	if w.last.root != e.root && !slices.ContainsFunc(w.roots, func(r Root) bool { return r.ID == e.root }) {
+		return invalidf("entry %s: the record has no such root", printable(e.root, e.path))
+	}
+	if w.totals.Entries > 0 && w.last.typ != Directory && w.last.root == e.root && isBelow(e.path, w.last.path) {
+		return invalidf("entry %s lies below %q, which is a %v", printable(e.root, e.path), w.last.path, w.last.typ)
+	}
+	w.totals.Entries++
+	if e.typ == Regular {
+		w.totals.Files++
+		w.totals.Bytes += e.size
+	}
+	w.last = e
+	w.last.encoded = nil
+	place := keyedHash(w.b.r.keys.split, []byte(e.root), []byte{0}, []byte(e.path))
+	return w.append(ctx, 0, e.encoded, e, 1, place)
+}
+
+// append puts something into the block of a level, and ends the block where
+// the hash says so.
+func (w *tableWriter) append(ctx context.Context, level int, encoded []byte, first sortedEntry, entries uint64, hash ID) error {
+	if len(w.levels) == level {
+		w.levels = append(w.levels, &tableLevel{})
+	}
+	l := w.levels[level]
+	if len(l.block) == 0 {
+		l.block, l.first = append(l.block, byte(level)), first
+	}
+	l.block = append(l.block, encoded...)
+	l.entries += entries
+	l.refs++
+	h := uint64(binary.LittleEndian.Uint32(hash[:]))
+	if len(l.block) >= maxTableBlock || len(l.block) >= minTableBlock && h*avgTableBlock < uint64(len(encoded))<<32 {
+		return w.flush(ctx, level)
+	}
+	return nil
+}
+
+// flush stores the block of a level and refers to it from the level above.
+func (w *tableWriter) flush(ctx context.Context, level int) error {
+	ref, err := w.store(ctx, level)
+	if err != nil {
+		return err
+	}
+	l := w.levels[level]
+	first, entries := l.first, l.entries
+	*l = tableLevel{block: l.block[:0], flushed: l.flushed + 1}
+	return w.append(ctx, level+1, format.marshal(ref), first, entries, ID(ref.ID))
+}
+
+// store stores the block of a level.
+func (w *tableWriter) store(ctx context.Context, level int) (tableRef, error) {
+	l := w.levels[level]
+	id, err := w.b.putChunk(ctx, kindMetaPack, l.block)
+	if err != nil {
+		return tableRef{}, fmt.Errorf("store file table: %w", err)
+	}
+	return tableRef{Root: []byte(l.first.root), Path: []byte(l.first.path), ID: id[:], Length: uint32(len(l.block)), Entries: l.entries}, nil
+}
+
+// finish gives the reference to the topmost block.
+func (w *tableWriter) finish(ctx context.Context) (tableRoot, error) {
+	for level := 0; level < len(w.levels); level++ {
+		l := w.levels[level]
+		if l.flushed == 0 && (l.refs == 0 || level+1 == len(w.levels)) {
+			if l.refs == 0 {
+				return tableRoot{}, nil
+			}
+			ref, err := w.store(ctx, level)
+			return tableRoot{Level: uint(level), ID: ref.ID, Length: ref.Length, Entries: ref.Entries}, err
+		}
+		if l.refs > 0 {
+			if err := w.flush(ctx, level); err != nil {
+				return tableRoot{}, err
+			}
+		}
+	}
+	return tableRoot{}, nil
+}
