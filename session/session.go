@@ -276,7 +276,9 @@ type Data interface {
 	// Live is the volume itself, for what needs no copy.
 	Live(ctx context.Context, volume string) (Tree, error)
 
-	// Target is where a restore writes: the host's own root if dir is empty,
-	// or everything below the directory dir of the host.
-	Target(ctx context.Context, dir string) (Target, error)
+	// Target is where a restore writes: everything below the directory dir of
+	// the host, or, if dir is empty, the host's own root. In the latter case
+	// roots are the absolute paths the backup was made of: only they, and the
+	// directories above them, may be reached through links.
+	Target(ctx context.Context, dir string, roots []string) (Target, error)
 }

@@ -157,6 +157,9 @@ type Location struct {
 	Name string
 	// Path is the host's path, cleaned and expanded.
 	Path string
+	// Left, from VolumesUnder, says why the volume holds nobody's data or
+	// cannot take part in a backup, as "proc holds no data"; else empty.
+	Left string
 }
 
 // Level is how consistent data is.

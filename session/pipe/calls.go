@@ -268,8 +268,8 @@ func (far *client) Live(ctx context.Context, volume string) (session.Tree, error
 	return &tree{object{far, id}}, nil
 }
 
-func (far *client) Target(ctx context.Context, dir string) (session.Target, error) {
-	id, err := far.open(ctx, 0, "Target", []any{dir})
+func (far *client) Target(ctx context.Context, dir string, roots []string) (session.Target, error) {
+	id, err := far.open(ctx, 0, "Target", []any{dir, roots})
 	if err != nil {
 		return nil, err
 	}

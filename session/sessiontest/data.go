@@ -113,7 +113,7 @@ func testTarget(t *testing.T, h Harness) {
 	must(t, os.Mkdir(outside, 0o755))
 	must(t, os.Symlink(outside, filepath.Join(dir, "escape")))
 
-	tg, err := r.s.Target(c, dir)
+	tg, err := r.s.Target(c, dir, nil)
 	must(t, err)
 	defer tg.Close()
 	existed, err := tg.Mkdir(c, "a/b")

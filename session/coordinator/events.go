@@ -1,0 +1,210 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/vss"
+	"github.com/sombra-backup/sombra/writer"
+)
+
+// seesComponents reports whether a writer is given its part of the Backup
+// Components Document with an event. It keeps its changes after the same events
+// but BackupComplete, in which the document is read-only.
+func seesComponents(kind writer.EventKind) bool {
+	return kind.KeepsComponents() || kind == writer.EventBackupComplete
+}
+
+// event makes the event a participant gets.
+func (s *service) event(p *participant, kind writer.EventKind) (*writer.Event, error) {
+	e := &writer.Event{
+		SessionID: s.id,
+		Context:   s.context,
+		State: writer.BackupState{
+			SelectComponents: s.state.SelectComponents, BootableSystemState: s.state.BootableSystemState,
+			Type: s.state.Type, PartialFileSupport: s.state.PartialFileSupport,
+		},
+		RestoreType: s.rtype,
+	}
+	if s.set != nil && (len(s.set.copies) > 0 || kind != writer.EventBackupShutdown) {
+		e.SnapshotSetID = s.set.id
+		e.Snapshots = s.set.describe(kind == writer.EventPostSnapshot || kind == writer.EventBackupComplete)
+	}
+	if seesComponents(kind) {
+		part, err := s.part(p)
+		if err != nil {
+			return nil, err
+		}
+		e.Components = part
+	}
+	return e, nil
+}
+
+// tell sends one event to one participant, keeps what it changed, and records
+// how it went. It returns the event as the writer left it, nil if it did not
+// answer.
+func (s *service) tell(ctx context.Context, p *participant, kind writer.EventKind, limit time.Duration) (*writer.Event, error) {
+	e, err := s.event(p, kind)
+	if err != nil {
+		p.fail(kind, err, nil)
+		return nil, err
+	}
+	answered, err := p.send(ctx, kind, e, limit)
+	var own *writer.Failure
+	if answered {
+		own = e.Failure
+		if kind.KeepsComponents() && e.Components != nil {
+			// A writer that refuses may still have left its failure message.
+			if merr := s.mergePart(p, kind, e.Components); merr != nil && err == nil {
+				err = merr
+			}
+		}
+	}
+	if err != nil {
+		p.fail(kind, err, own)
+		if answered {
+			return e, err
+		}
+		return nil, err
+	}
+	if state, ok := okAfter[kind]; ok && !p.out {
+		p.state = state
+	}
+	if own != nil && own.Code != vss.OK && !p.out {
+		p.failure = *own // reported, and the backup goes on
+	}
+	return e, nil
+}
+
+// each runs fn for some participants at the same time and waits for all.
+func each(list []*participant, fn func(*participant)) {
+	var wg sync.WaitGroup
+	for _, p := range list {
+		wg.Go(func() { fn(p) })
+	}
+	wg.Wait()
+}
+
+// pick returns the participants for which ok holds.
+func (s *service) pick(ok func(*participant) bool) []*participant {
+	var list []*participant
+	for _, p := range s.writers {
+		if ok(p) {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// partaking are the writers that are in the backup and have not failed.
+func (s *service) partaking() []*participant {
+	return s.pick(func(p *participant) bool { return p.in && !p.out })
+}
+
+// broadcast sends an event to all partaking writers at the same time. A failure
+// puts the writer out; that of a required one is returned.
+func (s *service) broadcast(ctx context.Context, kind writer.EventKind, limit time.Duration, pr *reporter) error {
+	each(s.partaking(), func(p *participant) {
+		done := pr.begin(kind.String(), p.instanceName)
+		_, err := s.tell(ctx, p, kind, limit)
+		done(err)
+	})
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	return s.requiredFailure()
+}
+
+// requiredFailure is the failure of a writer without which the set must not be.
+func (s *service) requiredFailure() error {
+	var errs []error
+	for _, p := range s.writers {
+		if p.in && p.out && p.required {
+			errs = append(errs, vss.Errorf(p.failure.Code, p.failed.String(), p.instanceName, "the writer is required: %s", p.failure.Message))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// abort sends Abort to one writer, and if it does not answer ends its process;
+// whatever outlives that is undone by a new one.
+func (s *service) abort(p *participant) {
+	p.begun, p.frozen = false, false
+	e, err := s.event(p, writer.EventAbort)
+	if err == nil && !p.gone() {
+		_, err = p.send(context.Background(), writer.EventAbort, e, abortLimit)
+		if err == nil {
+			return
+		}
+	}
+	s.log.Warn("writer did not handle Abort", "writer", p.instanceName, "error", err)
+	if p.kill != nil {
+		p.kill()
+	}
+	if p.spec != nil && p.desc.OutlivesProcess {
+		if err := s.people.abortAnew(context.Background(), *p.spec, e); err != nil {
+			s.log.Error("writer is gone and what it held could not be undone", "writer", p.instanceName, "error", err)
+		}
+	}
+}
+
+// abortSoon is abort for a writer that others must not wait for.
+func (s *service) abortSoon(p *participant) {
+	s.background.Go(func() { s.abort(p) })
+}
+
+// abortWriters sends Abort to every writer that may still need it. It is not
+// sent once PostSnapshot was handled.
+func (s *service) abortWriters() {
+	waitFor(&s.background, abortLimit) // aborts already under way
+	each(s.pick(func(p *participant) bool { return p.begun }), s.abort)
+}
+
+// shutdownWriters sends BackupShutdown, which comes also when a backup failed,
+// to every writer that took part in it.
+func (s *service) shutdownWriters() {
+	if !s.has(inBackup) {
+		return
+	}
+	each(s.pick(func(p *participant) bool { return p.in && !p.ended && !p.gone() }), func(p *participant) {
+		p.ended = true
+		e, err := s.event(p, writer.EventBackupShutdown)
+		if err == nil {
+			_, err = p.send(context.Background(), writer.EventBackupShutdown, e, abortLimit)
+		}
+		if err != nil {
+			s.log.Warn("writer did not handle BackupShutdown", "writer", p.instanceName, "error", err)
+		}
+	})
+}
+
+// reporter passes progress on, one step at a time.
+type reporter struct {
+	mu sync.Mutex
+	fn session.Progress
+}
+
+// begin reports the beginning of a step and returns what reports its end.
+func (r *reporter) begin(event, subject string) func(error) {
+	if r == nil || r.fn == nil {
+		return func(error) {}
+	}
+	start := time.Now()
+	r.report(session.Step{Event: event, Subject: subject})
+	return func(err error) {
+		st := session.Step{Event: event, Subject: subject, Done: true, Took: time.Since(start)}
+		if err != nil {
+			st.Err = err.Error()
+		}
+		r.report(st)
+	}
+}
+
+func (r *reporter) report(st session.Step) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fn(st)
+}

@@ -1,0 +1,326 @@
+package coordinator
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/session/coordinator/host"
+	"github.com/sombra-backup/sombra/vss"
+	"github.com/sombra-backup/sombra/writer"
+)
+
+// classFilter is what Enable- and DisableWriterClasses and
+// DisableWriterInstances said.
+type classFilter struct {
+	enabled   []vss.GUID
+	disabled  []vss.GUID
+	instances []vss.GUID
+}
+
+func (f classFilter) allows(class, instance vss.GUID) bool {
+	if len(f.enabled) > 0 && !slices.Contains(f.enabled, class) {
+		return false
+	}
+	return !slices.Contains(f.disabled, class) && !slices.Contains(f.instances, instance)
+}
+
+func (s *service) filterCall(ctx context.Context, op string, fn func()) error {
+	_, leave, err := s.enter(ctx, op, 0, gathered)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if !s.has(inBackup) && !s.has(inRestore) {
+		return vss.Errorf(vss.ErrBadState, op, "", "it must come after InitializeForBackup or InitializeForRestore")
+	}
+	fn()
+	return nil
+}
+
+// EnableWriterClasses implements [session.Setup].
+func (s *service) EnableWriterClasses(ctx context.Context, classes ...vss.GUID) error {
+	return s.filterCall(ctx, "EnableWriterClasses", func() { s.filter.enabled = append(s.filter.enabled, classes...) })
+}
+
+// DisableWriterClasses implements [session.Setup].
+func (s *service) DisableWriterClasses(ctx context.Context, classes ...vss.GUID) error {
+	return s.filterCall(ctx, "DisableWriterClasses", func() { s.filter.disabled = append(s.filter.disabled, classes...) })
+}
+
+// DisableWriterInstances implements [session.Setup].
+func (s *service) DisableWriterInstances(ctx context.Context, instances ...vss.GUID) error {
+	return s.filterCall(ctx, "DisableWriterInstances", func() { s.filter.instances = append(s.filter.instances, instances...) })
+}
+
+// GatherWriterMetadata implements [session.Writers].
+func (s *service) GatherWriterMetadata(ctx context.Context, p session.Progress) error {
+	ctx, leave, err := s.enter(ctx, "GatherWriterMetadata", 0, gathered)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if !s.has(inBackup) && !s.has(inRestore) {
+		return vss.Errorf(vss.ErrBadState, "GatherWriterMetadata", "", "it must come after InitializeForBackup or InitializeForRestore")
+	}
+	if err := s.slots.take(s.id); err != nil {
+		return err
+	}
+	if s.noWriters() {
+		s.reached(gathered)
+		return nil
+	}
+	g := &gathering{service: s, pr: &reporter{fn: p}}
+	if err := g.builtIn(ctx); err != nil {
+		return err
+	}
+	g.foreign(ctx)
+	for _, w := range s.opts.InProcess {
+		g.found = append(g.found, &participant{w: w, desc: w.Describe()})
+	}
+	g.identify(ctx)
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	s.reached(gathered)
+	return nil
+}
+
+// gathering is one GatherWriterMetadata.
+type gathering struct {
+	*service
+	pr    *reporter
+	mu    sync.Mutex
+	found []*participant
+}
+
+// maxHosts is how many writer hosts are started at once.
+const maxHosts = 4
+
+// builtIn finds the built-in writers and starts their hosts. A configured
+// writer that does not start is an error; a discovered one is left out and
+// logged.
+func (g *gathering) builtIn(ctx context.Context) error {
+	specs, err := g.discover(ctx)
+	if err != nil {
+		return err
+	}
+	var (
+		wg   sync.WaitGroup
+		sem  = make(chan struct{}, maxHosts)
+		errs []error
+	)
+	for _, group := range host.Group(specs) {
+		wg.Go(func() {
+			sem <- struct{}{}
+			defer func() { <-sem }()
+			err := g.start(ctx, group)
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			errs = append(errs, err)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// discover asks every kind for its instances.
+func (g *gathering) discover(ctx context.Context) ([]writer.Spec, error) {
+	stored, err := g.storedWriters()
+	if err != nil {
+		return nil, err
+	}
+	if err := g.knownKinds(); err != nil {
+		return nil, err
+	}
+	var specs []writer.Spec
+	for _, k := range g.opts.Kinds {
+		if !g.filter.allows(k.Class(), vss.GUID{}) {
+			continue
+		}
+		d := writer.Discovery{
+			Paths: g.opts.Paths, Auto: !g.opts.NoDiscovery && g.has(inBackup), Stored: stored,
+			Exclude: g.excluded, CacheDir: g.cacheDir(),
+		}
+		for _, c := range g.opts.Options.Writers {
+			if c.Kind == k.Name() {
+				d.Configs = append(d.Configs, writer.Config{Kind: c.Kind, Name: c.Name, Required: c.Required, Config: c.Config})
+			}
+		}
+		found, err := k.Discover(ctx, d)
+		if err != nil {
+			return nil, &vss.Error{Op: "find writers of kind", Object: k.Name(), Code: vss.CodeOf(err), Err: err}
+		}
+		specs = append(specs, found...)
+	}
+	return specs, nil
+}
+
+// knownKinds refuses a configured writer of a kind that this program lacks.
+func (g *gathering) knownKinds() error {
+	var names []string
+	for _, k := range g.opts.Kinds {
+		names = append(names, k.Name())
+	}
+	for _, c := range g.opts.Options.Writers {
+		if !slices.Contains(names, c.Kind) {
+			return vss.Errorf(vss.ErrInvalidArgument, "start writer", c.Name, "there is no kind %q of writer; there are %s", c.Kind, strings.Join(names, ", "))
+		}
+	}
+	return nil
+}
+
+// start runs one writer host and takes in its writers.
+func (g *gathering) start(ctx context.Context, specs []writer.Spec) error {
+	h, err := g.people.hire(ctx, g.opts, specs)
+	if err != nil {
+		return g.notStarted(specs, err)
+	}
+	var errs []error
+	for i, serr := range h.Errors() {
+		if serr != nil {
+			errs = append(errs, g.notStarted(specs[i:i+1], serr))
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, w := range h.Writers() {
+		spec := w.Spec
+		g.found = append(g.found, &participant{
+			w: w, desc: w.Describe(), spec: &spec, lost: h.Done(), kill: h.Kill,
+			discovered: spec.Discovered, required: spec.Required,
+		})
+	}
+	return errors.Join(errs...)
+}
+
+// notStarted decides what it means that writers could not be started.
+func (g *gathering) notStarted(specs []writer.Spec, err error) error {
+	for _, s := range specs {
+		if !s.Discovered {
+			return &vss.Error{Op: "start writer", Object: s.Name, Code: vss.ErrWriterInfrastructure, Err: err}
+		}
+	}
+	g.log.Warn("writers that were found could not be started", "first", specs[0].Name, "count", len(specs), "error", err)
+	return nil
+}
+
+// foreign connects to writers of other programs. One that does not answer is
+// left out and logged: anybody may leave a socket behind.
+func (g *gathering) foreign(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, g.limits.Identify)
+	defer cancel()
+	for _, path := range socketPaths(g.opts.SocketDirs) {
+		c, uid, err := g.people.visit(ctx, path)
+		if err != nil {
+			g.log.Warn("no writer answers at this socket", "socket", path, "error", err)
+			continue
+		}
+		if uid != 0 && !g.host.Privileged && !isSelf(uid) {
+			g.log.Warn("writer of another user is left out", "socket", path, "uid", uid)
+			continue
+		}
+		ws, err := c.Writers(ctx)
+		if err != nil {
+			g.log.Warn("writer does not answer", "socket", path, "error", err)
+			continue
+		}
+		for _, w := range ws {
+			p := &participant{w: w, desc: w.Describe(), lost: c.Done()}
+			if uid != 0 && g.host.Privileged {
+				p.foreignUID, p.socket = uid, path
+			}
+			g.found = append(g.found, p)
+		}
+	}
+}
+
+// identify sends Identify to all that were found. One that fails is left out of
+// the list.
+func (g *gathering) identify(ctx context.Context) {
+	each(g.found, func(p *participant) {
+		done := g.pr.begin(writer.EventIdentify.String(), "")
+		err := g.identifyOne(ctx, p)
+		done(err)
+		if err != nil {
+			p.fail(writer.EventIdentify, err, nil)
+			if !errors.Is(err, writer.ErrNotMine) {
+				g.log.Warn("writer left out: Identify failed", "writer", p.instanceName, "error", err)
+			}
+		}
+	})
+	for _, p := range g.found {
+		if p.out || !g.filter.allows(p.class, p.instance) {
+			continue
+		}
+		p.state = vss.WriterStable
+		g.writers = append(g.writers, p)
+	}
+	slices.SortStableFunc(g.writers, func(a, b *participant) int {
+		return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.instanceName, b.instanceName))
+	})
+}
+
+// identifyOne has a limit of its own around the writer's code.
+func (g *gathering) identifyOne(ctx context.Context, p *participant) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, g.limits.Identify,
+		vss.Errorf(vss.ErrWriterNotResponding, "Identify", p.instanceName, "no answer within %v", g.limits.Identify))
+	defer cancel()
+	type answer struct {
+		doc []byte
+		err error
+	}
+	got := make(chan answer, 1)
+	go func() {
+		m, err := p.w.Identify(ctx)
+		if err != nil {
+			got <- answer{err: err}
+			return
+		}
+		got <- answer{doc: m.SaveAsXML()}
+	}()
+	select {
+	case a := <-got:
+		if a.err != nil {
+			return p.explain(ctx, writer.EventIdentify, a.err)
+		}
+		return g.takeIn(ctx, p, a.doc)
+	case <-p.lost:
+		return p.lostError(writer.EventIdentify)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// WriterMetadata implements [session.Writers].
+func (s *service) WriterMetadata(ctx context.Context) ([]session.WriterInfo, error) {
+	_, leave, err := s.enter(ctx, "GetWriterMetadata", gathered, freed)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	list := make([]session.WriterInfo, 0, len(s.writers))
+	for _, p := range s.writers {
+		list = append(list, session.WriterInfo{
+			Instance: p.instance, Document: slices.Clone(p.document), Discovered: p.discovered, Required: p.required,
+			FilesStill: p.desc.Stillness == writer.FilesStill, NamesProcesses: p.desc.NamesProcesses,
+			ReadsPaused: p.desc.ReadsPaused, Weak: p.desc.Weak,
+		})
+	}
+	return list, nil
+}
+
+// FreeWriterMetadata implements [session.Writers].
+func (s *service) FreeWriterMetadata(ctx context.Context) error {
+	_, leave, err := s.enter(ctx, "FreeWriterMetadata", gathered, 0)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	s.reached(freed)
+	return nil
+}

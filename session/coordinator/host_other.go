@@ -1,0 +1,25 @@
+//go:build !linux
+
+package coordinator
+
+import (
+	"io/fs"
+
+	"github.com/sombra-backup/sombra/vss"
+)
+
+func hostID() (string, error) { return "", fs.ErrNotExist }
+
+func isSelf(uint32) bool { return false }
+
+func ownedBy(_ uint32, name string, _ bool, _ func(string) bool) (string, error) {
+	return "", vss.Errorf(vss.ErrNotSupported, "check the owner of", name, "")
+}
+
+func expose(_, at string) error {
+	return vss.Errorf(vss.ErrNotSupported, "ExposeSnapshot", at, "")
+}
+
+func unexpose(at string) error {
+	return vss.Errorf(vss.ErrNotSupported, "UnexposeSnapshot", at, "")
+}

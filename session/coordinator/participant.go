@@ -1,0 +1,192 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/sombra-backup/sombra/metadata"
+	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/vss"
+	"github.com/sombra-backup/sombra/writer"
+)
+
+// participant is one writer instance in this session.
+type participant struct {
+	w    writer.Writer
+	desc writer.Description
+	// spec remakes a built-in writer; nil for others.
+	spec *writer.Spec
+	// lost is closed when the writer's process is gone; nil if it is ours.
+	lost <-chan struct{}
+	// foreignUID is who runs a writer of another program, if not root, and
+	// socket where it listens: it must own the files it declares.
+	foreignUID uint32
+	socket     string
+	// kill ends the process of a built-in writer that hangs; nil for others.
+	kill func()
+
+	meta         *metadata.WriterMetadata
+	document     []byte
+	instance     vss.GUID
+	class        vss.GUID
+	name         string
+	instanceName string
+	discovered   bool
+	required     bool
+
+	state   vss.WriterState
+	failure writer.Failure
+	failed  writer.EventKind // the event it failed in
+
+	// restores is, in a restore, the instance id the backup knows it by.
+	restores vss.GUID
+
+	in     bool // has components in this backup or restore
+	out    bool // failed: takes part no more
+	begun  bool // may need Abort: got PrepareForBackup, has not done PostSnapshot
+	frozen bool
+	ended  bool // got BackupShutdown
+
+	receipt session.WriterReceipt
+	heldAt  time.Time // since when the application is held
+	stopped []int     // processes stopped for it
+	unwatch func()    // ends the keeper's duty to undo its freeze
+}
+
+// failedAt is the state of a writer that failed in an event.
+var failedAt = map[writer.EventKind]vss.WriterState{
+	writer.EventIdentify:           vss.WriterFailedAtIdentify,
+	writer.EventPrepareForBackup:   vss.WriterFailedAtPrepareBackup,
+	writer.EventPrepareForSnapshot: vss.WriterFailedAtPrepareSnapshot,
+	writer.EventFreeze:             vss.WriterFailedAtFreeze,
+	writer.EventThaw:               vss.WriterFailedAtThaw,
+	writer.EventPostSnapshot:       vss.WriterFailedAtPostSnapshot,
+	writer.EventBackupComplete:     vss.WriterFailedAtBackupComplete,
+	writer.EventBackupShutdown:     vss.WriterFailedAtBackupShutdown,
+	writer.EventPreRestore:         vss.WriterFailedAtPreRestore,
+	writer.EventPostRestore:        vss.WriterFailedAtPostRestore,
+}
+
+// okAfter is the state of a writer that has handled an event well.
+var okAfter = map[writer.EventKind]vss.WriterState{
+	writer.EventPrepareForBackup:   vss.WriterStable,
+	writer.EventPrepareForSnapshot: vss.WriterWaitingForFreeze,
+	writer.EventFreeze:             vss.WriterWaitingForThaw,
+	writer.EventThaw:               vss.WriterWaitingForPostSnapshot,
+	writer.EventPostSnapshot:       vss.WriterWaitingForBackupComplete,
+	writer.EventBackupComplete:     vss.WriterStable,
+	writer.EventPreRestore:         vss.WriterStable,
+	writer.EventPostRestore:        vss.WriterStable,
+	writer.EventAbort:              vss.WriterStable,
+	writer.EventBackupShutdown:     vss.WriterStable,
+}
+
+// fail puts a writer out of the backup.
+func (p *participant) fail(kind writer.EventKind, err error, own *writer.Failure) {
+	if p.out {
+		return // the first failure is the one to tell
+	}
+	p.out = true
+	p.state = failedAt[kind]
+	p.failed = kind
+	p.failure = writer.Failure{Code: writerCode(err), Message: err.Error()}
+	if own != nil {
+		p.failure = *own
+		if own.Code == vss.OK {
+			p.failure.Code = writerCode(err)
+		}
+		if own.Message == "" {
+			p.failure.Message = err.Error()
+		}
+	}
+	p.receipt.Error = p.failure.Message
+	p.receipt.State = p.state.String()
+}
+
+// writerCode is the code a writer's failure is reported with: one that a writer
+// or the service may give it, else VSS_E_WRITERERROR_NONRETRYABLE.
+func writerCode(err error) vss.Code {
+	code := vss.CodeOf(err)
+	if slices.Contains(vss.WriterFailureCodes(), code) || code == vss.ErrWriterErrorPartialFailure ||
+		code == vss.ErrWriterNotResponding || code == vss.ErrWriterStatusNotAvailable {
+		return code
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return vss.ErrWriterErrorTimeout
+	}
+	return vss.ErrWriterErrorNonRetryable
+}
+
+func (p *participant) status() session.WriterStatus {
+	st := session.WriterStatus{
+		Instance: p.instance, Writer: p.class, Name: p.name, InstanceName: p.instanceName,
+		State: p.state, Failure: p.failure.Code, Application: p.failure.Application, Message: p.failure.Message,
+	}
+	if p.out {
+		st.Event = p.failed.String()
+	}
+	return st
+}
+
+// gone reports whether the writer's process has ended.
+func (p *participant) gone() bool {
+	if p.lost == nil {
+		return false
+	}
+	select {
+	case <-p.lost:
+		return true
+	default:
+		return false
+	}
+}
+
+// send sends one event and waits for the answer, but not longer than limit,
+// whether or not the writer's code keeps to it. answered tells whether the
+// event may still be looked at: the handler of one that answers too late goes
+// on with it.
+func (p *participant) send(ctx context.Context, kind writer.EventKind, e *writer.Event, limit time.Duration) (answered bool, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit,
+		vss.Errorf(vss.ErrWriterErrorTimeout, kind.String(), p.instanceName, "no answer within %v", limit))
+	defer cancel()
+	if p.gone() {
+		return false, p.lostError(kind)
+	}
+	answer := make(chan error, 1)
+	go func() { answer <- writer.Notify(ctx, p.w, kind, e) }()
+	select {
+	case err := <-answer:
+		return true, p.explain(ctx, kind, err)
+	case <-p.lost:
+		return false, p.lostError(kind)
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-answer:
+		return true, p.explain(ctx, kind, err)
+	case <-p.lost:
+		return false, p.lostError(kind)
+	case <-time.After(graceAfterLimit):
+		return false, context.Cause(ctx)
+	}
+}
+
+// explain turns the bare end of a context into the reason for it, and the loss
+// of a connection into that of the writer.
+func (p *participant) explain(ctx context.Context, kind writer.EventKind, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case p.gone():
+		return p.lostError(kind)
+	case ctx.Err() != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)):
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func (p *participant) lostError(kind writer.EventKind) error {
+	return vss.Errorf(vss.ErrWriterNotResponding, kind.String(), p.instanceName, "the writer's process has ended")
+}

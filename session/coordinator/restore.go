@@ -1,0 +1,95 @@
+package coordinator
+
+import (
+	"context"
+
+	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/vss"
+	"github.com/sombra-backup/sombra/writer"
+)
+
+// PreRestore implements [session.Restorer].
+func (s *service) PreRestore(ctx context.Context, p session.Progress) error {
+	ctx, leave, err := s.enter(ctx, "PreRestore", inRestore|gathered, preRestored)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	pr := &reporter{fn: p}
+	each(s.partaking(), func(p *participant) {
+		done := pr.begin(writer.EventPreRestore.String(), p.instanceName)
+		_, err := s.tell(ctx, p, writer.EventPreRestore, s.limits.Event)
+		done(err)
+	})
+	s.reached(preRestored)
+	return context.Cause(ctx)
+}
+
+// PostRestore implements [session.Restorer]. A writer that refused PreRestore
+// does not get it.
+func (s *service) PostRestore(ctx context.Context, p session.Progress) error {
+	ctx, leave, err := s.enter(ctx, "PostRestore", inRestore|preRestored, postRestored)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	pr := &reporter{fn: p}
+	each(s.partaking(), func(p *participant) {
+		done := pr.begin(writer.EventPostRestore.String(), p.instanceName)
+		_, err := s.tell(ctx, p, writer.EventPostRestore, s.limits.Event)
+		done(err)
+	})
+	s.reached(postRestored)
+	return context.Cause(ctx)
+}
+
+// choosing is the frame of the calls that come before PreRestore.
+func (s *service) choosing(ctx context.Context, op string, fn func() error) error {
+	_, leave, err := s.enter(ctx, op, inRestore|gathered, preRestored)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return fn()
+}
+
+// reporting is the frame of the calls between PreRestore and PostRestore.
+func (s *service) reporting(ctx context.Context, op string, fn func() error) error {
+	_, leave, err := s.enter(ctx, op, inRestore|preRestored, postRestored)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return fn()
+}
+
+// restorer finds the writer that will take part in the restore of a component:
+// the instance asked for, else one of the component's class.
+func (s *service) restorer(c session.Component, instance vss.GUID) (*participant, error) {
+	var found *participant
+	for _, p := range s.writers {
+		switch {
+		case p.class != c.Writer:
+		case !instance.IsZero():
+			if p.instance == instance {
+				return p, nil
+			}
+		case p.instance == c.Instance:
+			return p, nil
+		case p.serves(c):
+			found = p
+		}
+	}
+	if found == nil {
+		return nil, vss.Errorf(vss.ErrObjectNotFound, "SetSelectedForRestore", vss.FullPath(c.LogicalPath, c.Name),
+			"its writer is not running (class %v); start it, or restore without writers", c.Writer)
+	}
+	return found, nil
+}
+
+// serves reports whether the live writer has the component of a stored backup:
+// instances of one class never share a component's path (R-SEL-2).
+func (p *participant) serves(c session.Component) bool {
+	_, ok := p.meta.Component(c.LogicalPath, c.Name)
+	return ok
+}

@@ -1,0 +1,180 @@
+package coordinator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/sombra-backup/sombra/provider"
+	"github.com/sombra-backup/sombra/session/coordinator/hold"
+	"github.com/sombra-backup/sombra/session/coordinator/host"
+	"github.com/sombra-backup/sombra/session/coordinator/volume"
+	"github.com/sombra-backup/sombra/vss"
+	"github.com/sombra-backup/sombra/writer"
+)
+
+// staff is the other processes of a session, and what it knows of the host.
+type staff struct {
+	mu      sync.Mutex
+	opts    host.Options
+	hosts   []*host.Host
+	clients []*writer.Client
+	held    *hold.Keeper
+	table   *volume.Table
+}
+
+// keeper starts the session's keeper, once.
+func (t *staff) keeper(ctx context.Context, o Options, lease time.Duration, undo func(json.RawMessage) error) (*hold.Keeper, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.held != nil {
+		select {
+		case <-t.held.Done(): // it was killed; a new one
+		default:
+			return t.held, nil
+		}
+	}
+	k, err := hold.StartKeeper(ctx, hold.Options{Exe: o.Executable, Args: o.KeeperArgs, Stderr: os.Stderr,
+		Lease: lease, Journal: undo})
+	if err != nil {
+		return nil, err
+	}
+	t.held = k
+	return k, nil
+}
+
+// hire starts a writer host for specs of one owner and kind.
+func (t *staff) hire(ctx context.Context, o Options, specs []writer.Spec) (*host.Host, error) {
+	ho := host.Options{Exe: o.Executable, Args: o.HostArgs}
+	h, err := host.Start(ctx, ho, specs)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.opts = ho
+	t.hosts = append(t.hosts, h)
+	return h, nil
+}
+
+// abortAnew starts a writer again in place of one that died frozen, and has it
+// undo what that one did.
+func (t *staff) abortAnew(ctx context.Context, spec writer.Spec, e *writer.Event) error {
+	t.mu.Lock()
+	o := t.opts
+	t.mu.Unlock()
+	return abortAnew(ctx, o, spec, e)
+}
+
+func abortAnew(ctx context.Context, o host.Options, spec writer.Spec, e *writer.Event) error {
+	ctx, cancel := context.WithTimeout(ctx, abortLimit)
+	defer cancel()
+	h, err := host.Start(ctx, o, []writer.Spec{spec})
+	if err != nil {
+		return err
+	}
+	defer h.Close(ctx)
+	var errs []error
+	for _, w := range h.Writers() {
+		errs = append(errs, w.Abort(ctx, e))
+	}
+	return errors.Join(errs...)
+}
+
+// visit connects to a writer of another program. Its owner comes with it.
+func (t *staff) visit(ctx context.Context, path string) (*writer.Client, uint32, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, 0, err
+	}
+	uid, _, err := writer.PeerOwner(conn)
+	if err != nil {
+		conn.Close()
+		return nil, 0, err
+	}
+	c, err := writer.Dial(ctx, conn)
+	if err != nil {
+		return nil, 0, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.clients = append(t.clients, c)
+	return c, uid, nil
+}
+
+// dismiss ends all of them.
+func (t *staff) dismiss() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), abortLimit)
+	defer cancel()
+	var errs []error
+	for _, c := range t.clients {
+		errs = append(errs, c.Close())
+	}
+	var wg sync.WaitGroup
+	for _, h := range t.hosts {
+		wg.Go(func() { h.Close(ctx) })
+	}
+	wg.Wait()
+	if t.held != nil {
+		select {
+		case <-t.held.Done():
+		default:
+			errs = append(errs, t.held.Close(ctx))
+		}
+	}
+	t.clients, t.hosts, t.held = nil, nil, nil
+	return errors.Join(errs...)
+}
+
+// volumes reads the host's volumes, once a session.
+func (t *staff) volumes(ctx context.Context) (*volume.Table, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.table == nil {
+		table, err := volume.Load(ctx)
+		if err != nil {
+			return nil, err
+		}
+		t.table = table
+	}
+	return t.table, nil
+}
+
+func (t *staff) volume(ctx context.Context, id string) (provider.Volume, error) {
+	table, err := t.volumes(ctx)
+	if err != nil {
+		return provider.Volume{}, err
+	}
+	return table.Volume(ctx, id)
+}
+
+// socketPaths lists the sockets of other programs' writers.
+func socketPaths(dirs []string) []string {
+	var list []string
+	for _, d := range dirs {
+		names, err := filepath.Glob(filepath.Join(d, "*.sock"))
+		if err != nil {
+			continue // a pattern of ours cannot be malformed but by the directory's name
+		}
+		for _, n := range names {
+			if info, err := os.Lstat(n); err == nil && info.Mode()&os.ModeSocket != 0 {
+				list = append(list, n)
+			}
+		}
+	}
+	return list
+}
+
+// errForeign is why a writer of another program is refused.
+func errForeign(path string, uid uint32, file string) error {
+	return vss.Errorf(vss.ErrWriterErrorNonRetryable, "Identify", path,
+		"its process runs as uid %d, which does not own %s; a writer must be root's or own every file it declares", uid, file)
+}
