@@ -30,14 +30,21 @@ func checkPath(path string) error {
 		return fmt.Errorf("database path %.200q is not in its shortest form", path)
 	case strings.Contains(path, `\`):
 		return fmt.Errorf("database path %.200q holds a backslash, which no component name may; rename it", path)
-	case vss.HasWildcard(filepath.Base(path)):
-		return fmt.Errorf("database name %.200q holds * or ?, which file specifications take for wildcards; rename it", filepath.Base(path))
+	case vss.HasWildcard(path):
+		return fmt.Errorf("database path %.200q holds * or ?, which file specifications take for wildcards; rename it", path)
+	case expands(filepath.Dir(path)):
+		return fmt.Errorf("database path %.200q has a part between percent signs, which file specifications take for a variable; rename it", path)
 	case len(path) > maxPath:
 		return fmt.Errorf("database path %.60q... has %d bytes; SQLite opens no path longer than %d", path, len(path), maxPath)
 	case !utf8.ValidString(path) || strings.ContainsFunc(path, unicode.IsControl):
 		return fmt.Errorf("database path %.200q is not plain text; rename it", path)
 	}
 	return nil
+}
+
+func expands(dir string) bool {
+	_, err := vss.ExpandEnv(dir, func(string) (string, bool) { return "", false })
+	return err != nil
 }
 
 // candidate reports whether a file's name alone makes it worth a look.

@@ -33,11 +33,19 @@ func volumeID(dir string) string {
 			return id
 		}
 	}
-	var uuid [17]byte // its length, then the UUID
-	if ioctl(fd, fsGetUUID, unsafe.Pointer(&uuid)) && uuid[0] == 16 {
-		return formatUUID(uuid[1:])
+	if id := fileSystemID(fd); id != "" {
+		return id
 	}
 	return deviceUUID(fd)
+}
+
+// fileSystemID asks the file system for its UUID.
+func fileSystemID(fd int) string {
+	var uuid [17]byte // its length, then the UUID
+	if !ioctl(fd, fsGetUUID, unsafe.Pointer(&uuid)) || uuid[0] != 16 || [16]byte(uuid[1:]) == [16]byte{} {
+		return ""
+	}
+	return formatUUID(uuid[1:])
 }
 
 // subvolumeID gives a btrfs subvolume's UUID. The top one may have none; it has
@@ -54,11 +62,11 @@ func subvolumeID(fd int) string {
 	if uuid := info[uuidAt : uuidAt+16]; [16]byte(uuid) != [16]byte{} {
 		return formatUUID(uuid)
 	}
-	var uuid [17]byte
-	if !ioctl(fd, fsGetUUID, unsafe.Pointer(&uuid)) {
+	id := fileSystemID(fd)
+	if id == "" {
 		return ""
 	}
-	return fmt.Sprintf("%s/%d", formatUUID(uuid[1:]), binary.NativeEndian.Uint64(info[:]))
+	return fmt.Sprintf("%s/%d", id, binary.NativeEndian.Uint64(info[:]))
 }
 
 // deviceUUID looks the volume's device up among the names udev keeps.
