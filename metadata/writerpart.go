@@ -56,8 +56,8 @@ func (b *BackupComponents) comparePart(w *WriterComponents, p *BackupComponents)
 	if name, ok := sameAttrs(oldRoot, newRoot, nil); !ok {
 		return vss.Errorf(vss.ErrInvalidArgument, op, "backup state", "attribute %s was changed", name)
 	}
-	if len(p.writers) != 1 || len(newRoot.Children()) != 1 {
-		return vss.Errorf(vss.ErrInvalidArgument, op, "membership", "the part holds %d writer instances, not 1, or something beside them", len(p.writers))
+	if count := len(p.writers); count != 1 {
+		return vss.Errorf(vss.ErrInvalidArgument, op, "membership", "the part holds %d writer instances, not 1", count)
 	}
 	n := p.writers[0]
 	if name, ok := sameAttrs(w.node, n.node, nil); !ok {
