@@ -9,13 +9,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sombra-backup/sombra/provider"
 	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/vss"
 )
-
-// Area is the directory at a volume's root that holds shadow copies. No tree
-// shows it.
-const Area = ".sombra"
 
 // ChangedRanges tells what [session.Tree.ChangedRanges] tells.
 type ChangedRanges func(ctx context.Context, base vss.GUID, name string) ([]vss.Range, error)
@@ -59,7 +56,7 @@ func openBase(dir string, oneVolume bool) (*base, error) {
 
 // inArea reports whether a name is the area's or below it.
 func inArea(name string) bool {
-	return strings.HasPrefix(name, Area) && (len(name) == len(Area) || name[len(Area)] == '/')
+	return strings.HasPrefix(name, provider.AreaName) && (len(name) == len(provider.AreaName) || name[len(provider.AreaName)] == '/')
 }
 
 func (t *tree) check(ctx context.Context, op, name string) error {
@@ -106,7 +103,7 @@ func (t *tree) ReadDir(ctx context.Context, name string, fn func(session.Entry, 
 	defer unix.Close(dir)
 	skip := ""
 	if name == "." {
-		skip = Area
+		skip = provider.AreaName
 	}
 	return t.base.readDir(ctx, dir, name, skip, t.opts.Source, fn)
 }
