@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sombra-backup/sombra/repository"
@@ -472,10 +473,13 @@ func (b *backup) recordInfo(ctx context.Context, into *repository.Backup) (info 
 // Summary is the short account of a backup that a record carries, to be shown
 // in lists without reading documents.
 type Summary struct {
-	Outcome    Outcome       `json:"outcome"`
-	Level      string        `json:"level"`
-	Required   string        `json:"required_level"`
-	Paths      []string      `json:"paths,omitempty"`
+	Outcome  Outcome  `json:"outcome"`
+	Level    string   `json:"level"`
+	Required string   `json:"required_level"`
+	Paths    []string `json:"paths,omitempty"`
+	// Roots are the host's paths that data begins at: a restore in place may
+	// reach them, and what is above them, through links.
+	Roots      []string      `json:"roots,omitempty"`
 	Components []string      `json:"components,omitempty"`
 	Failed     int           `json:"failed"`
 	LeftOut    int           `json:"left_out"`
@@ -491,6 +495,12 @@ func (b *backup) describe(docs map[string]repository.Content) (repository.Record
 		LeftOut: b.res.LeftOuts, Totals: b.res.Totals}
 	for _, p := range b.req.Paths[:min(len(b.req.Paths), maxSummaryList)] {
 		s.Paths = append(s.Paths, clip(p, 1000))
+	}
+	for _, top := range b.copier.tops() {
+		dir := HostPath(b.style, strings.TrimSuffix(top, "/"+probe))
+		if len(s.Roots) < maxSummaryList && !slices.Contains(s.Roots, dir) && len(dir) <= 1000 {
+			s.Roots = append(s.Roots, dir)
+		}
 	}
 	for _, c := range b.sel.Explicit[:min(len(b.sel.Explicit), maxSummaryList)] {
 		s.Components = append(s.Components, clip(c.Label(), 1000))

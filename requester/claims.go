@@ -242,12 +242,11 @@ func withSep(style vss.PathStyle, dir string) string {
 
 // placer puts the specifications of documents on volumes.
 type placer struct {
-	lookup  Lookup
-	style   vss.PathStyle
-	claims  *Claims
-	under   map[string][]session.Location
-	places  map[string]placeAnswer
-	skipped map[string]session.Location // nested volumes of no use, by path
+	lookup Lookup
+	style  vss.PathStyle
+	claims *Claims
+	under  map[string][]session.Location
+	places map[string]placeAnswer
 }
 
 type placeAnswer struct {
@@ -257,7 +256,7 @@ type placeAnswer struct {
 
 func newPlacer(l Lookup, style vss.PathStyle) *placer {
 	return &placer{lookup: l, style: style, claims: NewClaims(style), under: map[string][]session.Location{},
-		places: map[string]placeAnswer{}, skipped: map[string]session.Location{}}
+		places: map[string]placeAnswer{}}
 }
 
 func (p *placer) dir(ctx context.Context, dir string) (session.Location, error) {
@@ -352,9 +351,11 @@ func (p *placer) nested(ctx context.Context, dir string) ([]session.Location, er
 	}
 	list := all[:0:0]
 	for _, loc := range all {
+		if loc.Left != "" {
+			continue
+		}
 		v, err := p.lookup.Volume(ctx, loc.Volume)
 		if err != nil || pseudo(v.FSType) {
-			p.skipped[loc.Path] = loc
 			continue
 		}
 		list = append(list, loc)

@@ -42,11 +42,12 @@ type copier struct {
 	live     int64
 }
 
-// inode identifies a file within a set of trees.
+// inode identifies a file within a set of trees. A name that no writer claims
+// and one that a writer does can be of one file, the second read from the shadow
+// copy: both then get what was read there.
 type inode struct {
 	volume string
 	number uint64
-	source session.Source
 }
 
 // link is a file with several names; done is closed when its content is stored.
@@ -155,7 +156,7 @@ func (c *copier) attrs(j *job) map[string]string {
 // order in which workers are started, so that whoever waits for a content
 // waits for a worker that runs.
 func (c *copier) link(j *job) (l *link, first bool) {
-	key := inode{j.volume.ID, j.entry.Inode, j.entry.Source}
+	key := inode{j.volume.ID, j.entry.Inode}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if l := c.links[key]; l != nil {

@@ -244,6 +244,9 @@ func (a *attempt) placeNested(ctx context.Context, v *volumeState, name string) 
 
 // nestedOut tells why a nested volume stays out, if it does.
 func (a *attempt) nestedOut(ctx context.Context, loc session.Location) (reason string, asked bool) {
+	if loc.Left != "" {
+		return loc.Left, true
+	}
 	v, err := a.volume(ctx, loc.Volume)
 	switch {
 	case err != nil:

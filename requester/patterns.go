@@ -122,38 +122,3 @@ func matchHead(parts, names []string) bool {
 	}
 	return true
 }
-
-// Reaches reports whether something below the directory could be matched, so
-// that a search must enter it.
-func (p *Patterns) Reaches(dir string) bool {
-	if p.Empty() || p.Match(dir) {
-		return true
-	}
-	if p.fold {
-		dir = strings.ToLower(dir)
-	}
-	names := strings.Split(dir, "/")
-	for _, one := range p.list {
-		if one.negated {
-			continue
-		}
-		if !one.anchored {
-			return true
-		}
-		n := min(len(one.parts), len(names))
-		ok := true
-		for i := range n {
-			if one.parts[i] == "**" {
-				break
-			}
-			if m, _ := path.Match(one.parts[i], names[i]); !m {
-				ok = false
-				break
-			}
-		}
-		if ok {
-			return true
-		}
-	}
-	return false
-}

@@ -1,26 +1,5 @@
 package requester
 
-import (
-	"context"
-	"errors"
-
-	"github.com/sombra-backup/sombra/repository"
-)
-
-var errPending = errors.New("requester: not written yet")
-
-// Restore puts back what a record holds, or what is chosen of it, to where it
-// was. The result is never nil; with an error its Outcome is Failed or
-// Interrupted.
-func Restore(ctx context.Context, open Opener, repo *repository.Repository, record *repository.Record, r RestoreRequest, rep Reporter) (*RestoreResult, error) {
-	return &RestoreResult{Outcome: Failed}, errPending
-}
-
-// Extract copies files of a record into a directory, without any writer.
-func Extract(ctx context.Context, open Opener, repo *repository.Repository, record *repository.Record, r ExtractRequest, rep Reporter) (*RestoreResult, error) {
-	return &RestoreResult{Outcome: Failed}, errPending
-}
-
 // Names of a record's documents.
 const (
 	DocBCD    = "bcd.xml"

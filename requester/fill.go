@@ -1,0 +1,495 @@
+package requester
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sombra-backup/sombra/repository"
+	"github.com/sombra-backup/sombra/session"
+)
+
+// filler writes entries of a file table into a target.
+type filler struct {
+	repo      *repository.Repository
+	target    session.Target
+	rep       Reporter
+	overwrite Overwrite
+	dry       bool
+	shown     func(table string) string // an entry's path for people
+	table     *repository.Table
+
+	work *errgroup.Group
+
+	mu       sync.Mutex
+	dirs     []*repository.Entry // to be given their attributes at the end
+	made     map[string]bool     // directories this run made
+	names    map[uint64]*linked
+	later    []laterLink
+	totals   Totals
+	told     time.Time
+	failures []Failure
+	failed   int
+}
+
+// linked is where the first name of a file with several was restored.
+type linked struct {
+	name string
+	ok   bool
+}
+
+type laterLink struct {
+	entry *repository.Entry
+	set   *setRun
+}
+
+// setRun is what becomes of one component set.
+type setRun struct {
+	set     *RestoreSet
+	entries []*repository.Entry
+	result  ComponentResult
+	live    bool // its writer takes part
+	written bool // something of it is on disk
+	refused string
+}
+
+func newFiller(ctx context.Context, repo *repository.Repository, t session.Target, rep Reporter) (*filler, context.Context) {
+	work, ctx := errgroup.WithContext(ctx)
+	work.SetLimit(workers())
+	return &filler{repo: repo, target: t, rep: rep, work: work, made: map[string]bool{}, names: map[uint64]*linked{}}, ctx
+}
+
+// validName checks a name that comes from the medium: relative, without empty,
+// "." and ".." parts, and without anything that a host could take for more than
+// a name.
+func validName(name string, windows bool) error {
+	if name == "" {
+		return nil // the root
+	}
+	if len(name) > repository.MaxPath {
+		return fmt.Errorf("a name of %d bytes", len(name))
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		switch {
+		case part == "" || part == "." || part == "..":
+			return fmt.Errorf("%q is no name below a directory", clip(name, 200))
+		case strings.ContainsRune(part, 0):
+			return fmt.Errorf("%q holds a NUL", clip(name, 200))
+		case windows && strings.ContainsAny(part, `\:*?"<>|`):
+			return fmt.Errorf("%q holds a character that Windows names cannot have", clip(name, 200))
+		}
+	}
+	return nil
+}
+
+// put restores one entry. Directories are made at once, files by a worker, and
+// further names of a file when the first is there. The error ends the restore.
+func (f *filler) put(ctx context.Context, e *repository.Entry, set *setRun) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if e.Attrs[AttrOutcome] == "failed" {
+		return f.fail(e, set, fmt.Errorf("it was not saved: %s", e.Attrs[AttrError]))
+	}
+	if e.Path == "" {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.dirs = append(f.dirs, e)
+		return nil
+	}
+	if f.dry {
+		return f.wouldPut(ctx, e)
+	}
+	switch {
+	case e.Type == repository.Directory:
+		return f.directory(ctx, e, set)
+	case e.HardLink != 0 && f.another(e):
+		f.later = append(f.later, laterLink{e, set})
+		return nil
+	case e.Type == repository.Regular:
+		f.work.Go(func() error { return f.finish(e, set, f.regular(ctx, e)) })
+		return nil
+	}
+	return f.finish(e, set, f.special(ctx, e))
+}
+
+// another reports whether a name of the same file was met before; the first one
+// met is entered.
+func (f *filler) another(e *repository.Entry) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.names[e.HardLink] != nil {
+		return true
+	}
+	f.names[e.HardLink] = &linked{name: e.Path}
+	return false
+}
+
+// errKept says that what is there was left as it is.
+var errKept = errors.New("kept")
+
+// errIdentical says that what is there has the same bytes.
+var errIdentical = errors.New("identical")
+
+// finish counts what came of an entry.
+func (f *filler) finish(e *repository.Entry, set *setRun, err error) error {
+	action := "restored"
+	switch {
+	case err == nil:
+	case errors.Is(err, errIdentical):
+		action = "identical"
+	case errors.Is(err, errKept):
+		action = "kept"
+	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.Is(err, syscall.ENOSPC):
+		return fmt.Errorf("restore %s: %w", f.shown(e.Path), err)
+	default:
+		return f.fail(e, set, err)
+	}
+	f.mu.Lock()
+	f.totals.Files++
+	f.totals.Bytes += e.Size
+	if action != "restored" {
+		f.totals.Unchanged++
+	}
+	if l := f.names[e.HardLink]; l != nil && l.name == e.Path {
+		l.ok = action != "kept"
+	}
+	if set != nil {
+		set.result.Files++
+		set.result.Bytes += e.Size
+		set.written = set.written || action == "restored"
+	}
+	totals, tell := f.totals, time.Since(f.told) > 100*time.Millisecond
+	if tell {
+		f.told = time.Now()
+	}
+	f.mu.Unlock()
+	f.rep.File(FileEvent{Path: f.shown(e.Path), Size: e.Size, Action: action})
+	if tell {
+		f.rep.Totals(totals)
+	}
+	return nil
+}
+
+func (f *filler) fail(e *repository.Entry, set *setRun, err error) error {
+	failure := Failure{Path: f.shown(e.Path), Writer: e.Attrs[AttrWriter], Component: e.Attrs[AttrComponent], Error: err.Error()}
+	f.mu.Lock()
+	f.failed++
+	f.totals.Failed++
+	if len(f.failures) < maxLeftOut {
+		f.failures = append(f.failures, failure)
+	}
+	if set != nil {
+		set.result.Succeeded = false
+		if set.result.Error == "" {
+			set.result.Error = failure.Path + ": " + failure.Error
+		}
+	}
+	f.mu.Unlock()
+	f.rep.File(FileEvent{Path: failure.Path, Size: e.Size, Action: "failed", Error: failure.Error})
+	return nil
+}
+
+func (f *filler) wouldPut(ctx context.Context, e *repository.Entry) error {
+	action := "would restore"
+	if e.Type == repository.Directory {
+		return nil
+	}
+	if there, err := f.target.Lstat(ctx, e.Path); err == nil && !f.replace(there, e) {
+		action = "would keep"
+	}
+	f.totals.Files++
+	f.totals.Bytes += e.Size
+	f.rep.File(FileEvent{Path: f.shown(e.Path), Size: e.Size, Action: action})
+	return nil
+}
+
+// replace tells whether what is there gives way.
+func (f *filler) replace(there session.Entry, e *repository.Entry) bool {
+	switch f.overwrite {
+	case OverwriteNever:
+		return false
+	case OverwriteIfNewer:
+		return e.ModTime.After(there.Modified)
+	}
+	return true
+}
+
+func (f *filler) directory(ctx context.Context, e *repository.Entry, set *setRun) error {
+	err := f.parents(ctx, e.Path)
+	existed := false
+	if err == nil {
+		existed, err = f.target.Mkdir(ctx, e.Path)
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return f.fail(e, set, err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.made[e.Path] = true
+	f.totals.Dirs++
+	if existed && f.overwrite == OverwriteNever {
+		return nil
+	}
+	f.dirs = append(f.dirs, e)
+	return nil
+}
+
+// regular restores a file: under a temporary name, from bytes that verify, and
+// then under its own.
+func (f *filler) regular(ctx context.Context, e *repository.Entry) error {
+	if err := f.parents(ctx, e.Path); err != nil {
+		return err
+	}
+	there, err := f.target.Lstat(ctx, e.Path)
+	switch {
+	case err == nil && !f.replace(there, e):
+		return errKept
+	case err == nil && there.Mode.IsDir():
+		return errors.New("a directory is in its place")
+	case err == nil && there.Mode.IsRegular() && there.Size == e.Size && there.Modified.Equal(e.ModTime) && e.HardLink == 0:
+		if same, err := f.identical(ctx, e); err != nil {
+			return err
+		} else if same {
+			if err := f.target.SetAttributes(ctx, e.Path, sessionEntry(e)); err != nil {
+				return err
+			}
+			return errIdentical
+		}
+	case err != nil && !isMissing(err):
+		return err
+	}
+	if len(e.Streams) > 0 {
+		return fmt.Errorf("it has %d named streams, which this system's files cannot have", len(e.Streams))
+	}
+	n, err := f.target.Create(ctx, e.Path)
+	if err != nil {
+		return err
+	}
+	defer n.Close()
+	if err := f.fill(ctx, e, n); err != nil {
+		return err
+	}
+	return n.Commit(ctx, sessionEntry(e))
+}
+
+// fill writes the stored bytes. Holes are left, and nothing is written that did
+// not verify.
+func (f *filler) fill(ctx context.Context, e *repository.Entry, n session.NewFile) error {
+	if e.Content.Size() != e.Size || e.Size < 0 {
+		return fmt.Errorf("%w: its size is %d and its content has %d bytes", repository.ErrDamaged, e.Size, e.Content.Size())
+	}
+	if err := n.Truncate(e.Size); err != nil {
+		return err
+	}
+	if e.Size == 0 {
+		return nil
+	}
+	file, err := f.repo.OpenContent(ctx, e.Content)
+	if err != nil {
+		return err
+	}
+	return file.Each(ctx, func(offset int64, data []byte) error {
+		_, err := n.WriteAt(data, offset)
+		return err
+	})
+}
+
+// identical compares the file that is there with the stored bytes.
+func (f *filler) identical(ctx context.Context, e *repository.Entry) (bool, error) {
+	there, err := f.target.OpenFile(ctx, e.Path)
+	if err != nil {
+		return false, nil // whatever it is, it is replaced
+	}
+	defer there.Close()
+	if e.Size == 0 {
+		return true, nil
+	}
+	file, err := f.repo.OpenContent(ctx, e.Content)
+	if err != nil {
+		return false, err
+	}
+	buf := make([]byte, 0, 1<<20)
+	at := int64(0)
+	differs := errors.New("differs")
+	same := func(offset int64, data []byte) error {
+		buf = slices.Grow(buf[:0], len(data))[:len(data)]
+		if n, _ := there.ReadAt(buf, offset); n != len(data) || !bytes.Equal(buf, data) {
+			return differs
+		}
+		return nil
+	}
+	zeros := make([]byte, 1<<20)
+	hole := func(to int64) error {
+		for at < to {
+			n := min(to-at, int64(len(zeros)))
+			if err := same(at, zeros[:n]); err != nil {
+				return err
+			}
+			at += n
+		}
+		return nil
+	}
+	err = file.Each(ctx, func(offset int64, data []byte) error {
+		if err := hole(offset); err != nil {
+			return err
+		}
+		at = offset + int64(len(data))
+		return same(offset, data)
+	})
+	if err == nil {
+		err = hole(e.Size)
+	}
+	if errors.Is(err, differs) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// parents makes the directories above a name. One that was missing gets the
+// attributes it had, if the table knows them; one that is there keeps its own.
+func (f *filler) parents(ctx context.Context, name string) error {
+	for _, dir := range parentsOf(name) {
+		f.mu.Lock()
+		made := f.made[dir]
+		f.mu.Unlock()
+		if made {
+			continue
+		}
+		existed, err := f.target.Mkdir(ctx, dir)
+		if err != nil {
+			return err
+		}
+		var e *repository.Entry
+		if !existed {
+			e, err = f.table.Lookup(ctx, rootID, dir)
+			if err != nil && !errors.Is(err, repository.ErrNotFound) {
+				return err
+			}
+		}
+		f.mu.Lock()
+		f.made[dir] = true
+		if e != nil && e.Type == repository.Directory {
+			f.dirs = append(f.dirs, e)
+		}
+		f.mu.Unlock()
+	}
+	return nil
+}
+
+// special restores links, devices and pipes.
+func (f *filler) special(ctx context.Context, e *repository.Entry) error {
+	if err := f.parents(ctx, e.Path); err != nil {
+		return err
+	}
+	se := sessionEntry(e)
+	there, err := f.target.Lstat(ctx, e.Path)
+	switch {
+	case err == nil && !f.replace(there, e):
+		return errKept
+	case err == nil && there.Mode.IsDir():
+		return errors.New("a directory is in its place")
+	case err == nil && there.Mode.Type() == se.Mode.Type() && there.Target == se.Target && there.Device == se.Device:
+		if err := f.target.SetAttributes(ctx, e.Path, se); err != nil {
+			return err
+		}
+		return errIdentical
+	}
+	switch e.Type {
+	case repository.Symlink:
+		return f.target.Symlink(ctx, se, e.Path)
+	case repository.Fifo, repository.CharDevice, repository.BlockDevice:
+		return f.target.Mknod(ctx, se, e.Path)
+	}
+	return fmt.Errorf("a %s cannot be made again here", e.Type)
+}
+
+// end waits for the workers, makes the further names of files, gives the
+// directories their attributes, deepest first, and makes all of it durable.
+func (f *filler) end(ctx context.Context) error {
+	if err := f.work.Wait(); err != nil {
+		return err
+	}
+	if f.dry {
+		return nil
+	}
+	for _, l := range f.later {
+		if err := f.finish(l.entry, l.set, f.hardLink(ctx, l.entry)); err != nil {
+			return err
+		}
+	}
+	slices.SortStableFunc(f.dirs, func(a, b *repository.Entry) int { return cmp.Compare(depth(b.Path), depth(a.Path)) })
+	for _, e := range f.dirs {
+		name := e.Path
+		if name == "" {
+			name = "."
+		}
+		if err := f.target.SetAttributes(ctx, name, sessionEntry(e)); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err := f.fail(e, nil, err); err != nil {
+				return err
+			}
+		}
+	}
+	f.rep.Totals(f.totals)
+	return f.target.Sync(ctx)
+}
+
+// depth counts the directories above a name; the root has none less than any.
+func depth(name string) int {
+	if name == "" {
+		return -1
+	}
+	return strings.Count(name, "/")
+}
+
+// hardLink makes a further name of a file. Where the first could not be
+// restored this one gets the content itself.
+func (f *filler) hardLink(ctx context.Context, e *repository.Entry) error {
+	first := f.names[e.HardLink]
+	if !first.ok {
+		first.name = e.Path
+		restore := f.regular
+		if e.Type != repository.Regular {
+			restore = f.special
+		}
+		err := restore(ctx, e)
+		first.ok = err == nil || errors.Is(err, errIdentical)
+		return err
+	}
+	if err := f.parents(ctx, e.Path); err != nil {
+		return err
+	}
+	there, err := f.target.Lstat(ctx, e.Path)
+	if err == nil {
+		if !f.replace(there, e) {
+			return errKept
+		}
+		if there.Mode.IsDir() {
+			return errors.New("a directory is in its place")
+		}
+		if of, err := f.target.Lstat(ctx, first.name); err == nil && of.Inode == there.Inode && of.Inode != 0 && there.Links > 1 {
+			return errIdentical
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return f.target.Link(ctx, first.name, e.Path)
+}

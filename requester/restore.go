@@ -1,0 +1,591 @@
+package requester
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sombra-backup/sombra/metadata"
+	"github.com/sombra-backup/sombra/repository"
+	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/vss"
+)
+
+// Restore puts back what a record holds, or what is chosen of it, to where it
+// was. The result is never nil; with an error its Outcome is Failed or
+// Interrupted. A restore that was stopped can be run again: what is in place
+// already is left.
+func Restore(ctx context.Context, open Opener, repo *repository.Repository, record *repository.Record, r RestoreRequest, rep Reporter) (*RestoreResult, error) {
+	run := &restore{repo: repo, rec: record, req: &r, rep: orQuiet(rep), target: "",
+		res: &RestoreResult{Outcome: Failed, Record: record.ID.String(), Started: now(), DryRun: r.DryRun}}
+	return run.result(ctx, run.run(ctx, open))
+}
+
+// Extract copies files of a record into a directory, without any writer. The
+// result is never nil.
+func Extract(ctx context.Context, open Opener, repo *repository.Repository, record *repository.Record, r ExtractRequest, rep Reporter) (*RestoreResult, error) {
+	run := &restore{repo: repo, rec: record, rep: orQuiet(rep), target: r.Dir, extract: true,
+		req: &RestoreRequest{Selectors: r.Selectors, Include: r.Include, Exclude: r.Exclude, NoWriters: true, Overwrite: r.Overwrite, DryRun: r.DryRun},
+		res: &RestoreResult{Outcome: Failed, Record: record.ID.String(), Started: now(), DryRun: r.DryRun, Extraction: true, Target: r.Dir}}
+	if r.Dir == "" {
+		return run.result(ctx, vss.Errorf(vss.ErrInvalidArgument, "extract", "", "no directory is given"))
+	}
+	return run.result(ctx, run.run(ctx, open))
+}
+
+// restore is one restore or extraction.
+type restore struct {
+	repo    *repository.Repository
+	rec     *repository.Record
+	req     *RestoreRequest
+	rep     Reporter
+	target  string // directory of the host; empty: where things were
+	extract bool
+	res     *RestoreResult
+
+	sess   session.Session
+	style  vss.PathStyle // of the host
+	origin vss.PathStyle // of the record
+
+	stored           *stored
+	table            *tableSets
+	include, exclude *Patterns
+	sets             []*setRun
+	members          map[*Component]*setRun
+	unclaimed        bool
+	fill             *filler
+}
+
+func (r *restore) result(ctx context.Context, err error) (*RestoreResult, error) {
+	res := r.res
+	res.Ended = now()
+	if r.fill != nil {
+		res.Totals, res.Failures, res.Failed = r.fill.totals, r.fill.failures, r.fill.failed
+	}
+	for _, s := range r.sets {
+		res.Components = append(res.Components, s.result)
+	}
+	if err != nil {
+		res.Outcome = Failed
+		if ctx.Err() != nil {
+			res.Outcome = Interrupted
+			err = errors.Join(context.Cause(ctx), err)
+		}
+		return res, err
+	}
+	return res, nil
+}
+
+func (r *restore) warn(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	r.res.Warnings = append(r.res.Warnings, text)
+	r.rep.Warning(text)
+}
+
+func (r *restore) leave(l LeftOut) {
+	r.res.LeftOuts++
+	if len(r.res.LeftOut) < maxLeftOut {
+		r.res.LeftOut = append(r.res.LeftOut, l)
+	}
+	if !l.Asked {
+		r.res.Outcome = r.res.Outcome.worse(Incomplete)
+	}
+}
+
+func (r *restore) run(ctx context.Context, open Opener) (err error) {
+	r.origin = vss.POSIX
+	if r.rec.Host.PathStyle == vss.Windows.String() {
+		r.origin = vss.Windows
+	}
+	fold := r.origin.Fold()
+	if r.include, err = CompilePatterns(r.req.Include, fold); err != nil {
+		return err
+	}
+	if r.exclude, err = CompilePatterns(r.req.Exclude, fold); err != nil {
+		return err
+	}
+	if r.sess, err = open(ctx); err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := r.sess.Close(); cerr != nil {
+			r.rep.Warning("end the session: " + cerr.Error())
+		}
+	}()
+	host, err := r.sess.Host(ctx)
+	if err != nil {
+		return err
+	}
+	r.style = host.Style
+	if !r.extract && r.style != r.origin {
+		return vss.Errorf(vss.ErrNotSupported, "restore", "", "the backup is of a %s host and this is a %s one; extract it to a directory instead", r.origin, r.style)
+	}
+	r.rep.Phase(PhaseSelect)
+	r.res.Outcome = Complete
+	if err := r.choose(ctx); err != nil {
+		return err
+	}
+	return r.write(ctx)
+}
+
+// choose reads the record and decides what is restored.
+func (r *restore) choose(ctx context.Context) (err error) {
+	if r.table, err = readTable(ctx, r.rec.Table()); err != nil {
+		return err
+	}
+	if r.req.NoWriters {
+		if err := r.withoutDocuments(ctx); err != nil {
+			return err
+		}
+		return r.choosePlain()
+	}
+	if r.stored, err = readStored(ctx, r.rec); err != nil {
+		return err
+	}
+	if len(r.table.entries) > 0 && r.stored.doc == nil {
+		return fmt.Errorf("%w: the file table has files of components and there is no document %s", ErrDocuments, DocBCD)
+	}
+	return r.chooseSets()
+}
+
+// withoutDocuments says so if a restore from the file table alone happens where
+// there is no other way.
+func (r *restore) withoutDocuments(ctx context.Context) error {
+	_, err := readStored(ctx, r.rec)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		r.warn("the record's documents cannot be used (%v); files are restored from the file table alone", err)
+	}
+	return nil
+}
+
+// choosePlain chooses by the facts in the file table.
+func (r *restore) choosePlain() error {
+	named := !r.req.Selectors.Empty()
+	r.unclaimed = !r.req.Selectors.Includes()
+	chosen, err := r.req.Selectors.Match(r.table.writers)
+	if err != nil {
+		return err
+	}
+	for _, w := range r.table.writers {
+		for _, c := range w.Components {
+			entries := r.table.entries[c.key()]
+			if len(entries) == 0 {
+				continue
+			}
+			_, in := chosen.Include[c]
+			_, out := chosen.Exclude[c]
+			if out || r.req.Selectors.Includes() && !in {
+				continue
+			}
+			if !named {
+				entries = r.filter(entries)
+			}
+			if len(entries) == 0 {
+				continue
+			}
+			set := &RestoreSet{Component: c}
+			r.sets = append(r.sets, r.newSet(set, entries))
+		}
+	}
+	if named && r.req.Selectors.Includes() && len(r.sets) == 0 {
+		return vss.Errorf(vss.ErrObjectNotFound, "restore", "", "nothing in the record is of the components named")
+	}
+	return nil
+}
+
+// filter keeps entries that the patterns choose.
+func (r *restore) filter(entries []*repository.Entry) []*repository.Entry {
+	return slices.DeleteFunc(slices.Clone(entries), func(e *repository.Entry) bool { return !r.picks(e.Path) })
+}
+
+// picks reports whether the patterns choose a path.
+func (r *restore) picks(table string) bool {
+	return (r.include.Empty() || r.include.Match(table)) && !r.exclude.Match(table)
+}
+
+func (r *restore) newSet(set *RestoreSet, entries []*repository.Entry) *setRun {
+	c := set.Component
+	run := &setRun{set: set, entries: entries, result: ComponentResult{
+		Writer: c.Writer.Name, InstanceName: c.Writer.InstanceName, Class: c.Writer.Class, Instance: c.Writer.Instance,
+		LogicalPath: c.LogicalPath, Name: c.Name, Type: c.Type.Word(), Succeeded: true,
+		Status: vss.FileRestoreStatusNone.String(),
+	}}
+	if c.Writer.Restore.Given {
+		run.result.Method = c.Writer.Restore.Method.Word()
+	}
+	for _, s := range set.Subcomponents {
+		run.result.Members = append(run.result.Members, s.FullPath())
+	}
+	return run
+}
+
+// chooseSets chooses component sets by the documents and the rules.
+func (r *restore) chooseSets() error {
+	chosen, err := r.req.Selectors.Match(r.stored.writers)
+	if err != nil {
+		return err
+	}
+	wish := RestoreWish{Excluded: chosen.Exclude}
+	switch {
+	case r.req.Selectors.Includes():
+		wish.Wanted = chosen.Include
+	case !r.include.Empty() || !r.exclude.Empty():
+		wish.Wanted = r.touched()
+	}
+	r.unclaimed = !r.req.Selectors.Includes()
+	sel, err := SelectForRestore(r.stored.explicit, r.stored.defining, wish)
+	if err != nil {
+		return err
+	}
+	for c, bar := range sel.Out {
+		r.leave(LeftOut{Writer: c.Writer.Label(), Component: c.FullPath(), Reason: bar.Why, Asked: bar.Asked})
+	}
+	for c, deps := range sel.Remote {
+		for _, d := range deps {
+			r.warn("%s depends on %s, which must be restored there", c.Label(), d)
+		}
+	}
+	for _, set := range sel.Sets {
+		c := set.Component
+		if !r.stored.succeeded[c] {
+			r.leave(LeftOut{Writer: c.Writer.Label(), Component: c.FullPath(),
+				Reason: "it was not saved whole; what there is of it can be restored without writers"})
+			continue
+		}
+		r.sets = append(r.sets, r.newSet(set, r.covered(set)))
+	}
+	return nil
+}
+
+// touched gives the explicit components with a file that the patterns choose.
+func (r *restore) touched() map[*Component]string {
+	out := map[*Component]string{}
+	for _, c := range r.stored.explicit {
+		for _, e := range r.table.entries[c.key()] {
+			if e.Type != repository.Directory && r.picks(e.Path) {
+				out[c] = "holds " + r.shown(e.Path)
+				break
+			}
+		}
+	}
+	return out
+}
+
+// covered gives the entries of a set's members that are restored.
+func (r *restore) covered(set *RestoreSet) (out []*repository.Entry) {
+	members := map[string]bool{}
+	for _, m := range set.Component.Set() {
+		members[m.FullPath()] = set.Covers(m)
+	}
+	for _, e := range r.table.entries[set.Component.key()] {
+		if members[e.Attrs[AttrComponent]] {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// shown is an entry's path for people.
+func (r *restore) shown(table string) string {
+	if r.extract {
+		return r.style.Join(r.target, table)
+	}
+	return HostPath(r.origin, table)
+}
+
+// write does the restore: steps 1 to 11 of the model's sequence for the writers
+// that take part, and the files.
+func (r *restore) write(ctx context.Context) error {
+	if len(r.sets) > 0 && !r.req.NoWriters {
+		if err := r.call(ctx); err != nil {
+			return err
+		}
+	}
+	t, err := r.sess.Target(ctx, r.target, r.roots())
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	f, work := newFiller(ctx, r.repo, t, r.rep)
+	f.overwrite, f.dry, f.shown, f.table = r.req.Overwrite, r.req.DryRun, r.shown, r.rec.Table()
+	r.fill = f
+	live := slices.ContainsFunc(r.sets, func(s *setRun) bool { return s.live })
+	if live && !r.req.DryRun {
+		if err := r.preRestore(ctx); err != nil {
+			return err
+		}
+	}
+	r.rep.Phase(PhaseRestore)
+	err = r.files(work, f)
+	if err != nil {
+		if first := f.work.Wait(); first != nil {
+			err = first
+		}
+		// Writers that closed their files must open them again.
+		r.settle(context.WithoutCancel(ctx), live, err)
+		return err
+	}
+	return r.settle(ctx, live, nil)
+}
+
+// roots are the paths the backup was made of, as its record has them.
+func (r *restore) roots() []string {
+	var s Summary
+	if r.extract || json.Unmarshal(r.rec.Summary, &s) != nil || len(s.Roots) > maxSummaryList {
+		return nil
+	}
+	return slices.DeleteFunc(s.Roots, func(p string) bool {
+		return !r.style.IsAbs(p) || r.style.Clean(p) != p || strings.ContainsRune(p, 0) || len(r.style.Names(p)) == 0
+	})
+}
+
+// call opens the restore in the session and selects the components of writers
+// that are running.
+func (r *restore) call(ctx context.Context) error {
+	if err := r.sess.InitializeForRestore(ctx, r.stored.bcd, r.stored.sessionWriters()); err != nil {
+		return err
+	}
+	if err := r.sess.SetRestoreState(ctx, vss.RestoreTypeByCopy); err != nil {
+		return err
+	}
+	r.rep.Phase(PhaseGather)
+	if err := r.sess.GatherWriterMetadata(ctx, r.rep.Step); err != nil {
+		return err
+	}
+	for _, s := range r.sets {
+		if err := r.selectSet(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// selectSet tells the service that a set is to be restored. A writer that never
+// takes part is left out of it (R-RES-37).
+func (r *restore) selectSet(ctx context.Context, s *setRun) error {
+	c := s.set.Component
+	if m := c.Writer.Restore; !m.Given || m.WriterRestore == vss.WriterRestoreNever {
+		return nil
+	}
+	err := r.sess.SetSelectedForRestore(ctx, c.Session(), true, vss.GUID{})
+	if errors.Is(err, vss.ErrObjectNotFound) { // R-SEL-28
+		s.refused = fmt.Sprintf("its writer %s is not running; start it, or restore without writers (--no-writers)", c.Writer.Label())
+		r.leave(LeftOut{Writer: c.Writer.Label(), Component: c.FullPath(), Reason: s.refused})
+		s.result.Succeeded, s.result.Error = false, s.refused
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.live = true
+	for _, sub := range s.set.Subcomponents {
+		if err := r.sess.AddRestoreSubcomponent(ctx, c.Session(), sub.LogicalPath, sub.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// preRestore sends the event, and takes out the sets of writers that refuse.
+func (r *restore) preRestore(ctx context.Context) error {
+	r.rep.Phase(PhasePreRestore)
+	if err := r.sess.PreRestore(ctx, r.rep.Step); err != nil {
+		return err
+	}
+	list, err := r.status(ctx, PhasePreRestore)
+	if err != nil {
+		return err
+	}
+	for _, st := range list {
+		if !writerFailed(st) {
+			continue
+		}
+		for _, s := range r.sets {
+			if s.live && r.isWriter(s.set.Component.Writer, st) {
+				r.refuse(s, writerWords(st))
+			}
+		}
+	}
+	return nil
+}
+
+// isWriter reports whether a status is of the writer that was backed up, which
+// has a new instance id since it was started again.
+func (r *restore) isWriter(w *Writer, st session.WriterStatus) bool {
+	return st.Writer == w.Class && (st.Instance == w.Instance || st.InstanceName == w.InstanceName)
+}
+
+func (r *restore) status(ctx context.Context, after Phase) ([]session.WriterStatus, error) {
+	if err := r.sess.GatherWriterStatus(ctx, r.rep.Step); err != nil {
+		return nil, err
+	}
+	list, err := r.sess.WriterStatus(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range list {
+		r.rep.Status(after, s)
+		r.res.Writers = recordState(r.res.Writers, after, s)
+	}
+	return list, r.sess.FreeWriterStatus(ctx)
+}
+
+// refuse keeps a set from being restored.
+func (r *restore) refuse(s *setRun, why string) {
+	if s.refused != "" {
+		return
+	}
+	s.refused = why
+	s.result.Succeeded, s.result.Error = false, why
+	c := s.set.Component
+	r.leave(LeftOut{Writer: c.Writer.Label(), Component: c.FullPath(), Reason: why})
+}
+
+// files writes the files: component sets by their method, then data of no
+// writer, then what must come last.
+func (r *restore) files(ctx context.Context, f *filler) error {
+	targets, err := r.targets(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range r.sets {
+		if s.refused != "" {
+			continue
+		}
+		if !r.req.NoWriters {
+			p, err := look(ctx, f.target, s.entries, r.shown)
+			if err != nil {
+				return err
+			}
+			if d := Decide(s.set.Component.Writer.Restore, targets[s.set.Component.key()], p); !d.Original {
+				r.refuse(s, d.Refusal)
+				continue
+			}
+		}
+		for _, e := range s.entries {
+			if err := r.put(ctx, f, e, s); err != nil {
+				return err
+			}
+		}
+	}
+	if r.unclaimed {
+		if err := r.putUnclaimed(ctx, f); err != nil {
+			return err
+		}
+	}
+	return f.end(ctx)
+}
+
+// targets reads which restore targets writers set in PreRestore.
+func (r *restore) targets(ctx context.Context) (map[setKey]vss.RestoreTarget, error) {
+	out := map[setKey]vss.RestoreTarget{}
+	if !slices.ContainsFunc(r.sets, func(s *setRun) bool { return s.live }) || r.req.DryRun {
+		return out, nil
+	}
+	data, err := r.sess.BackupComponents(ctx)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := metadata.ParseBackupComponents(data)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range doc.Writers() {
+		for _, c := range w.Components() {
+			out[setKey{w.Key().ClassID, c.FullPath()}] = c.RestoreTarget()
+		}
+	}
+	return out, nil
+}
+
+// put checks an entry's name before anything is done with it.
+func (r *restore) put(ctx context.Context, f *filler, e *repository.Entry, s *setRun) error {
+	if e.Root != rootID {
+		return f.fail(e, s, fmt.Errorf("root %q is not one this program made", clip(e.Root, 100)))
+	}
+	if err := validName(e.Path, r.style == vss.Windows); err != nil {
+		return f.fail(e, s, err)
+	}
+	return f.put(ctx, e, s)
+}
+
+// putUnclaimed goes through the file table for data of no writer.
+func (r *restore) putUnclaimed(ctx context.Context, f *filler) error {
+	for e, err := range r.rec.Table().All(ctx) {
+		if err != nil {
+			return err
+		}
+		if _, claimed := entryKey(e); claimed {
+			continue
+		}
+		if e.Attrs[AttrRole] == "parent" || !r.picks(e.Path) {
+			continue // directories above files are made with them
+		}
+		r.res.Unclaimed = true
+		if err := r.put(ctx, f, e, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle tells the writers how it went and ends the restore (steps 9 to 11).
+// After an error PostRestore is still sent, so that writers open their files.
+func (r *restore) settle(ctx context.Context, live bool, failed error) error {
+	for _, s := range r.sets {
+		s.result.Status = r.restoreStatus(s, failed).String()
+		if failed != nil && s.refused == "" {
+			s.result.Succeeded = false
+		}
+	}
+	if r.fill.failed > 0 {
+		r.res.Outcome = r.res.Outcome.worse(Incomplete)
+	}
+	if !live || r.req.DryRun {
+		return nil
+	}
+	for _, s := range r.sets {
+		if s.live {
+			if err := r.sess.SetFileRestoreStatus(ctx, s.set.Component.Session(), r.restoreStatus(s, failed)); err != nil {
+				return err
+			}
+		}
+	}
+	r.rep.Phase(PhasePostRestore)
+	if err := r.sess.PostRestore(ctx, r.rep.Step); err != nil {
+		return err
+	}
+	list, err := r.status(ctx, PhasePostRestore)
+	if err != nil {
+		return err
+	}
+	for _, st := range list {
+		for _, s := range r.sets {
+			if s.live && s.refused == "" && r.isWriter(s.set.Component.Writer, st) && writerFailed(st) {
+				r.warn("%s: %s", s.set.Component.Label(), writerWords(st))
+				s.result.Succeeded, s.result.Error = false, writerWords(st)
+				r.res.Outcome = r.res.Outcome.worse(WriterFailedAfter)
+			}
+		}
+	}
+	return nil
+}
+
+// restoreStatus is R-RES-32.
+func (r *restore) restoreStatus(s *setRun, failed error) vss.FileRestoreStatus {
+	switch {
+	case s.refused != "" || r.req.DryRun:
+		return vss.FileRestoreStatusNone
+	case s.result.Succeeded && failed == nil:
+		return vss.FileRestoreStatusAll
+	case s.written:
+		return vss.FileRestoreStatusFailed
+	}
+	return vss.FileRestoreStatusNone
+}
