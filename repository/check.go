@@ -2,9 +2,289 @@ package repository
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+
+	"github.com/sombra-backup/sombra/repository/store"
 )
 
-// Check looks for damage and calls f, if not nil, for each problem.
+// CheckOptions says how much Check looks at.
+type CheckOptions struct {
+	// ReadData has every object read whole and every chunk decrypted and
+	// hashed; without it, the packs' data is not read.
+	ReadData bool
+}
+
+// Problem is one thing that Check found wrong.
+type Problem struct {
+	// Object is the damaged or missing object of the store. It is empty for a
+	// problem that follows from another one's: a file that needs a chunk of a
+	// damaged pack.
+	Object string
+	// Record is the record that is hurt, zero if the problem is an object's.
+	Record ID
+	// Root and Path give the entry that is hurt; of a damaged block of a file
+	// table, the first entry that cannot be read.
+	Root, Path string
+	// Document is the name of the document that is hurt.
+	Document string
+	// Err says what is wrong. It wraps ErrDamaged.
+	Err error
+}
+
+// Report is what Check saw in all.
+type Report struct {
+	// Objects counts the objects of the store, Bytes their sizes.
+	Objects, Bytes int64
+	// Packs, Indexes, Records, Notes, Keys count objects by kind.
+	Packs, Indexes, Records, Notes, Keys int64
+	// Chunks counts the index's lines; ChunksRead those decrypted and hashed.
+	Chunks, ChunksRead int64
+	// Entries counts the file tables' lines, Extents the chunks looked up for
+	// them.
+	Entries, Extents int64
+	// Unindexed counts packs that no index names: a backup that was
+	// interrupted, or one that is going on, leaves them. They harm nothing.
+	Unindexed int64
+	// Foreign lists objects that are none of the repository's (at most 100).
+	Foreign []string
+	// Problems counts the problems reported.
+	Problems int64
+}
+
+// maxForeign is how many foreign objects a report lists.
+const maxForeign = 100
+
+// Check looks for damage and calls f, if not nil, for each problem, in the
+// calling goroutine. Without ReadData it makes sure of the structure: that all
+// objects are there and have their size, that the index agrees with the packs'
+// own directories, that records, file tables and extent lists can be read, and
+// that every extent of every record is found and fits. With ReadData it also
+// reads every object whole, and decrypts and hashes every chunk.
+//
+// It changes nothing, takes nothing from caches, and may run beside backups.
+// Damage is a problem, not an error: an error says that the store failed, the
+// context was done, or the key cannot read (ErrWriteOnly), and that the check
+// is not complete.
+//
+// What no check can find is an object whose absence breaks nothing: a whole
+// record that was deleted, if nothing refers to it, or a key slot other than
+// the one in use.
 func (r *Repository) Check(ctx context.Context, o CheckOptions, f func(Problem)) (Report, error) {
-	return Report{}, nil
+	if err := r.ready(ctx); err != nil {
+		return Report{}, err
+	}
+	if r.keys.private == nil {
+		return Report{}, ErrWriteOnly
+	}
+	c := &checker{
+		r: r.fresh(), o: o, report: f,
+		packs: map[ID]*checkedPack{}, sums: map[ID]*indexedPack{}, good: map[chunkPlace]bool{}, gone: map[ID]bool{},
+		seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
+	}
+	for _, step := range []func(context.Context) error{c.list, c.configAndKeys, c.index, c.checkPacks, c.records, c.notes} {
+		if err := step(ctx); err != nil {
+			return c.total, fmt.Errorf("check: %w", err)
+		}
+	}
+	return c.total, nil
+}
+
+// fresh gives the repository as if it had just been opened.
+func (r *Repository) fresh() *Repository {
+	f := newRepository(r.store, r.options, r.keys, r.chunking, r.slot)
+	return f
+}
+
+// checker is one run of Check.
+type checker struct {
+	r      *Repository
+	o      CheckOptions
+	report func(Problem)
+	total  Report
+
+	keyNames, recordNames, noteNames []objectName
+	indexNames                       []ID
+	// packs are the packs in the store.
+	packs map[ID]*checkedPack
+	// sums are the packs that the index names.
+	sums map[ID]*indexedPack
+	// good holds the chunks of damaged packs that are whole all the same.
+	good map[chunkPlace]bool
+	// gone are index objects already reported missing.
+	gone map[ID]bool
+	// known are the records that could be read.
+	known map[ID]bool
+	seeds [2]maphash.Seed
+}
+
+// checkedPack is a pack in the store.
+type checkedPack struct {
+	kind    objectKind
+	size    int64
+	damaged bool
+}
+
+// indexedPack is a pack as index objects describe it.
+type indexedPack struct {
+	kind objectKind
+	size int64
+	// objects are the index objects that name it, each with its lines summed.
+	objects []indexSum
+}
+
+// indexSum is a sum over the lines that one index object has of one pack: the
+// same lines in any order give the same sum, and nobody can make others that
+// do, for the hash is seeded at random.
+type indexSum struct {
+	object ID
+	lines  int64
+	sum    [2]uint64
+}
+
+// chunkPlace is a chunk in a pack.
+type chunkPlace struct{ pack, chunk ID }
+
+// problem reports one.
+func (c *checker) problem(p Problem) {
+	c.total.Problems++
+	if c.report != nil {
+		c.report(p)
+	}
+}
+
+// object reports that an object is damaged if err says so, and gives back all
+// other errors.
+func (c *checker) object(name string, err error) error {
+	if err == nil || !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrUnsupported) && !errors.Is(err, ErrNoRepository) {
+		return err
+	}
+	c.problem(Problem{Object: name, Err: err})
+	return nil
+}
+
+// list looks at all names.
+func (c *checker) list(ctx context.Context) error {
+	return c.r.store.List(ctx, "", func(info store.Info) error {
+		c.total.Objects++
+		c.total.Bytes += info.Size
+		o, ok := parseName(info.Name)
+		if !ok {
+			if len(c.total.Foreign) < maxForeign {
+				c.total.Foreign = append(c.total.Foreign, info.Name)
+			}
+			return nil
+		}
+		switch o.kind {
+		case kindSlot:
+			c.total.Keys++
+			c.keyNames = append(c.keyNames, o)
+		case kindIndex:
+			c.total.Indexes++
+			c.indexNames = append(c.indexNames, o.id)
+		case kindRecord:
+			c.total.Records++
+			c.recordNames = append(c.recordNames, o)
+		case kindNote:
+			c.total.Notes++
+			c.noteNames = append(c.noteNames, o)
+		case kindDataPack, kindMetaPack:
+			c.total.Packs++
+			if c.packs[o.id] == nil {
+				c.packs[o.id] = &checkedPack{kind: o.kind, size: info.Size}
+			}
+		}
+		return nil
+	})
+}
+
+// configAndKeys looks at the config and the key slots.
+func (c *checker) configAndKeys(ctx context.Context) error {
+	conf, err := readConfig(ctx, c.r.store)
+	if err == nil {
+		err = conf.authenticate(c.r.keys)
+	}
+	if err := c.object(configName, err); err != nil {
+		return err
+	}
+	own := false
+	for _, o := range c.keyNames {
+		name := slotName(o.id)
+		own = own || name == c.r.slot
+		if err := c.object(name, checkSlot(ctx, c.r.store, o.id)); err != nil {
+			return err
+		}
+	}
+	if !own {
+		c.problem(Problem{Object: c.r.slot, Err: damagef("the key slot that opened the repository is missing")})
+	}
+	return nil
+}
+
+// checkSlot says whether a slot is what it was when it was put.
+func checkSlot(ctx context.Context, st store.Store, id ID) error {
+	object, err := readObject(ctx, st, slotName(id), maxSlot)
+	if err != nil {
+		return err
+	}
+	if hashObject(object) != id {
+		return damagef("its bytes do not match its name")
+	}
+	_, err = decodeSlot(object)
+	return err
+}
+
+// index reads all index objects.
+func (c *checker) index(ctx context.Context) error {
+	for _, id := range c.indexNames {
+		sums := map[uint32]*indexSum{}
+		err := c.r.index.load(ctx, id, func(part *indexPart, line []byte) {
+			c.total.Chunks++
+			l := readLine(line)
+			s := sums[l.pack]
+			if s == nil {
+				s = &indexSum{object: id}
+				sums[l.pack] = s
+			}
+			c.sum(s, l)
+		})
+		if err := c.object(indexName(id), err); err != nil {
+			return err
+		}
+		part := c.r.index.byName[id]
+		if part == nil {
+			continue
+		}
+		for n, p := range part.Packs {
+			c.indexed(ID(p.ID), objectKind(p.Kind), p.Size, id, sums[uint32(n)])
+		}
+	}
+	return nil
+}
+
+// sum adds a line to the sum.
+func (c *checker) sum(s *indexSum, l indexLine) {
+	l.pack = 0
+	line := l.append(nil)
+	s.lines++
+	for i := range s.sum {
+		s.sum[i] += maphash.Bytes(c.seeds[i], line)
+	}
+}
+
+// indexed notes what an index object says of a pack.
+func (c *checker) indexed(pack ID, kind objectKind, size int64, object ID, s *indexSum) {
+	p := c.sums[pack]
+	if p == nil {
+		p = &indexedPack{kind: kind, size: size}
+		c.sums[pack] = p
+	}
+	if p.kind != kind || p.size != size {
+		c.problem(Problem{Object: indexName(object), Err: damagef("it says of pack %s what another index object does not", pack)})
+	}
+	if s == nil {
+		s = &indexSum{object: object}
+	}
+	p.objects = append(p.objects, *s)
 }

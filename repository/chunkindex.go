@@ -106,7 +106,7 @@ func (x *chunkIndex) refresh(ctx context.Context) error {
 		return fmt.Errorf("list index: %w", err)
 	}
 	for _, id := range fresh {
-		if err := x.load(ctx, id); err != nil && !errors.Is(err, ErrDamaged) {
+		if err := x.load(ctx, id, nil); err != nil && !errors.Is(err, ErrDamaged) {
 			return err
 		}
 	}
@@ -120,9 +120,9 @@ func (x *chunkIndex) knows(id ID) bool {
 	return x.byName[id] != nil || x.superseded[id]
 }
 
-// load reads one index object.
-func (x *chunkIndex) load(ctx context.Context, id ID) error {
-	part, prefixes, err := x.readPart(ctx, id)
+// load reads one index object and, if each is not nil, calls it for every line.
+func (x *chunkIndex) load(ctx context.Context, id ID, each func(part *indexPart, line []byte)) error {
+	part, prefixes, err := x.readPart(ctx, id, each)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if err != nil {
@@ -139,7 +139,7 @@ func (x *chunkIndex) load(ctx context.Context, id ID) error {
 }
 
 // readPart reads an index object whole and checks all of it.
-func (x *chunkIndex) readPart(ctx context.Context, id ID) (*indexPart, []uint32, error) {
+func (x *chunkIndex) readPart(ctx context.Context, id ID, each func(*indexPart, []byte)) (*indexPart, []uint32, error) {
 	name := indexName(id)
 	object, err := readObject(ctx, x.store, name, maxIndex)
 	if err != nil {
@@ -152,16 +152,20 @@ func (x *chunkIndex) readPart(ctx context.Context, id ID) (*indexPart, []uint32,
 	if err != nil {
 		return nil, nil, &ObjectError{"decode", name, err}
 	}
+	part := &indexPart{name: id, index: idx}
 	prefixes := make([]uint32, 0, idx.Lines)
 	err = idx.eachPage(object, func(n int, page []byte) {
 		for ; len(page) > 0; page = page[lineSize:] {
 			prefixes = append(prefixes, binary.BigEndian.Uint32(page))
+			if each != nil {
+				each(part, page[:lineSize])
+			}
 		}
 	})
 	if err != nil {
 		return nil, nil, &ObjectError{"decode", name, err}
 	}
-	return &indexPart{name: id, index: idx}, prefixes, nil
+	return part, prefixes, nil
 }
 
 // eachPage opens the pages of the object in place and gives each to f.

@@ -117,20 +117,36 @@ func (r *Repository) listNode(ctx context.Context, n *listNode, i int) (*listNod
 	return decodeNode(block, n.level-1, n.spans[i])
 }
 
-// eachNode calls f for the node and all below it. A block that several nodes
-// refer to is visited for each.
-func (r *Repository) eachNode(ctx context.Context, n *listNode, f func(*listNode) error) error {
-	if err := f(n); err != nil || n.level == 0 {
-		return err
+// eachNode calls f for the node and all below it, once for each block however
+// often it is referred to: the work is bounded by what is stored, not by the
+// size that a hostile list claims.
+func (r *Repository) eachNode(ctx context.Context, top *listNode, f func(*listNode) error) error {
+	type block struct {
+		id    ID
+		level int
+		span  int64
 	}
-	for i := range n.refs {
-		child, err := r.listNode(ctx, n, i)
-		if err != nil {
+	seen := map[block]bool{}
+	var visit func(n *listNode) error
+	visit = func(n *listNode) error {
+		if err := f(n); err != nil || n.level == 0 {
 			return err
 		}
-		if err := r.eachNode(ctx, child, f); err != nil {
-			return err
+		for i, ref := range n.refs {
+			b := block{ref.id, n.level, n.spans[i]}
+			if seen[b] {
+				continue
+			}
+			seen[b] = true
+			child, err := r.listNode(ctx, n, i)
+			if err != nil {
+				return err
+			}
+			if err := visit(child); err != nil {
+				return err
+			}
 		}
+		return nil
 	}
-	return nil
+	return visit(top)
 }

@@ -14,7 +14,8 @@ import (
 //
 // When under half of the bytes of the chunks that the new version would refer
 // to are used by it, the ranges that lie in such chunks are read and stored
-// anew in passing; src.At must therefore be able to give all of the file.
+// anew in passing; src.At must therefore be able to give all of the file, and
+// src.Data, if not nil, describe all of it.
 //
 // base must be of a committed record. ErrDamaged says that its extent list
 // cannot be read or refers to chunks that are gone: then the file must be

@@ -1,0 +1,128 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"slices"
+)
+
+// checkPacks looks at the packs, those that the index names and the others.
+func (c *checker) checkPacks(ctx context.Context) error {
+	for id, p := range c.sums {
+		seen := c.packs[id]
+		name := packName(p.kind, id)
+		switch {
+		case seen == nil:
+			c.problem(Problem{Object: name, Err: damagef("it is missing")})
+		case seen.kind != p.kind:
+			seen.damaged = true
+			c.problem(Problem{Object: packName(seen.kind, id), Err: damagef("it lies under the wrong prefix")})
+		case seen.size != p.size:
+			seen.damaged = true
+			c.problem(Problem{Object: name, Err: damagef("it has %d bytes, not %d", seen.size, p.size)})
+		}
+	}
+	for _, id := range c.packOrder() {
+		if err := c.checkPack(ctx, id, c.packs[id]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// packOrder gives the packs in the order of their names, so that two runs
+// report alike.
+func (c *checker) packOrder() []ID {
+	ids := make([]ID, 0, len(c.packs))
+	for id := range c.packs {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b ID) int { return slices.Compare(a[:], b[:]) })
+	return ids
+}
+
+// checkPack looks at one pack that is in the store.
+func (c *checker) checkPack(ctx context.Context, id ID, seen *checkedPack) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	p := knownPack{kind: seen.kind, id: id, size: seen.size}
+	name := packName(p.kind, id)
+	if c.sums[id] == nil {
+		c.total.Unindexed++
+	}
+	if c.o.ReadData {
+		err := c.r.checkPack(ctx, p, func(ch packedChunk) {
+			c.total.ChunksRead++
+			if seen.damaged {
+				c.good[chunkPlace{id, ch.id}] = true
+			}
+		})
+		if errors.Is(err, ErrDamaged) && !seen.damaged {
+			// Once more, now that it is known that the good ones are to be
+			// told from the others.
+			seen.damaged = true
+			c.problem(Problem{Object: name, Err: err})
+			err = c.r.checkPack(ctx, p, func(ch packedChunk) { c.good[chunkPlace{id, ch.id}] = true })
+		}
+		if err != nil && !errors.Is(err, ErrDamaged) {
+			return err
+		}
+	}
+	indexed := c.sums[id]
+	if indexed == nil || seen.damaged {
+		return nil
+	}
+	frames, err := c.r.directory(ctx, p)
+	if err != nil {
+		seen.damaged = errors.Is(err, ErrDamaged)
+		return c.object(name, err)
+	}
+	c.compare(id, frames, indexed)
+	return nil
+}
+
+// compare says whether each index object that names the pack has exactly the
+// lines that follow from the pack's directory.
+func (c *checker) compare(pack ID, frames []packedFrame, indexed *indexedPack) {
+	var want indexSum
+	for _, f := range frames {
+		for _, line := range appendLines(nil, 0, f) {
+			c.sum(&want, line)
+		}
+	}
+	for _, s := range indexed.objects {
+		if s.lines != want.lines || s.sum != want.sum {
+			c.problem(Problem{Object: indexName(s.object), Err: damagef("its %d lines of pack %s are not the %d of the pack's own directory", s.lines, pack, want.lines)})
+		}
+	}
+}
+
+// resolve says whether the chunk is there, whole as far as this check knows,
+// and has the length.
+func (c *checker) resolve(ctx context.Context, ref chunkRef) error {
+	c.total.Extents++
+	var found, fits, whole bool
+	var pack ID
+	err := c.r.index.find(ctx, ref.id, func(loc location) bool {
+		found = true
+		if loc.length != ref.length {
+			return false
+		}
+		fits, pack = true, loc.pack.id
+		seen := c.packs[pack]
+		whole = seen != nil && (!seen.damaged || c.good[chunkPlace{pack, ref.id}])
+		return whole
+	})
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return damagef("chunk %s is in no index and no pack", ref.id)
+	case !fits:
+		return damagef("chunk %s has not the %d bytes that are referred to", ref.id, ref.length)
+	case !whole:
+		return damagef("chunk %s is in pack %s, which is damaged or missing", ref.id, pack)
+	}
+	return nil
+}
