@@ -22,6 +22,7 @@ type UnresolvedFileSet struct {
 // follow later changes of the document. It is safe for concurrent use.
 type FileSetIndex struct {
 	style      vss.PathStyle
+	lookup     func(string) (string, bool)
 	bySpec     map[string][]FileSetRef
 	mappings   map[string]AlternateLocationMapping
 	dirs       map[string]*dirSets
@@ -40,32 +41,41 @@ type dirSets struct {
 func (m *WriterMetadata) IndexFileSets(style vss.PathStyle, lookup func(string) (string, bool)) *FileSetIndex {
 	x := &FileSetIndex{
 		style:    style,
+		lookup:   lookup,
 		bySpec:   make(map[string][]FileSetRef),
 		mappings: make(map[string]AlternateLocationMapping, len(m.mappings)),
 		dirs:     make(map[string]*dirSets),
 	}
 	for _, c := range m.components {
 		for i := range c.FileSets {
-			x.add(FileSetRef{c, &c.FileSets[i]}, lookup)
+			x.add(FileSetRef{c, &c.FileSets[i]})
 		}
 	}
 	for _, a := range m.mappings {
-		if spec, err := x.expand(a.FileSpec, lookup); err == nil {
+		if spec, err := x.expand(a.FileSpec); err == nil {
 			x.mappings[spec.Key(style)] = a
 		}
 	}
 	return x
 }
 
-func (x *FileSetIndex) expand(spec vss.FileSpec, lookup func(string) (string, bool)) (vss.FileSpec, error) {
-	if lookup == nil {
+func (x *FileSetIndex) expand(spec vss.FileSpec) (vss.FileSpec, error) {
+	if x.lookup == nil {
 		return spec, nil
 	}
-	return spec.Expand(lookup)
+	return spec.Expand(x.lookup)
 }
 
-func (x *FileSetIndex) add(ref FileSetRef, lookup func(string) (string, bool)) {
-	spec, err := x.expand(ref.Set.FileSpec, lookup)
+// key resolves a specification and gives its key.
+func (x *FileSetIndex) key(spec vss.FileSpec) string {
+	if resolved, err := x.expand(spec); err == nil {
+		spec = resolved
+	}
+	return spec.Key(x.style)
+}
+
+func (x *FileSetIndex) add(ref FileSetRef) {
+	spec, err := x.expand(ref.Set.FileSpec)
 	if err != nil {
 		x.unresolved = append(x.unresolved, UnresolvedFileSet{ref, err})
 		return
@@ -97,12 +107,12 @@ func (x *FileSetIndex) add(ref FileSetRef, lookup func(string) (string, bool)) {
 func (x *FileSetIndex) Unresolved() []UnresolvedFileSet { return x.unresolved }
 
 // Find gives the file sets that equal a specification in all three parts
-// (R-RES-18, R-RES-21, R-SET-33).
-func (x *FileSetIndex) Find(spec vss.FileSpec) []FileSetRef { return x.bySpec[spec.Key(x.style)] }
+// (R-RES-18, R-RES-21, R-SET-33), after %NAME% is resolved in both.
+func (x *FileSetIndex) Find(spec vss.FileSpec) []FileSetRef { return x.bySpec[x.key(spec)] }
 
 // Mapping gives the alternate location mapping of a file set (R-RES-18).
 func (x *FileSetIndex) Mapping(spec vss.FileSpec) (AlternateLocationMapping, bool) {
-	a, ok := x.mappings[spec.Key(x.style)]
+	a, ok := x.mappings[x.key(spec)]
 	return a, ok
 }
 
