@@ -176,7 +176,7 @@ func groupMembers(dir string) ([]int, error) {
 // groupOf returns the version 2 control group of a process, as a path from the
 // root of the hierarchy.
 func groupOf(pid int) (string, error) {
-	b, err := readSmall("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup") // a line for each hierarchy
 	if err != nil {
 		return "", err
 	}

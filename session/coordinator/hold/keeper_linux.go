@@ -17,6 +17,10 @@ import (
 // held.
 const patience = 5 * time.Second
 
+// releasePatience is the same for letting go. It is longer than releaseLimit,
+// so that a keeper that knows what is wrong can say so.
+const releasePatience = releaseLimit + time.Second
+
 // Keeper is the connection to a keeper's process. Its methods may be called by
 // several goroutines.
 type Keeper struct {
@@ -104,14 +108,9 @@ func (k *Keeper) Stop(ctx context.Context, pids []int) (Stopped, error) {
 func (k *Keeper) Resume(context.Context) error { return k.resume(0) }
 
 func (k *Keeper) resume(hold uint64) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), releasePatience)
 	defer cancel()
-	err := k.call(ctx, opResume, resumeRequest{hold}, nil)
-	if err != nil && ctx.Err() != nil {
-		k.proc.Kill()
-		<-k.done
-	}
-	return err
+	return k.call(ctx, opResume, resumeRequest{hold}, nil)
 }
 
 // Assign gives the keeper a duty. When it returns the keeper has it, and would
@@ -186,15 +185,8 @@ func (k *Keeper) call(ctx context.Context, o op, in, out any) error {
 	case <-k.done:
 		return ErrKeeperLost
 	case <-ctx.Done():
-		k.send(message{ID: id, Op: opCancel})
-		select {
-		case m = <-answer:
-		case <-k.done:
-			return ErrKeeperLost
-		case <-time.After(patience):
-			k.proc.Kill()
-			<-k.done
-			return fmt.Errorf("hold: %s: the keeper did not answer and was ended: %w", o, context.Cause(ctx))
+		if m, err = k.lastCall(ctx, id, o, answer); err != nil {
+			return err
 		}
 	}
 	if err := m.error(); err != nil {
@@ -208,6 +200,26 @@ func (k *Keeper) call(ctx context.Context, o op, in, out any) error {
 		return nil
 	}
 	return json.Unmarshal(m.Body, out)
+}
+
+// lastCall tells the keeper that nobody waits for its answer any longer, and
+// gives it a moment to answer all the same. If it does not it is ended.
+func (k *Keeper) lastCall(ctx context.Context, id uint64, o op, answer <-chan message) (message, error) {
+	moment := patience
+	if o == opResume || o == opClose {
+		moment = 0 // they have been waited for, and must come about
+	}
+	k.send(message{ID: id, Op: opCancel})
+	select {
+	case m := <-answer:
+		return m, nil
+	case <-k.done:
+		return message{}, ErrKeeperLost
+	case <-time.After(moment):
+		k.proc.Kill()
+		<-k.done
+		return message{}, fmt.Errorf("hold: %s: the keeper did not answer and was ended: %w", o, context.Cause(ctx))
+	}
 }
 
 // send writes to the keeper. If that is gone the reader notices.

@@ -22,8 +22,17 @@ import (
 // The test program is also what it starts: keepers, busy processes, and
 // programs that own a keeper and are killed. The first argument says which.
 var roles = map[string]func(args []string) error{
-	"keeper": func([]string) error { return keeperRole() },
-	"busy":   busyRole,
+	"keeper":     func([]string) error { return keeperRole() },
+	"busy":       busyRole,
+	"owner":      ownerRole,
+	"tracer":     tracerRole,
+	"swallower":  swallowerRole,
+	"forker":     forkerRole,
+	"execer":     execerRole,
+	"vforker":    vforkerRole,
+	"leaderless": leaderlessRole,
+	"signaled":   signaledRole,
+	"shy":        shyRole,
 }
 
 func TestMain(m *testing.M) {
@@ -153,13 +162,18 @@ func (b *busy) pid() int { return b.cmd.Process.Pid }
 // all of them count.
 func startBusy(t *testing.T, n, threads int) []*busy {
 	t.Helper()
+	return startCounting(t, "busy", n, threads)
+}
+
+func startCounting(t *testing.T, role string, n, threads int) []*busy {
+	t.Helper()
 	c, err := openCounters(filepath.Join(t.TempDir(), "counters"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var list []*busy
 	for i := range n {
-		cmd := exec.Command("/proc/self/exe", "busy", c.name, strconv.Itoa(i*threads), strconv.Itoa(threads))
+		cmd := exec.Command("/proc/self/exe", role, c.name, strconv.Itoa(i*threads), strconv.Itoa(threads))
 		startChild(t, cmd)
 		list = append(list, &busy{cmd, c, i * threads, threads})
 	}

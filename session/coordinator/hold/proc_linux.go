@@ -108,7 +108,11 @@ func numbersIn(dir string) ([]int, error) {
 // childrenOf lists the children that one task has forked. The list is whole
 // only if that task and its children are stopped; until then it is a beginning.
 func childrenOf(pid, tid int) ([]int, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/task/" + strconv.Itoa(tid) + "/children")
+	name := "/proc/" + strconv.Itoa(pid) + "/task/" + strconv.Itoa(tid) + "/children"
+	b, err := readSmall(name)
+	if err == nil && len(b) > 0 {
+		b, err = os.ReadFile(name) // there may be more than fits
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -78,18 +78,14 @@ type siginfo struct {
 	_ [128]byte // more than the rest of the 128 bytes
 }
 
-// What siginfo.code says of a child (CLD_*).
-const (
-	cldExited = 1
-	cldKilled = 2
-	cldDumped = 3
-)
+// ended reports whether the task has ended: CLD_EXITED, CLD_KILLED, CLD_DUMPED.
+func (i siginfo) ended() bool { return i.child.pid != 0 && i.code >= 1 && i.code <= 3 }
 
-// peek looks, without waiting, whether a traced task has stopped or ended. It
+// peek looks, without waiting, whether a traced task is stopped or has ended. It
 // takes nothing away: a signal that a task has stopped to receive would be lost
 // if it were taken and we died before handing it on.
-func peek(tid, what int) (info siginfo, err error) {
-	options := what | unix.WNOHANG | unix.WNOWAIT | unix.WALL | unix.WNOTHREAD
+func peek(tid int) (info siginfo, err error) {
+	options := unix.WEXITED | unix.WSTOPPED | unix.WNOHANG | unix.WNOWAIT | unix.WALL | unix.WNOTHREAD
 	for {
 		_, _, errno := unix.RawSyscall6(unix.SYS_WAITID, unix.P_PID, uintptr(tid),
 			uintptr(unsafe.Pointer(&info)), uintptr(options), 0, 0)
@@ -140,12 +136,12 @@ func (h *hold) sweep() (left int) {
 		if t.state != moving && t.state != waiting {
 			continue
 		}
-		info, err := peek(tid, unix.WEXITED|unix.WSTOPPED)
+		info, err := peek(tid)
 		switch {
 		case err != nil: // ECHILD: ended, or took another thread's id in exec
 			delete(h.tasks, tid)
 		case info.child.pid == 0: // nothing new
-		case info.code == cldExited || info.code == cldKilled || info.code == cldDumped:
+		case info.ended():
 			reap(tid)
 			t.state = dead
 		default:
@@ -329,7 +325,7 @@ func (h *hold) reapEnded() {
 		if t.state == dead {
 			continue
 		}
-		if info, err := peek(tid, unix.WEXITED); err == nil && info.child.pid != 0 {
+		if info, err := peek(tid); err == nil && info.ended() {
 			reap(tid)
 			t.state = dead
 		}

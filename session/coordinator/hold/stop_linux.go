@@ -61,6 +61,9 @@ func (h *hold) acquire(ctx context.Context, pids []int) (err error) {
 		}
 	}()
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1000, 0, 0, 0)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	h.stopped.Method = Ptrace
 	threads := 0
 	for _, pid := range pids {
@@ -121,7 +124,8 @@ func (h *hold) stopAll(ctx context.Context) error {
 		}
 		h.settleTraced(latest)
 		if ctx.Err() != nil {
-			if context.Cause(ctx) == context.DeadlineExceeded {
+			// The other side has the same limit, and ends the stop by it.
+			if time.Until(latest) < 10*time.Millisecond {
 				return h.blame()
 			}
 			return context.Cause(ctx)
@@ -171,16 +175,24 @@ func (h *hold) scanProcess(p *process) (quiet bool, err error) {
 	}
 	quiet = true
 	for _, tid := range tids {
-		var still bool
-		if t := h.tasks[tid]; t == nil && !p.bySignal {
-			err = h.begin(p, tid)
-		} else {
-			still, err = h.check(p, t, tid)
+		t := h.tasks[tid]
+		if t == nil && !p.bySignal {
+			if err := h.begin(p, tid); err != nil {
+				return false, err
+			}
+			quiet = false
+			continue
 		}
+		still, err := h.check(p, t, tid)
 		if err != nil {
 			return false, err
 		}
-		quiet = quiet && still
+		if !still {
+			quiet = false
+			continue
+		}
+		// Not before it stands still: a fork that began before the task was
+		// seized is not traced, and may end any time.
 		if err := h.findChildren(p, tid); err != nil {
 			return false, err
 		}
@@ -204,6 +216,9 @@ func (h *hold) begin(p *process, tid int) error {
 
 // check looks whether a task known to be stopped is.
 func (h *hold) check(p *process, t *task, tid int) (quiet bool, err error) {
+	if t != nil && t.state == still && tid != p.PID {
+		return true, nil // only a first thread's id can be taken over
+	}
 	s, err := readStat(p.PID, tid)
 	switch {
 	case isGone(err):

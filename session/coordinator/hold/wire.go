@@ -1,6 +1,7 @@
 package hold
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -83,6 +84,7 @@ var codes = map[string]error{
 	"deadline":  ErrNotStopped,
 	"refused":   ErrRefused,
 	"stuck":     errStuck,
+	"canceled":  context.Canceled,
 }
 
 // errStuck means that the keeper cannot help itself and must be ended.

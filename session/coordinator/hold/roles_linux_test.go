@@ -1,0 +1,322 @@
+package hold
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ownership is what a process is told that owns a keeper and will be killed.
+type ownership struct {
+	PIDs    []int
+	Duties  []Duty
+	Lease   time.Duration
+	Journal string // a file; empty for none
+	Churn   bool   // stop and resume without end instead of holding
+}
+
+// ownerRole owns a keeper: it assigns its duties, stops its processes, says the
+// keeper's pid and waits to be killed.
+func ownerRole(args []string) error {
+	var o ownership
+	if err := json.Unmarshal([]byte(args[0]), &o); err != nil {
+		return err
+	}
+	opts := Options{Args: []string{"keeper"}, Lease: o.Lease, Stderr: os.Stderr}
+	if o.Journal != "" {
+		opts.Journal = func(undo json.RawMessage) error { return os.WriteFile(o.Journal, undo, 0o600) }
+	}
+	k, err := StartKeeper(context.Background(), opts)
+	if err != nil {
+		return err
+	}
+	for _, d := range o.Duties {
+		if _, err := k.Assign(context.Background(), d); err != nil {
+			return err
+		}
+	}
+	if o.Churn {
+		fmt.Println("ready")
+		fmt.Println(k.PID())
+	}
+	for {
+		s, err := k.Stop(context.Background(), o.PIDs)
+		if err != nil {
+			return err
+		}
+		if !o.Churn {
+			fmt.Println("ready")
+			fmt.Println(k.PID(), s.Method)
+			select {}
+		}
+		if err := k.Resume(context.Background()); err != nil {
+			return err
+		}
+	}
+}
+
+// owner is an ownerRole process.
+type owner struct {
+	cmd    *exec.Cmd
+	keeper int
+	method Method
+}
+
+func startOwner(t *testing.T, o ownership) *owner {
+	t.Helper()
+	arg, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ow := &owner{cmd: exec.Command("/proc/self/exe", "owner", string(arg))}
+	r := startChild(t, ow.cmd)
+	if _, err := fmt.Fscanln(r, &ow.keeper, &ow.method); err != nil && !o.Churn {
+		t.Fatal(err)
+	}
+	return ow
+}
+
+func (o *owner) kill(t *testing.T) {
+	t.Helper()
+	if err := o.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tracerRole traces processes as a debugger would, and passes on every signal:
+// PID...
+func tracerRole(args []string) error { return traceAll(args, func(sig int) int { return sig }) }
+
+// swallowerRole traces processes and keeps SIGSTOP from them.
+func swallowerRole(args []string) error {
+	return traceAll(args, func(sig int) int {
+		if sig == int(unix.SIGSTOP) {
+			return 0
+		}
+		return sig
+	})
+}
+
+func traceAll(args []string, pass func(sig int) int) error {
+	runtime.LockOSThread()
+	for _, a := range args {
+		pid, err := strconv.Atoi(a)
+		if err != nil {
+			return err
+		}
+		tids, err := taskIDs(pid)
+		if err != nil {
+			return err
+		}
+		for _, tid := range tids {
+			if err := ptrace(unix.PTRACE_SEIZE, tid, 0, unix.PTRACE_O_TRACECLONE); err != nil {
+				return err
+			}
+		}
+	}
+	fmt.Println("ready")
+	for {
+		var status unix.WaitStatus
+		tid, err := unix.Wait4(-1, &status, unix.WALL, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !status.Stopped() {
+			continue
+		}
+		event := int(uint32(status) >> 16)
+		switch {
+		case event == unix.PTRACE_EVENT_STOP && status.StopSignal() != unix.SIGTRAP:
+			// A group stop: it stays.
+			err = ptrace(unix.PTRACE_LISTEN, tid, 0, 0)
+		case event != 0:
+			err = cont(tid, 0)
+		default:
+			err = cont(tid, pass(int(status.StopSignal())))
+		}
+		if err != nil && err != unix.ESRCH {
+			return err
+		}
+	}
+}
+
+// forkerRole starts processes without end that each count once and end, some
+// of them after having started others: FILE WORD.
+func forkerRole(args []string) error {
+	if len(args) == 3 {
+		c, err := openCounters(args[0])
+		if err != nil {
+			return err
+		}
+		word, _ := strconv.Atoi(args[1])
+		depth, _ := strconv.Atoi(args[2])
+		atomic.AddUint64(c.word(word), 1)
+		if depth > 0 {
+			return exec.Command("/proc/self/exe", "forker", args[0], args[1], strconv.Itoa(depth-1)).Run()
+		}
+		return nil
+	}
+	for n := 0; ; n++ {
+		cmd := exec.Command("/proc/self/exe", "forker", args[0], args[1], strconv.Itoa(n%3))
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		if n == 0 {
+			fmt.Println("ready")
+		}
+		if n%2 == 0 {
+			_ = cmd.Wait()
+		} else {
+			go func() { _ = cmd.Wait() }()
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// execerRole replaces itself without end, from any of its threads: FILE WORD.
+func execerRole(args []string) error {
+	c, err := openCounters(args[0])
+	if err != nil {
+		return err
+	}
+	word, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	if atomic.AddUint64(c.word(word), 1) == 1 {
+		fmt.Println("ready")
+	}
+	for range 4 {
+		go func() {
+			runtime.LockOSThread()
+			for {
+				runtime.Gosched()
+			}
+		}()
+	}
+	failed := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		failed <- syscall.Exec("/proc/self/exe", append([]string{os.Args[0], "execer"}, args...), os.Environ())
+	}()
+	return <-failed
+}
+
+// vforkerRole makes a child with vfork again and again, which takes 50 ms until
+// it ends: FILE WORD. Until then the parent's thread waits in the kernel.
+func vforkerRole(args []string) error {
+	c, err := openCounters(args[0])
+	if err != nil {
+		return err
+	}
+	word, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	runtime.LockOSThread()
+	for n := 0; ; n++ {
+		atomic.AddUint64(c.word(word), 1)
+		pid, err := vforkChild()
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			fmt.Println("ready")
+		}
+		_, _ = unix.Wait4(pid, nil, 0, nil)
+	}
+}
+
+// vforkChild makes a child that sleeps and ends, without going through the
+// runtime, which has no part in it.
+//
+//go:norace
+func vforkChild() (int, error) {
+	ts := syscall.Timespec{Nsec: 50e6}
+	pid, _, errno := syscall.RawSyscall(syscall.SYS_CLONE, syscall.CLONE_VFORK|uintptr(syscall.SIGCHLD), 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	if pid == 0 {
+		for {
+			syscall.RawSyscall(syscall.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
+			syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 0, 0, 0)
+		}
+	}
+	return int(pid), nil
+}
+
+// leaderlessRole counts in two threads after its first thread has ended: FILE
+// WORD.
+func leaderlessRole(args []string) error {
+	c, err := openCounters(args[0])
+	if err != nil {
+		return err
+	}
+	word, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	for range 2 {
+		go func() {
+			for {
+				atomic.AddUint64(c.word(word), 1)
+			}
+		}()
+	}
+	fmt.Println("ready")
+	if unix.Gettid() != unix.Getpid() {
+		return fmt.Errorf("this is not the first thread")
+	}
+	syscall.Syscall(syscall.SYS_EXIT, 0, 0, 0)
+	return nil
+}
+
+// The first goroutine of a leaderlessRole stays on the first thread.
+func init() {
+	if len(os.Args) > 1 && os.Args[1] == "leaderless" {
+		runtime.LockOSThread()
+	}
+}
+
+// signaledRole counts signals: FILE WORD.
+func signaledRole(args []string) error {
+	c, err := openCounters(args[0])
+	if err != nil {
+		return err
+	}
+	word, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	s := make(chan os.Signal, 16)
+	signal.Notify(s, syscall.SIGUSR1)
+	fmt.Println("ready")
+	for range s {
+		atomic.AddUint64(c.word(word), 1)
+	}
+	return nil
+}
+
+// shyRole cannot be traced by others of its user, as under yama, and is busy.
+func shyRole(args []string) error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return err
+	}
+	return busyRole(args)
+}
