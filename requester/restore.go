@@ -323,7 +323,11 @@ func (r *restore) write(ctx context.Context) error {
 	}
 	r.rep.Phase(PhaseRestore)
 	err = r.files(work, f)
+	if err == nil {
+		err = f.end(ctx)
+	}
 	if err != nil {
+		// Workers may still run; their first error is the one that counts.
 		if first := f.work.Wait(); first != nil {
 			err = first
 		}
@@ -475,11 +479,9 @@ func (r *restore) files(ctx context.Context, f *filler) error {
 		}
 	}
 	if r.unclaimed {
-		if err := r.putUnclaimed(ctx, f); err != nil {
-			return err
-		}
+		return r.putUnclaimed(ctx, f)
 	}
-	return f.end(ctx)
+	return nil
 }
 
 // targets reads which restore targets writers set in PreRestore.
