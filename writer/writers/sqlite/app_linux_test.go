@@ -35,6 +35,7 @@ var roles = map[string]func(args []string) error{
 	"host":  roleHost,
 	"read":  roleRead,
 	"crash": roleCrash,
+	"hog":   roleHog,
 }
 
 func TestMain(m *testing.M) {
@@ -253,7 +254,34 @@ func roleBlock(args []string) error {
 	return db.Close()
 }
 
-// roleExec runs statements and prints what the last gives. Arguments: database,
+// roleHog holds the write lock nearly all the time. Argument: database.
+func roleHog(args []string) error {
+	db, err := connect(args[0], "_pragma=synchronous(OFF)")
+	if err != nil {
+		return err
+	}
+	stopped := untilStopped()
+	ready()
+	for {
+		select {
+		case <-stopped:
+			return db.Close()
+		default:
+		}
+		if _, err := db.Exec("BEGIN IMMEDIATE"); isBusy(err) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+		if _, err := db.Exec("ROLLBACK"); err != nil {
+			return err
+		}
+		time.Sleep(300 * time.Microsecond)
+	}
+}
+
+// roleExec runs statements and prints the first column of what they give. Arguments: database,
 // busy timeout in ms, statements.
 func roleExec(args []string) error {
 	db, err := connect(args[0], "_pragma=busy_timeout("+args[1]+")")
@@ -264,12 +292,19 @@ func roleExec(args []string) error {
 	if err != nil {
 		return err
 	}
+	columns, err := rows.Columns()
+	if err != nil {
+		return err
+	}
+	cells := make([]any, len(columns))
+	for i := range cells {
+		cells[i] = new(any)
+	}
 	for rows.Next() {
-		var s string
-		if err := rows.Scan(&s); err != nil {
+		if err := rows.Scan(cells...); err != nil {
 			return err
 		}
-		fmt.Println(s)
+		fmt.Println(*cells[0].(*any))
 	}
 	return errors.Join(rows.Err(), db.Close())
 }
@@ -444,7 +479,10 @@ func (a *app) host() (*writer.Remote, func() error, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	cmd := roleCommand("host", string(spec))
-	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	if owner := a.spec().Owner; os.Geteuid() == 0 && owner.UID != 0 {
+		cmd.Path = "/proc/self/exe" // the file itself may be in a directory only root can enter
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: owner.UID, Gid: owner.GID, Groups: owner.Groups}}
+	}
 	w, kill, err := writertest.Host(ctx, cmd)
 	if err == nil {
 		a.t.Cleanup(func() { kill() })

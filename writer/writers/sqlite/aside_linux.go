@@ -15,15 +15,57 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// place is a database's directory, held open so that nobody can put another in
+// its stead while files in it are renamed. A directory that does not exist is a
+// place without files.
+//
 // A file that was moved aside is named after the database as it was then, so
 // that another process, after a crash, can tell whether the database it belongs
 // to is still there: x.db-wal.sombra-0123456789ab.
+type place struct {
+	dir  *os.File // nil if there is none
+	base string   // the database's name
+}
 
-// stamp identifies a database file at one time; any change to it changes the
+func openPlace(path string) (*place, error) {
+	p := &place{base: filepath.Base(path)}
+	dir := filepath.Dir(path)
+	fd, err := openNoLinks(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC)
+	if errors.Is(err, fs.ErrNotExist) {
+		return p, nil
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
+	}
+	p.dir = os.NewFile(uintptr(fd), dir)
+	return p, nil
+}
+
+func (p *place) close() {
+	if p.dir != nil {
+		p.dir.Close()
+	}
+}
+
+// at gives the whole path of a name in the place.
+func (p *place) at(name string) string { return filepath.Join(p.dir.Name(), name) }
+
+func (p *place) stat(name string) (unix.Stat_t, error) {
+	var st unix.Stat_t
+	if p.dir == nil {
+		return st, fs.ErrNotExist
+	}
+	if err := unix.Fstatat(int(p.dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return st, &fs.PathError{Op: "stat", Path: p.at(name), Err: err}
+	}
+	return st, nil
+}
+
+// stamp identifies the database file at one time; any change to it changes the
 // stamp. A file that is not there has one too.
-func stamp(path string) (string, error) {
+func (p *place) stamp() (string, error) {
 	text := "absent"
-	st, err := statNoLinks(path)
+	st, err := p.stat(p.base)
 	switch {
 	case err == nil:
 		text = fmt.Sprint(uint64(st.Dev), st.Ino, st.Size, st.Ctim.Nano())
@@ -36,20 +78,20 @@ func stamp(path string) (string, error) {
 
 // moveAside gives the files beside a database other names, which hold the stamp
 // it returns. If it cannot do so with all of them it does so with none.
-func moveAside(path string) (mark string, err error) {
-	if mark, err = stamp(path); err != nil {
+func (p *place) moveAside() (mark string, err error) {
+	if mark, err = p.stamp(); err != nil {
 		return "", err
 	}
 	var moved []string
 	for _, ending := range endings {
-		from := path + ending
-		err := renameNew(from, from+asideMark+mark)
+		from := p.base + ending
+		err := p.rename(from, from+asideMark+mark)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			for _, from := range moved {
-				err = errors.Join(err, renameNew(from+asideMark+mark, from))
+				err = errors.Join(err, p.rename(from+asideMark+mark, from))
 			}
 			return "", err
 		}
@@ -60,13 +102,13 @@ func moveAside(path string) (mark string, err error) {
 
 // putBack undoes moveAside, if the database is as it was then and nobody has
 // opened it since.
-func putBack(path string) error {
-	mark, err := stamp(path)
+func (p *place) putBack() error {
+	mark, err := p.stamp()
 	if err != nil {
 		return err
 	}
 	for _, ending := range endings {
-		err := renameNew(path+ending+asideMark+mark, path+ending)
+		err := p.rename(p.base+ending+asideMark+mark, p.base+ending)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
@@ -74,64 +116,99 @@ func putBack(path string) error {
 	return nil
 }
 
-// renameNew renames a file unless the new name is taken.
-func renameNew(from, to string) error {
-	if _, err := os.Lstat(from); err != nil {
+// rename renames a file unless the new name is taken.
+func (p *place) rename(from, to string) error {
+	if _, err := p.stat(from); err != nil {
 		return err
 	}
-	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+	fd := int(p.dir.Fd())
+	err := unix.Renameat2(fd, from, fd, to, unix.RENAME_NOREPLACE)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
 		// The file system has no such call: link refuses a taken name too.
-		if err = unix.Link(from, to); err == nil {
-			err = unix.Unlink(from)
+		if err = unix.Linkat(fd, from, fd, to, 0); err == nil {
+			err = unix.Unlinkat(fd, from, 0)
 		}
 	}
 	if err != nil {
-		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+		return &os.LinkError{Op: "rename", Old: p.at(from), New: p.at(to), Err: err}
 	}
 	return nil
 }
 
-// asideOf lists the files that were moved aside for a database, by any restore.
-func asideOf(path string) []string {
-	dir, base := filepath.Split(path)
-	entries, _ := os.ReadDir(dir) // a directory that cannot be read shows none
-	var found []string
-	for _, e := range entries {
-		for _, ending := range endings {
-			if strings.HasPrefix(e.Name(), base+ending+asideMark) {
-				found = append(found, filepath.Join(dir, e.Name()))
-			}
+// aside lists the files that were moved aside for the database, by any restore.
+func (p *place) aside() ([]string, error) {
+	if p.dir == nil {
+		return nil, nil
+	}
+	if _, err := p.dir.Seek(0, 0); err != nil {
+		return nil, err
+	}
+	names, err := p.dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	names = slices.DeleteFunc(names, func(name string) bool {
+		return !slices.ContainsFunc(endings, func(ending string) bool { return strings.HasPrefix(name, p.base+ending+asideMark) })
+	})
+	slices.Sort(names)
+	return names, nil
+}
+
+// removeAside removes the files that were moved aside.
+func (p *place) removeAside() error {
+	names, err := p.aside()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := unix.Unlinkat(int(p.dir.Fd()), name, 0); err != nil {
+			return &fs.PathError{Op: "remove", Path: p.at(name), Err: err}
 		}
 	}
-	slices.Sort(found)
-	return found
+	return nil
 }
 
 // notRestored cleans up after a restore that failed. before is the database's
 // stamp before it, empty if that is not known. Its result, nil only if all is as
 // it was before, says what there is now.
-func notRestored(path, before string, status vss.FileRestoreStatus) error {
-	mark, err := stamp(path)
+func (p *place) notRestored(before string, status vss.FileRestoreStatus) error {
+	mark, err := p.stamp()
 	if err != nil {
 		return err
 	}
-	aside := asideOf(path)
-	same := mark == before || slices.ContainsFunc(aside, func(p string) bool { return strings.HasSuffix(p, asideMark+mark) })
-	if !same {
-		if len(aside) == 0 {
-			return fmt.Errorf("the restore of %s failed half-way; restore again", path)
-		}
-		return fmt.Errorf("the restore of %s failed half-way and the database is another one now; what lay beside the old one is kept as %s; restore again", path, strings.Join(aside, ", "))
+	aside, err := p.aside()
+	if err != nil {
+		return err
 	}
-	// The database is the old one. A log that was restored beside it belongs
-	// to another and would destroy it.
-	if status == vss.FileRestoreStatusFailed {
-		for _, ending := range endings {
-			if err := os.Rename(path+ending, path+ending+asideMark+"failed"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
+	same := mark == before || slices.ContainsFunc(aside, func(name string) bool { return strings.HasSuffix(name, asideMark+mark) })
+	switch {
+	case !same && len(aside) == 0:
+		return fmt.Errorf("the restore of %s failed half-way; restore again", p.base)
+	case !same:
+		return fmt.Errorf("the restore of %s failed half-way and the database is another one now; what lay beside the old one is kept as %s; restore again", p.base, strings.Join(aside, ", "))
+	case status == vss.FileRestoreStatusFailed:
+		// The database is the old one. A log that was restored beside it
+		// belongs to another and would destroy it.
+		if err := p.rejectRestored(); err != nil {
+			return err
 		}
 	}
-	return putBack(path)
+	return p.putBack()
+}
+
+// rejectRestored takes away the files that were restored beside a database that
+// was not.
+func (p *place) rejectRestored() error {
+	if p.dir == nil {
+		return nil
+	}
+	fd := int(p.dir.Fd())
+	for _, ending := range endings {
+		from := p.base + ending
+		err := unix.Renameat(fd, from, fd, from+asideMark+"failed")
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return &fs.PathError{Op: "rename", Path: p.at(from), Err: err}
+		}
+	}
+	return nil
 }

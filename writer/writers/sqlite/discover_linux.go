@@ -343,8 +343,12 @@ func storedSpecs(stored []writer.Stored) ([]writer.Spec, error) {
 		if err := checkPath(path); err != nil {
 			return nil, fmt.Errorf("stored writer %q: %w", id.InstanceName, err)
 		}
+		owner := s.Owner
+		if len(owner.Groups) == 0 {
+			owner.Groups = lookUp(owner.UID, owner.GID).Groups
+		}
 		conf, _ := json.Marshal(config{Path: path, Restore: true})
-		specs = append(specs, writer.Spec{Kind: KindName, Name: id.InstanceName, Owner: s.Owner, Config: conf})
+		specs = append(specs, writer.Spec{Kind: KindName, Name: id.InstanceName, Owner: owner, Config: conf})
 	}
 	return specs, nil
 }

@@ -82,9 +82,9 @@ func checkFile(path string) error {
 }
 
 // checkPlace refuses a database in a directory where others than its owner may
-// put files. SQLite trusts a journal it finds beside the database, even as to
-// which other file to delete; so somebody who may put one there could have any
-// file of the owner's deleted by having the database backed up.
+// put files. SQLite follows a link that lies where it keeps the log or journal,
+// and makes the file it leads to; so somebody who may put one there could have
+// files made anywhere in the owner's name by having the database backed up.
 //
 // For a database somebody configured, who is not root, that is taken to be
 // known.
@@ -106,7 +106,7 @@ func checkPlace(path string, discovered bool) error {
 		// but anybody can add a file.
 		sticky := st.Mode&unix.S_ISVTX != 0 && dir != filepath.Dir(path)
 		if st.Uid != 0 && st.Uid != uid || st.Mode&open != 0 && !sticky {
-			return fmt.Errorf("%s: others than its owner (user id %d) can write to %s (owner %d, mode %04o), and could have SQLite delete the owner's files; %s",
+			return fmt.Errorf("%s: others than its owner (user id %d) can write to %s (owner %d, mode %04o), and could have SQLite make files in the owner's name; %s",
 				path, uid, dir, st.Uid, st.Mode&0o7777, adviceOn(uid))
 		}
 		if dir == "/" {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 
 	"github.com/sombra-backup/sombra/metadata"
@@ -30,17 +29,28 @@ func (w *dbWriter) PreRestore(ctx context.Context, e *writer.Event) error {
 	}
 	err := w.unused(e.Open)
 	if err == nil {
-		// An earlier restore may have ended in between.
-		err = putBack(w.path)
-	}
-	if err == nil {
-		w.before, err = moveAside(w.path)
+		err = w.clear()
 	}
 	if err == nil {
 		return nil
 	}
 	err = errors.Join(err, c.SetPreRestoreFailureMsg(message(err)))
 	return vss.Errorf(vss.ErrWriterErrorNonRetryable, event, w.path, "%w", err)
+}
+
+// clear moves aside what lies beside the database. An earlier restore may have
+// ended in between; its work is undone first.
+func (w *dbWriter) clear() error {
+	p, err := openPlace(w.path)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	if err := p.putBack(); err != nil {
+		return err
+	}
+	w.before, err = p.moveAside()
+	return err
 }
 
 // chosen gives the database's component if it is to be restored.
@@ -111,28 +121,30 @@ func (w *dbWriter) PostRestore(ctx context.Context, e *writer.Event) error {
 	if c == nil {
 		return nil
 	}
-	var err error
-	switch status := c.FileRestoreStatus(); {
-	case status != vss.FileRestoreStatusAll:
-		err = notRestored(w.path, w.before, status)
-	case c.AdditionalRestores():
-		return nil // more is to come (R-RES-28)
-	default:
-		err = w.recover(ctx, e)
+	if err := w.restored(ctx, e, c); err != nil {
+		err = errors.Join(err, c.SetPostRestoreFailureMsg(message(err)))
+		return vss.Errorf(vss.ErrWriterErrorNonRetryable, event, w.path, "%w", err)
 	}
-	if err == nil {
-		return nil
-	}
-	err = errors.Join(err, c.SetPostRestoreFailureMsg(message(err)))
-	return vss.Errorf(vss.ErrWriterErrorNonRetryable, event, w.path, "%w", err)
+	return nil
 }
 
-// recover opens the restored database, as its application will, and has SQLite
-// check all of it.
-func (w *dbWriter) recover(ctx context.Context, e *writer.Event) error {
+// restored does what the outcome of the restore asks for.
+func (w *dbWriter) restored(ctx context.Context, e *writer.Event, c *metadata.Component) error {
+	p, err := openPlace(w.path)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	if status := c.FileRestoreStatus(); status != vss.FileRestoreStatusAll {
+		return p.notRestored(w.before, status)
+	}
+	if c.AdditionalRestores() {
+		return nil // more is to come (R-RES-28)
+	}
 	note, err := checkDatabase(ctx, w.path)
 	if err != nil {
-		if left := asideOf(w.path); len(left) > 0 {
+		left, _ := p.aside() // only adds to the message
+		if len(left) > 0 {
 			err = fmt.Errorf("%w; what lay beside the database before the restore is kept as %s", err, strings.Join(left, ", "))
 		}
 		return err
@@ -140,21 +152,20 @@ func (w *dbWriter) recover(ctx context.Context, e *writer.Event) error {
 	if note != "" {
 		e.SetWriterFailure(vss.OK, 0, note)
 	}
-	for _, path := range asideOf(w.path) {
-		if err := os.Remove(path); err != nil {
-			return err
-		}
-	}
-	return nil
+	return p.removeAside()
 }
 
 // maxComplaints bounds how many of integrity_check's findings are passed on.
 const maxComplaints = 10
 
-// checkDatabase has SQLite check a database. A database that only its own
-// application can check, for want of a function or order of sorting that the
-// application defines, gives a note.
+// checkDatabase opens a restored database, as its application will, and has
+// SQLite check all of it. A database that cannot be checked, because that needs
+// a function or an order of sorting that its application defines, or is not safe
+// where it lies, gives a note.
 func checkDatabase(ctx context.Context, path string) (note string, err error) {
+	if err := checkPlace(path, false); err != nil {
+		return "it was restored, but its integrity was not checked: " + err.Error(), nil
+	}
 	db, err := openDatabase(path)
 	if err != nil {
 		return "", err
@@ -165,7 +176,7 @@ func checkDatabase(ctx context.Context, path string) (note string, err error) {
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("integrity check of %s: %w", path, ctx.Err())
 	case err != nil && needsApplication(err):
-		return fmt.Sprintf("%s was restored, but its integrity could not be checked without its application: %v", path, err), nil
+		return fmt.Sprintf("it was restored, but its integrity was not checked, as that needs its application: %v", err), nil
 	case err != nil:
 		return "", fmt.Errorf("integrity check of %s: %w", path, err)
 	case len(found) != 1 || found[0] != "ok":

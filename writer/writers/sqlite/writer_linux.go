@@ -109,18 +109,26 @@ func (w *dbWriter) PrepareForSnapshot(ctx context.Context, e *writer.Event) erro
 		return err
 	}
 	defer w.give()
-	// A restore that ended in between may have left files aside.
-	err := putBack(w.path)
-	if err == nil {
-		err = w.open()
-	}
-	if err != nil {
+	if err := w.prepare(); err != nil {
 		return vss.Errorf(vss.ErrWriterErrorNonRetryable, event, w.path, "%w", err)
 	}
 	if ctx.Err() != nil {
 		return errors.Join(vss.Errorf(vss.ErrWriterErrorTimeout, event, w.path, "%w", context.Cause(ctx)), w.close())
 	}
 	return nil
+}
+
+// prepare undoes a restore that ended in between, and opens the database.
+func (w *dbWriter) prepare() error {
+	p, err := openPlace(w.path)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	if err := p.putBack(); err != nil {
+		return err
+	}
+	return w.open()
 }
 
 // open opens the database unless it is open, and reads it if nobody locks it
