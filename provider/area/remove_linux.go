@@ -2,6 +2,7 @@ package area
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -100,7 +101,8 @@ func (r *remover) empty(ctx context.Context, dir *os.File) error {
 				return err
 			}
 		}
-		if err == io.EOF || err == nil && len(names) == 0 {
+		// A directory just removed by somebody else gives fs.ErrNotExist.
+		if err == io.EOF || errors.Is(err, os.ErrNotExist) || err == nil && len(names) == 0 {
 			return nil
 		}
 		if err != nil {

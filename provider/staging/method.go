@@ -23,6 +23,10 @@ type Method interface {
 	// Unclaimed says whether data of no writer may be copied too.
 	Unclaimed() bool
 
+	// Workers is how many files are best copied at the same time while
+	// nothing is held. In the hold it is one for each processor.
+	Workers() int
+
 	// Flush is called before a file is copied in a pass that is not the
 	// last. It must write back what is dirty.
 	Flush(src *os.File) error

@@ -1,6 +1,7 @@
 package staging
 
 import (
+	"errors"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -73,5 +74,6 @@ func openDirectory(at int, path string) (int, error) {
 // vanished reports whether the error says that an object listed a moment ago
 // is there no more, or is now something else.
 func vanished(err error) bool {
-	return err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP || err == unix.ESTALE
+	var errno unix.Errno
+	return errors.As(err, &errno) && (errno == unix.ENOENT || errno == unix.ENOTDIR || errno == unix.ELOOP || errno == unix.ESTALE)
 }

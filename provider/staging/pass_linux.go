@@ -48,13 +48,13 @@ type job struct {
 	fresh bool
 }
 
-// maxWorkers bounds how many files are copied at the same time.
-const maxWorkers = 8
-
 // runPass takes one pass over the scope.
 func (s *Snapshot) runPass(ctx context.Context, last bool) (result, error) {
 	s.passes++
-	p := &pass{s: s, number: s.passes, last: last, jobs: make(chan job, 256), workers: min(maxWorkers, 2*runtime.GOMAXPROCS(0))}
+	p := &pass{s: s, number: s.passes, last: last, jobs: make(chan job, 256), workers: s.method.Workers()}
+	if last {
+		p.workers = runtime.GOMAXPROCS(0)
+	}
 	begin := time.Now()
 	g, ctx := errgroup.WithContext(ctx)
 	for range p.workers {

@@ -165,8 +165,7 @@ func (s *Snapshot) forget(ctx context.Context, gone []*record) error {
 			}
 			return unix.Unlinkat(dir, name, 0)
 		})
-		var errno unix.Errno
-		if errors.As(err, &errno) && (vanished(errno) || errno == unix.ENOTEMPTY) {
+		if vanished(err) || errors.Is(err, unix.ENOTEMPTY) {
 			continue
 		}
 		if err != nil {

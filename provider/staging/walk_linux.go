@@ -114,6 +114,9 @@ func (w *walk) directory(ctx context.Context, dir string) ([]string, error) {
 		return nil, err
 	}
 	names, err := w.names(d)
+	if vanished(err) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, w.fail(dir, needed, err)
 	}

@@ -134,12 +134,12 @@ func (*Provider) Locate(ctx context.Context, ref provider.Ref) (provider.Copied,
 		return provider.Copied{}, err
 	}
 	path := copyPath(ref)
-	a, err := area.Open(ref.Area)
+	dir, err := openCopyDir(ref)
 	if err != nil {
 		return provider.Copied{}, gone(ref, err)
 	}
-	defer a.Close()
-	fd, err := openSubvolume(a, ref)
+	defer dir.Close()
+	fd, err := openSubvolume(dir)
 	if err != nil {
 		return provider.Copied{}, gone(ref, err)
 	}
@@ -151,7 +151,7 @@ func (*Provider) Locate(ctx context.Context, ref provider.Ref) (provider.Copied,
 }
 
 func gone(ref provider.Ref, err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoSubvolume) {
 		return vss.Errorf(vss.ErrObjectNotFound, "locate", copyPath(ref), "")
 	}
 	return err
@@ -168,13 +168,21 @@ func (*Provider) Delete(ctx context.Context, ref provider.Ref) error {
 	}
 	defer area.Retire(ref.Area)
 	defer a.Close()
-	fd, err := openSubvolume(a, ref)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case errors.Is(err, errNoSubvolume):
-		return a.RemoveAll(ctx, ref.SnapshotID.String())
-	case err != nil:
+	if err := destroyIn(ref); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNoSubvolume) {
+		return err
+	}
+	return a.RemoveAll(ctx, ref.SnapshotID.String())
+}
+
+// destroyIn destroys the snapshot in a copy's directory.
+func destroyIn(ref provider.Ref) error {
+	dir, err := openCopyDir(ref)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	fd, err := openSubvolume(dir)
+	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
@@ -184,7 +192,7 @@ func (*Provider) Delete(ctx context.Context, ref provider.Ref) error {
 			return &os.PathError{Op: "make writable", Path: copyPath(ref), Err: err}
 		}
 	}
-	if err := destroy(a.Fd(), ref.SnapshotID.String()); err != nil && err != unix.ENOENT {
+	if err := destroy(dir.Fd(), treeName); err != nil {
 		return &os.PathError{Op: "destroy subvolume", Path: copyPath(ref), Err: err}
 	}
 	return nil
@@ -192,14 +200,14 @@ func (*Provider) Delete(ctx context.Context, ref provider.Ref) error {
 
 var errNoSubvolume = errors.New("not a btrfs subvolume")
 
-// openSubvolume opens the root of the copy ref names.
-func openSubvolume(a *area.Dir, ref provider.Ref) (int, error) {
-	fd, err := unix.Openat(a.Fd(), ref.SnapshotID.String(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+// openSubvolume opens the snapshot in a copy's directory.
+func openSubvolume(dir *area.Dir) (int, error) {
+	fd, err := unix.Openat(dir.Fd(), treeName, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == unix.ENOTDIR || err == unix.ELOOP {
 		return -1, errNoSubvolume
 	}
 	if err != nil {
-		return -1, &os.PathError{Op: "open", Path: copyPath(ref), Err: err}
+		return -1, &os.PathError{Op: "open", Path: filepath.Join(dir.Path(), treeName), Err: err}
 	}
 	if !IsSubvolume(fd) {
 		unix.Close(fd)
@@ -208,6 +216,14 @@ func openSubvolume(a *area.Dir, ref provider.Ref) (int, error) {
 	return fd, nil
 }
 
+// A copy is the snapshot <area>/<shadow copy id>/tree. The directory around it
+// is there from EndPrepare on, so that the area does not go in between.
+const treeName = "tree"
+
+func openCopyDir(ref provider.Ref) (*area.Dir, error) {
+	return area.Open(filepath.Join(ref.Area, ref.SnapshotID.String()))
+}
+
 func copyPath(ref provider.Ref) string {
-	return filepath.Join(ref.Area, ref.SnapshotID.String())
+	return filepath.Join(ref.Area, ref.SnapshotID.String(), treeName)
 }

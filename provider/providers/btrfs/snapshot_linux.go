@@ -24,7 +24,7 @@ type making struct {
 	req   provider.Request
 	seq   *provider.Sequence
 	root  *os.File
-	area  *area.Dir // from EndPrepare on
+	area  *area.Dir // the directory of this copy, from EndPrepare on
 	flush time.Duration
 	dirty uint64 // dirty memory of the machine after the last flush
 }
@@ -77,16 +77,24 @@ func (m *making) EndPrepare(ctx context.Context) error {
 		if err := m.tooLong("EndPrepare"); err != nil {
 			return err
 		}
-		a, err := area.Make(m.req.Ref.Area)
-		if err != nil {
-			return err
-		}
-		m.area = a
-		if err := a.NeedRoom("EndPrepare", room); err != nil {
+		if err := m.makeDir(); err != nil {
 			return err
 		}
 		return m.flushAll(ctx)
 	})
+}
+
+func (m *making) makeDir() error {
+	a, err := area.MakeCopy(m.req.Ref.Area, m.req.Ref.SnapshotID.String())
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	if err := a.NeedRoom("EndPrepare", room); err != nil {
+		return err
+	}
+	m.area, err = openCopyDir(m.req.Ref)
+	return err
 }
 
 // Refresh implements [provider.Refresher].
@@ -137,7 +145,7 @@ func (m *making) Commit(ctx context.Context) error {
 		if err := m.area.NeedRoom("Commit", room/4); err != nil {
 			return err
 		}
-		err := snapshot(int(m.root.Fd()), m.area.Fd(), m.req.Ref.SnapshotID.String())
+		err := snapshot(int(m.root.Fd()), m.area.Fd(), treeName)
 		if errors.Is(err, unix.ETXTBSY) {
 			return vss.Errorf(vss.ErrProviderVeto, "Commit", m.root.Name(), "a swap file on it is in use, and btrfs makes no snapshot then: keep swap files in a subvolume of their own")
 		}

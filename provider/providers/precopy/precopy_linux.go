@@ -113,6 +113,7 @@ type method struct{}
 
 func (method) Name() string                  { return "precopy" }
 func (method) Unclaimed() bool               { return false }
+func (method) Workers() int                  { return 8 } // reading and flushing wait for the disk
 func (method) Renew(int64) bool              { return false }
 func (method) Examine(*os.File) (int, error) { return 0, nil }
 

@@ -47,6 +47,7 @@ type method struct{ cost cost }
 
 func (method) Name() string    { return "reflink" }
 func (method) Unclaimed() bool { return true }
+func (method) Workers() int    { return runtime.GOMAXPROCS(0) } // more only wait for each other
 
 func (m method) Renew(size int64) bool {
 	return m.cost.renewAbove > 0 && size > m.cost.renewAbove
