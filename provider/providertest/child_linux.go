@@ -273,7 +273,7 @@ func writeAt(name string, b []byte, off int64) error {
 }
 
 // swap makes dir/trap by turns a directory with a file in it and a symbolic
-// link to dir/../../outside, as fast as it can.
+// link to dir/../outside, as fast as it can.
 func swap(dir, ack string) error {
 	c, err := openCounter(ack)
 	if err != nil {
@@ -281,7 +281,7 @@ func swap(dir, ack string) error {
 	}
 	trap, real, link := filepath.Join(dir, "trap"), filepath.Join(dir, "real"), filepath.Join(dir, "link")
 	for {
-		if err := os.Symlink("../../outside", link); err != nil {
+		if err := os.Symlink("../outside", link); err != nil {
 			return err
 		}
 		// Exchanging the two leaves no moment without either.
