@@ -9,14 +9,24 @@ import (
 )
 
 // Manifest is the Manifest.xml of a DiskShadow metadata cabinet: what is in the
-// cabinet and how the shadow copies in it were called. It is only read.
+// cabinet and how the shadow copies in it were called. It is only read, and
+// written again as it was.
 type Manifest struct {
 	ShadowCopySets       []ManifestSet
 	BackupComponentsFile string
 	Aliases              []ManifestAlias
 	Writers              []ManifestWriter
 	Logfile              string
+
+	doc *xmldoc.Document
 }
+
+// SaveAsXML gives the document byte for byte as it was read.
+func (m *Manifest) SaveAsXML() []byte { return m.doc.Bytes() }
+
+// Rewrite writes the document from the tree, in UTF-8. What it gives is
+// equivalent to what was read.
+func (m *Manifest) Rewrite() []byte { return m.doc.Marshal() }
 
 // ManifestSet is one shadow copy set.
 type ManifestSet struct {
@@ -59,7 +69,7 @@ func ParseManifest(data []byte) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, r := &Manifest{}, &reader{}
+	m, r := &Manifest{doc: doc}, &reader{}
 	elements(doc.Root(), func(n *xmldoc.Node) {
 		switch n.Local() {
 		case "ShadowCopySet":

@@ -237,10 +237,12 @@ func TestRealBackupComponentsAnswer(t *testing.T) {
 }
 
 func TestRealManifestAnswers(t *testing.T) {
-	m, err := ParseManifest(realDocument(t, "Manifest.xml"))
+	data := realDocument(t, "Manifest.xml")
+	m, err := ParseManifest(bytes.Clone(data))
 	if err != nil {
 		t.Fatal(err)
 	}
+	checkKept(t, "Manifest.xml", data, m.SaveAsXML(), m.Rewrite(), m.SaveAsXML())
 	if len(m.ShadowCopySets) != 1 || m.ShadowCopySets[0].ID.String() != "e109943b-232e-4b52-8dc4-62b7de94761b" || m.ShadowCopySets[0].MachineName != "WIN2012-SQL17-2" {
 		t.Fatalf("%+v", m.ShadowCopySets)
 	}

@@ -13,7 +13,25 @@ func (b *BackupComponents) WriterPart(instance vss.GUID) ([]byte, error) {
 	if !ok {
 		return nil, vss.Errorf(vss.ErrObjectNotFound, "extract part of", "writer instance "+instance.String(), "it has no components in the document")
 	}
-	return w.node.Extract().Marshal(), nil
+	return w.Part(), nil
+}
+
+// Part gives what WriterPart gives for this writer instance: a document of the
+// backup state and these components, with all that was changed in them. It is
+// what MergeWriterPart takes.
+func (w *WriterComponents) Part() []byte { return w.node.Extract().Marshal() }
+
+// ParseWriterPart reads what Part gave. A document that does not hold exactly
+// one writer instance is vss.ErrInvalidXMLDocument.
+func ParseWriterPart(data []byte) (*WriterComponents, error) {
+	b, err := ParseBackupComponents(data)
+	if err != nil {
+		return nil, err
+	}
+	if n := len(b.writers); n != 1 {
+		return nil, invalid("part of a "+backupComponentsName, b.doc.Root().Errorf("it holds %d writer instances, not 1", n))
+	}
+	return b.writers[0], nil
 }
 
 // MergeWriterPart takes over what a writer wrote into the part it was given by
