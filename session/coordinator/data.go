@@ -104,7 +104,7 @@ func (s *service) Tree(ctx context.Context, snapshot vss.GUID) (session.Tree, er
 // tree opens the copy for reading.
 func (c *shadow) tree() (session.Tree, error) {
 	if c.caps.NeedsScope {
-		return localfs.OpenTree(c.copied.Root, localfs.TreeOptions{Source: session.FromShadow})
+		return localfs.OpenStaged(localfs.StagedOptions{Copy: c.copied.Root, Live: c.ref.Volume.Root, Scope: &c.scope, Unclaimed: c.copied.Unclaimed})
 	}
 	return localfs.OpenTree(c.copied.Root, localfs.TreeOptions{Source: session.FromShadow})
 }

@@ -131,6 +131,9 @@ func (r *run) refuseUnstill() error {
 // files are not all taken by one operation of one provider.
 func (s *service) needsStill(p *participant) bool {
 	volumes := 0
+	if !s.state.SelectComponents && len(s.set.copies) > 1 {
+		return true // nobody said which files are whose
+	}
 	for _, c := range s.set.copies {
 		if !slices.ContainsFunc(c.scope.Claims, p.claims) {
 			continue

@@ -11,6 +11,7 @@ import (
 	"github.com/sombra-backup/sombra/provider"
 	"github.com/sombra-backup/sombra/provider/providers/btrfs"
 	"github.com/sombra-backup/sombra/provider/providers/precopy"
+	"github.com/sombra-backup/sombra/provider/providers/reflink"
 	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/session/coordinator"
 	"github.com/sombra-backup/sombra/session/coordinator/hold"
@@ -25,7 +26,7 @@ import (
 var kinds = []writer.Kind{scriptKind{}}
 
 func providers() []provider.Provider {
-	return []provider.Provider{btrfs.New(), precopy.New()}
+	return []provider.Provider{btrfs.New(), reflink.New(), precopy.New()}
 }
 
 // TestMain makes the test program its own keeper and writer host.

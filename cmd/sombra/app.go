@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sombra-backup/sombra/provider"
+	"github.com/sombra-backup/sombra/provider/providers/btrfs"
+	"github.com/sombra-backup/sombra/provider/providers/precopy"
+	"github.com/sombra-backup/sombra/provider/providers/reflink"
+	"github.com/sombra-backup/sombra/repository"
+	"github.com/sombra-backup/sombra/repository/store"
+	"github.com/sombra-backup/sombra/repository/store/local"
+	"github.com/sombra-backup/sombra/requester"
+	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/session/coordinator"
+	"github.com/sombra-backup/sombra/writer"
+	"github.com/sombra-backup/sombra/writer/writers/hooks"
+	"github.com/sombra-backup/sombra/writer/writers/sqlite"
+	"github.com/sombra-backup/sombra/writer/writers/testwriter"
+)
+
+// kinds are the built-in writers. A new one is one line here.
+func kinds() []writer.Kind {
+	return []writer.Kind{sqlite.Kind{}, hooks.Kind{}, testwriter.Kind{}}
+}
+
+// providers are the shadow copy providers, the better before the others of the
+// same type. A new one is one line here.
+func providers() []provider.Provider {
+	return []provider.Provider{btrfs.New(), reflink.New(), precopy.New()}
+}
+
+// stores are the places a repository can be in.
+func stores() store.Registry {
+	return store.Registry{"file": local.OpenURL}
+}
+
+// app is what all commands share: the streams, the global flags, and what comes
+// of them together with environment and configuration.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	getenv         func(string) string
+
+	// Global flags; see addGlobalFlags.
+	repo            string
+	passwordFile    string
+	passwordCommand string
+	configFile      string
+	stateDir        string
+	json            bool
+	quiet           bool
+	verbose         int
+
+	config *config
+}
+
+// env is the value of an environment variable of ours.
+func (a *app) env(name string) string { return a.getenv("SOMBRA_" + name) }
+
+// load reads the configuration and fills what no flag has set: flags come before
+// the environment, the environment before the configuration.
+func (a *app) load(*cobra.Command, []string) error {
+	c, err := a.readConfig()
+	if err != nil {
+		return err
+	}
+	a.config = c
+	first := func(dst *string, values ...string) {
+		for _, v := range values {
+			if *dst == "" {
+				*dst = v
+			}
+		}
+	}
+	first(&a.repo, a.env("REPOSITORY"), c.Repository)
+	first(&a.stateDir, a.env("STATE_DIR"), c.StateDir, defaultStateDir(a.getenv))
+	if a.passwordFile == "" && a.passwordCommand == "" && a.env("PASSWORD") == "" {
+		first(&a.passwordFile, a.env("PASSWORD_FILE"))
+		if a.passwordFile == "" {
+			first(&a.passwordCommand, a.env("PASSWORD_COMMAND"))
+		}
+		if a.passwordFile == "" && a.passwordCommand == "" {
+			a.passwordFile, a.passwordCommand = c.PasswordFile, c.PasswordCommand
+		}
+	}
+	return nil
+}
+
+// defaultStateDir is where this host's state is kept.
+func defaultStateDir(getenv func(string) string) string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/sombra"
+	}
+	if dir := getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "sombra")
+	}
+	return filepath.Join(getenv("HOME"), ".local", "state", "sombra")
+}
+
+// log is for what goes wrong where nobody waits for it.
+func (a *app) log() *slog.Logger {
+	level := slog.LevelWarn
+	switch {
+	case a.verbose > 1:
+		level = slog.LevelDebug
+	case a.verbose > 0:
+		level = slog.LevelInfo
+	case a.quiet:
+		level = slog.LevelError
+	}
+	o := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, at slog.Attr) slog.Attr {
+		if at.Key == slog.TimeKey && !a.json {
+			return slog.Attr{}
+		}
+		return at
+	}}
+	if a.json {
+		return slog.New(slog.NewJSONHandler(a.stderr, o))
+	}
+	return slog.New(slog.NewTextHandler(a.stderr, o))
+}
+
+// openStore opens the place the repository is in.
+func (a *app) openStore(ctx context.Context) (store.Store, error) {
+	if a.repo == "" {
+		return nil, &codeError{exitNoRepository, &hintError{errors.New("no repository is named"),
+			"give --repo DIR, or set SOMBRA_REPOSITORY, or repository: in the configuration"}}
+	}
+	return stores().Open(ctx, a.repo)
+}
+
+// openRepository opens the repository with the password.
+func (a *app) openRepository(ctx context.Context) (*repository.Repository, error) {
+	st, err := a.openStore(ctx)
+	if err != nil {
+		return nil, err
+	}
+	password, err := a.password(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(password)
+	return repository.Open(ctx, st, password, repository.Options{})
+}
+
+// sessions opens sessions of this host's service.
+func (a *app) sessions(o session.Options) requester.Opener {
+	return func(ctx context.Context) (session.Session, error) {
+		return coordinator.Open(ctx, coordinator.Options{
+			Options: o, Kinds: kinds(), Providers: providers(), StateDir: a.stateDir,
+			SocketDirs: a.socketDirs(), KeeperArgs: []string{keeperArg}, HostArgs: []string{hostArg},
+			NoFreeze: a.env("TEST_NO_FREEZE") == "yes", Log: a.log(),
+		})
+	}
+}
+
+// socketDirs are where writers of other programs listen.
+func (a *app) socketDirs() []string {
+	return []string{"/run/sombra/writers.d", filepath.Join(a.stateDir, "writers.d")}
+}
+
+// printJSON prints a value as one line.
+func (a *app) printJSON(v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.stdout, "%s\n", data)
+	return err
+}
+
+// printf prints a line for people, unless they asked for quiet or for JSON.
+func (a *app) printf(format string, args ...any) {
+	if !a.json && !a.quiet {
+		fmt.Fprintf(a.stdout, format, args...)
+	}
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sombra-backup/sombra/repository"
+)
+
+func newCheck(a *app) *cobra.Command {
+	var o repository.CheckOptions
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Check the repository for damage, and name what it hurts",
+		Long: `Check that everything the backups need is there and fits together. With
+--read-data every byte is read, decrypted and verified too.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			repo, err := a.openRepository(ctx)
+			if err != nil {
+				return err
+			}
+			defer repo.Close()
+			report, err := repo.Check(ctx, o, func(p repository.Problem) { a.problem(p) })
+			if err != nil {
+				return err
+			}
+			if a.json {
+				err = a.printJSON(struct {
+					Type string `json:"message_type"`
+					repository.Report
+				}{"summary", report})
+			} else {
+				a.printf("%d objects, %s; %d records, %d entries, %d chunks, %d of them read\n", report.Objects, size(report.Bytes),
+					report.Records, report.Entries, report.Chunks, report.ChunksRead)
+				if report.Unindexed > 0 {
+					a.printf("%d packs of interrupted or running backups, which harm nothing\n", report.Unindexed)
+				}
+				for _, f := range report.Foreign {
+					a.printf("not the repository's: %s\n", f)
+				}
+			}
+			if err != nil {
+				return err
+			}
+			if report.Problems > 0 {
+				return &hintError{fmt.Errorf("%d problems found", report.Problems),
+					"backups not named above are unharmed; copy the repository before anything else"}
+			}
+			a.printf("no damage found\n")
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&o.ReadData, "read-data", false, "read and verify every byte")
+	return cmd
+}
+
+func (a *app) problem(p repository.Problem) {
+	if a.json {
+		m := map[string]any{"message_type": "error", "object": p.Object, "path": p.Path, "document": p.Document, "error": p.Err.Error()}
+		if !p.Record.IsZero() {
+			m["record"] = p.Record.String()
+		}
+		a.printJSON(m)
+		return
+	}
+	what := p.Object
+	if !p.Record.IsZero() {
+		what = "backup " + p.Record.Short()
+		switch {
+		case p.Path != "":
+			what += ", file /" + p.Path
+		case p.Document != "":
+			what += ", document " + p.Document
+		}
+		if p.Object != "" {
+			what += " (" + p.Object + ")"
+		}
+	}
+	fmt.Fprintf(a.stderr, "sombra: %s: %v\n", what, p.Err)
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sombra-backup/sombra/metadata"
+)
+
+func newDoc(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "doc",
+		Short: "Look at Writer Metadata and Backup Components Documents, of any origin",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "inspect FILE",
+		Short: "Print a document as a readable tree, or with --json as JSON",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d, err := readDocument(args[0], a.stdin)
+			if err != nil {
+				return err
+			}
+			return a.inspect(d)
+		},
+	}, &cobra.Command{
+		Use:   "roundtrip FILE",
+		Short: "Read a document and print it as this program writes it",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d, err := readDocument(args[0], a.stdin)
+			if err != nil {
+				return err
+			}
+			_, err = a.stdout.Write(d.rewrite())
+			return err
+		},
+	})
+	return cmd
+}
+
+// document is one of the two kinds.
+type document struct {
+	writer   *metadata.WriterMetadata
+	backup   *metadata.BackupComponents
+	manifest *metadata.Manifest
+}
+
+func (d document) rewrite() []byte {
+	switch {
+	case d.writer != nil:
+		return d.writer.Rewrite()
+	case d.backup != nil:
+		return d.backup.Rewrite()
+	}
+	return d.manifest.Rewrite()
+}
+
+// readDocument reads a file, or standard input for "-", and finds out which
+// kind of document it is.
+func readDocument(name string, stdin io.Reader) (document, error) {
+	r := stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return document{}, err
+		}
+		defer f.Close()
+		r = f
+	}
+	data, err := io.ReadAll(io.LimitReader(r, maxDocument))
+	if err != nil {
+		return document{}, err
+	}
+	w, werr := metadata.ParseWriterMetadata(bytes.Clone(data))
+	if werr == nil {
+		return document{writer: w}, nil
+	}
+	b, berr := metadata.ParseBackupComponents(bytes.Clone(data))
+	if berr == nil {
+		return document{backup: b}, nil
+	}
+	m, merr := metadata.ParseManifest(data)
+	if merr == nil {
+		return document{manifest: m}, nil
+	}
+	// Tell the failure of the kind it says it is.
+	for _, err := range []error{werr, berr, merr} {
+		var syntax *metadata.SyntaxError
+		if errors.As(err, &syntax) {
+			return document{}, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return document{}, fmt.Errorf("%s: neither a Writer Metadata Document nor a Backup Components Document: %w", name, werr)
+}

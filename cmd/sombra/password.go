@@ -1,0 +1,110 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+
+	"golang.org/x/term"
+)
+
+// maxPassword bounds a password in bytes.
+const maxPassword = 4096
+
+// password finds the repository's password: SOMBRA_PASSWORD, a file, the output
+// of a command, or, on a terminal, the user, who is asked twice for a new one.
+// It is never taken from a flag.
+func (a *app) password(ctx context.Context, isNew bool) ([]byte, error) {
+	switch {
+	case a.passwordFile != "":
+		return readPasswordFile(a.passwordFile)
+	case a.passwordCommand != "":
+		return a.passwordFrom(ctx, a.passwordCommand)
+	case a.env("PASSWORD") != "":
+		return []byte(a.env("PASSWORD")), nil
+	}
+	f, ok := a.stdin.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return nil, &codeError{exitWrongPassword, &hintError{errors.New("no password is given"),
+			"set SOMBRA_PASSWORD, SOMBRA_PASSWORD_FILE or SOMBRA_PASSWORD_COMMAND, or give --password-file or --password-command"}}
+	}
+	first, err := ask(a.stderr, f, "password for repository: ")
+	if err != nil || !isNew {
+		return first, err
+	}
+	second, err := ask(a.stderr, f, "the same again: ")
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(first, second) {
+		return nil, errors.New("the two passwords differ")
+	}
+	return first, nil
+}
+
+func ask(w io.Writer, f *os.File, prompt string) ([]byte, error) {
+	fmt.Fprint(w, prompt)
+	p, err := term.ReadPassword(int(f.Fd()))
+	fmt.Fprintln(w)
+	if err == nil && len(p) == 0 {
+		err = errors.New("the password is empty")
+	}
+	return p, err
+}
+
+func readPasswordFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readPassword(f, name)
+}
+
+// readPassword reads the first line.
+func readPassword(r io.Reader, from string) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxPassword+1))
+	if err != nil {
+		return nil, fmt.Errorf("password from %s: %w", from, err)
+	}
+	line, _, _ := bytes.Cut(data, []byte("\n"))
+	line = bytes.TrimSuffix(line, []byte("\r"))
+	switch {
+	case len(line) > maxPassword:
+		return nil, fmt.Errorf("password from %s: longer than %d bytes", from, maxPassword)
+	case len(line) == 0:
+		return nil, fmt.Errorf("password from %s: the first line is empty", from)
+	}
+	return line, nil
+}
+
+// passwordFrom runs a command by the shell, without our variables in its
+// environment, and takes the first line it prints.
+func (a *app) passwordFrom(ctx context.Context, command string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", command)
+	cmd.Env = withoutOurs(os.Environ())
+	cmd.Stderr = a.stderr
+	cmd.Stdin = a.stdin
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("password command %q: %w", command, err)
+	}
+	defer clear(out)
+	p, err := readPassword(bytes.NewReader(out), "password command")
+	return bytes.Clone(p), err
+}
+
+func withoutOurs(env []string) []string {
+	var kept []string
+	for _, e := range env {
+		if !strings.HasPrefix(e, "SOMBRA_") {
+			kept = append(kept, e)
+		}
+	}
+	return kept
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+// newRoot builds the command tree: one file a command.
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "sombra",
+		Short: "Application-consistent backups by the Volume Shadow Copy model",
+		Long: `Sombra brings applications to a consistent state, takes shadow copies of all
+their volumes at one instant, lets the applications go on within milliseconds,
+and copies from the shadow copies into a deduplicating, encrypted repository.`,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		PersistentPreRunE: a.load,
+		Args:              cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+	}
+	root.CompletionOptions.DisableDefaultCmd = true
+	a.addGlobalFlags(root)
+	root.SetUsageTemplate(root.UsageTemplate() + exitHelp)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &hintError{err, fmt.Sprintf("see: %s --help", cmd.CommandPath())}
+	})
+	root.AddCommand(
+		newInit(a), newBackup(a), newPlan(a), newRestore(a), newExtract(a),
+		newBackups(a), newShow(a), newLs(a), newCheck(a),
+		newWriters(a), newProviders(a), newShadow(a),
+		newDoc(a), newTestWriter(a), newDemo(a), newGenerate(a), newVersion(a),
+	)
+	return root
+}
+
+func (a *app) addGlobalFlags(root *cobra.Command) {
+	f := root.PersistentFlags()
+	f.StringVarP(&a.repo, "repo", "r", "", "the `repository`, a directory or URL (SOMBRA_REPOSITORY)")
+	f.StringVar(&a.passwordFile, "password-file", "", "read the password from the first line of `file` (SOMBRA_PASSWORD_FILE)")
+	f.StringVar(&a.passwordCommand, "password-command", "", "take the password from what a `command` prints (SOMBRA_PASSWORD_COMMAND)")
+	f.StringVar(&a.configFile, "config", "", "configuration `file` (SOMBRA_CONFIG; /etc/sombra/sombra.yaml, or below ~/.config)")
+	f.StringVar(&a.stateDir, "state-dir", "", "`directory` of this host's state (SOMBRA_STATE_DIR; /var/lib/sombra, or below ~/.local/state)")
+	f.BoolVar(&a.json, "json", false, "print JSON lines")
+	f.BoolVarP(&a.quiet, "quiet", "q", false, "print only errors and what was asked for")
+	f.CountVarP(&a.verbose, "verbose", "v", "print more; twice for every file")
+}

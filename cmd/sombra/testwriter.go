@@ -1,0 +1,41 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sombra-backup/sombra/writer/writers/testwriter"
+)
+
+func newTestWriter(a *app) *cobra.Command {
+	var socket string
+	cmd := &cobra.Command{
+		Use:   "testwriter FILE",
+		Short: "Run a Test Writer by its XML configuration, until interrupted",
+		Long: `Run a writer that does what the configuration FILE says, so that a requester can
+be tried against every behaviour a writer may have. The configuration is that of
+Microsoft's VSS Test Writer. It runs until it is interrupted; backups of the same
+user, or of root, find it meanwhile.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if socket == "" {
+				dirs := a.socketDirs()
+				dir := dirs[1]
+				if os.Geteuid() == 0 && a.env("STATE_DIR") == "" && !cmd.Flags().Changed("state-dir") {
+					dir = dirs[0]
+				}
+				if err := os.MkdirAll(dir, 0o755); err != nil {
+					return err
+				}
+				base := strings.TrimSuffix(filepath.Base(args[0]), filepath.Ext(args[0]))
+				socket = filepath.Join(dir, "testwriter-"+base+".sock")
+			}
+			return testwriter.Run(cmd.Context(), args[0], socket, a.stdout)
+		},
+	}
+	cmd.Flags().StringVar(&socket, "socket", "", "listen at this `path`")
+	return cmd
+}

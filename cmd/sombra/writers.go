@@ -1,0 +1,152 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sombra-backup/sombra/metadata"
+	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/vss"
+)
+
+func newWriters(a *app) *cobra.Command {
+	var xml bool
+	cmd := &cobra.Command{
+		Use:   "writers [PATH...]",
+		Short: "List the writers, their state and components",
+		Long: `Ask the writers to identify themselves, and list them with state and components.
+Writers that look for their data, as that of SQLite, look below the paths given
+and below paths: of the configuration.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			o, err := a.config.sessionOptions()
+			if err != nil {
+				return err
+			}
+			for _, p := range append(args, a.config.Paths...) {
+				abs, err := filepath.Abs(p)
+				if err != nil {
+					return err
+				}
+				o.Paths = append(o.Paths, abs)
+			}
+			o.Exclude = a.config.Exclude
+			s, err := a.sessions(o)(ctx)
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			if err := s.InitializeForBackup(ctx, nil); err != nil {
+				return err
+			}
+			if err := s.GatherWriterMetadata(ctx, nil); err != nil {
+				return err
+			}
+			infos, err := s.WriterMetadata(ctx)
+			if err != nil {
+				return err
+			}
+			if err := s.GatherWriterStatus(ctx, nil); err != nil {
+				return err
+			}
+			status, err := s.WriterStatus(ctx)
+			if err != nil {
+				return err
+			}
+			for i, info := range infos {
+				if xml {
+					fmt.Fprintf(a.stdout, "%s\n", info.Document)
+				} else if err := a.writer(info, status[i]); err != nil {
+					return err
+				}
+			}
+			a.printf("%d writers\n", len(infos))
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&xml, "xml", false, "print the Writer Metadata Documents")
+	return cmd
+}
+
+// writerLine is a writer as a JSON line.
+type writerLine struct {
+	MessageType  string          `json:"message_type"`
+	Name         string          `json:"name"`
+	InstanceName string          `json:"instance_name,omitempty"`
+	Class        vss.GUID        `json:"class"`
+	Instance     vss.GUID        `json:"instance"`
+	State        string          `json:"state"`
+	Failure      string          `json:"failure"`
+	Discovered   bool            `json:"discovered"`
+	Required     bool            `json:"required"`
+	FilesStill   bool            `json:"files_still"`
+	Weak         string          `json:"weak,omitempty"`
+	Schema       string          `json:"backup_schema"`
+	Components   []componentLine `json:"components"`
+}
+
+type componentLine struct {
+	LogicalPath string   `json:"logical_path,omitempty"`
+	Name        string   `json:"name"`
+	Type        string   `json:"type"`
+	Caption     string   `json:"caption,omitempty"`
+	Selectable  bool     `json:"selectable"`
+	Files       []string `json:"files"`
+}
+
+func (a *app) writer(info session.WriterInfo, st session.WriterStatus) error {
+	m, err := metadata.ParseWriterMetadata(info.Document)
+	if err != nil {
+		return err
+	}
+	id := m.Identity()
+	l := writerLine{
+		MessageType: "writer", Name: id.Name, InstanceName: id.InstanceName, Class: id.ClassID, Instance: id.InstanceID,
+		State: st.State.String(), Failure: st.Failure.String(), Discovered: info.Discovered, Required: info.Required,
+		FilesStill: info.FilesStill, Weak: info.Weak, Schema: m.BackupSchema().String(),
+	}
+	for _, c := range m.Components() {
+		cl := componentLine{LogicalPath: c.LogicalPath, Name: c.Name, Type: c.Type.Word(), Caption: c.Caption, Selectable: c.Selectable}
+		for _, f := range c.FileSets {
+			cl.Files = append(cl.Files, specText(f.FileSpec))
+		}
+		l.Components = append(l.Components, cl)
+	}
+	if a.json {
+		return a.printJSON(l)
+	}
+	fmt.Fprintf(a.stdout, "* WRITER %q\n", l.Name)
+	return table(a.stdout, func(t *tabwriter.Writer) {
+		fmt.Fprintf(t, "    instance\t%s\n", l.InstanceName)
+		fmt.Fprintf(t, "    writer id\t{%s}\n    instance id\t{%s}\n", l.Class, l.Instance)
+		fmt.Fprintf(t, "    state\t%d (%s), %s\n", int(st.State), l.State, l.Failure)
+		if l.Weak != "" {
+			fmt.Fprintf(t, "    weak\t%s\n", l.Weak)
+		}
+		for _, c := range l.Components {
+			name := c.Name
+			if c.LogicalPath != "" {
+				name = c.LogicalPath + `\` + name
+			}
+			fmt.Fprintf(t, "    component\t%s (%s)\n", name, c.Type)
+			for _, f := range c.Files {
+				fmt.Fprintf(t, "      \t%s\n", f)
+			}
+		}
+	})
+}
+
+func specText(s vss.FileSpec) string {
+	text := strings.TrimSuffix(s.Path, "/") + "/" + s.Pattern
+	if strings.Contains(s.Path, `\`) {
+		text = strings.TrimSuffix(s.Path, `\`) + `\` + s.Pattern
+	}
+	if s.Recursive {
+		text += " (and below)"
+	}
+	return text
+}
