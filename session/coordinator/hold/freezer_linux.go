@@ -34,7 +34,7 @@ func (h *hold) freeze(ctx context.Context) (done bool, err error) {
 	}
 	for !isFrozen(dir) {
 		if ctx.Err() != nil {
-			return false, errors.Join(fmt.Errorf("hold: control group %s %w", dir, ErrNotStopped), h.thaw())
+			return false, errors.Join(h.blameFrozen(dir), h.thaw())
 		}
 		doze(100 * time.Microsecond)
 	}
@@ -43,6 +43,20 @@ func (h *hold) freeze(ctx context.Context) (done bool, err error) {
 		return false, h.unfreezable()
 	}
 	return true, nil
+}
+
+// blameFrozen says which task keeps a group from freezing.
+func (h *hold) blameFrozen(dir string) error {
+	for _, p := range h.order {
+		tids, _ := taskIDs(p.PID)
+		for _, tid := range tids {
+			if s, err := readStat(p.PID, tid); err == nil && (s.state == 'D' || s.state == 'R') {
+				return &ProcessError{PID: p.PID, TID: tid, Comm: p.comm,
+					Err: fmt.Errorf("in control group %s: %w (state %c)", dir, ErrNotStopped, s.state)}
+			}
+		}
+	}
+	return fmt.Errorf("hold: control group %s %w", dir, ErrNotStopped)
 }
 
 // unfreezable gives the freezer up in favour of the other methods.

@@ -38,7 +38,7 @@ func TestAsOrdinaryUser(t *testing.T) {
 	}
 	tests := []string{
 		"TestStopHoldsBusyProcessesAndResumeLetsThemGo", "TestStopHoldsEveryThread",
-		"TestStopHoldsWhatIsForkedMeanwhile", "TestStopHoldsAParentInVfork",
+		"TestStopHoldsWhatIsForkedMeanwhile", "TestStopHoldsAForkStorm", "TestStopHoldsAParentInVfork",
 		"TestProcessStoppedBeforeStaysStopped", "TestUntraceableProcessStoppedBeforeStaysStopped",
 		"TestTracedProcessIsStoppedBySignal", "TestUntraceableProcessIsStoppedBySignal",
 		"TestStopRefuses", "TestStopNamesTheProcessItMayNotStop",

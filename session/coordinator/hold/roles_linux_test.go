@@ -2,6 +2,7 @@ package hold
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -259,6 +260,115 @@ func vforkChild() (int, error) {
 		}
 	}
 	return int(pid), nil
+}
+
+// stormRole forks without end from several threads, children that fork
+// themselves, and none of which becomes another program: FILE WORD. They count
+// and end. Who may not trace one may trace none of them.
+func stormRole(args []string) error {
+	c, err := openCounters(args[0])
+	if err != nil {
+		return err
+	}
+	word, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return err
+	}
+	for range 3 {
+		go func() {
+			runtime.LockOSThread()
+			for {
+				forkChain(c.word(word), 3)
+			}
+		}()
+	}
+	fmt.Println("ready")
+	select {}
+}
+
+// forkChain forks a child that counts, does the same, and ends after its own
+// child has.
+//
+//go:norace
+func forkChain(word *uint64, depth int) {
+	pid, _, errno := syscall.RawSyscall(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0)
+	if errno != 0 {
+		return
+	}
+	if pid != 0 {
+		syscall.RawSyscall6(syscall.SYS_WAIT4, pid, 0, 0, 0, 0, 0)
+		return
+	}
+	for {
+		atomic.AddUint64(word, 1)
+		if depth > 0 {
+			forkChain(word, depth-1)
+		}
+		syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 0, 0, 0)
+	}
+}
+
+// uringRole has the kernel work for it in threads of its own: FILE WORD. It
+// says "none" if io_uring is not to be had.
+func uringRole(args []string) error {
+	const (
+		setupSqpoll = 2
+		offSqes     = 0x10000000
+		opRead      = 22
+		async       = 1 << 4 // IOSQE_ASYNC
+		wakeup      = 1 << 1 // IORING_ENTER_SQ_WAKEUP
+	)
+	c, err := openCounters(args[0])
+	if err != nil {
+		return err
+	}
+	// struct io_uring_params, of which only the offsets of the ring matter.
+	var p struct {
+		entries, cq, flags, cpu, idle, features, wq  uint32
+		_                                            [3]uint32
+		head, tail, mask, n, sqflags, dropped, array uint32
+		_                                            [3]uint32
+		_                                            [10]uint32
+	}
+	p.flags, p.idle = setupSqpoll, 60000
+	ring, _, errno := syscall.Syscall(unix.SYS_IO_URING_SETUP, 8, uintptr(unsafe.Pointer(&p)), 0)
+	if errno != 0 {
+		fmt.Println("none")
+		return nil
+	}
+	sq, err := unix.Mmap(int(ring), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+	if err != nil {
+		return err
+	}
+	sqes, err := unix.Mmap(int(ring), offSqes, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+	if err != nil {
+		return err
+	}
+	var pipe [2]int
+	if err := unix.Pipe(pipe[:]); err != nil {
+		return err
+	}
+	word := func(off uint32) *uint32 { return (*uint32)(unsafe.Pointer(&sq[off])) }
+	// One read of an empty pipe, in a worker, for ever.
+	buf := make([]byte, 8)
+	sqes[0], sqes[1] = opRead, async
+	binary.NativeEndian.PutUint32(sqes[4:], uint32(pipe[0]))
+	binary.NativeEndian.PutUint64(sqes[16:], uint64(uintptr(unsafe.Pointer(&buf[0]))))
+	binary.NativeEndian.PutUint32(sqes[24:], 8)
+	*word(p.array) = 0
+	atomic.StoreUint32(word(p.tail), 1)
+	if _, _, errno := syscall.Syscall6(unix.SYS_IO_URING_ENTER, ring, 1, 0, wakeup, 0, 0); errno != 0 {
+		return errno
+	}
+	time.Sleep(50 * time.Millisecond)
+	fmt.Println("ready")
+	for {
+		atomic.AddUint64(c.word(0), 1)
+		runtime.KeepAlive(buf)
+	}
 }
 
 // leaderlessRole counts in two threads after its first thread has ended: FILE

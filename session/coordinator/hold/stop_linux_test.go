@@ -76,6 +76,41 @@ func TestStopHoldsWhatIsForkedMeanwhile(t *testing.T) {
 	}
 }
 
+func TestStopHoldsAForkStorm(t *testing.T) {
+	b := startRole(t, "storm")
+	k := startKeeper(t, Options{})
+	method := Ptrace
+	if os.Geteuid() != 0 {
+		method = Signal
+	}
+	for range 10 {
+		s := cycle(t, k, []*busy{b}, method)
+		t.Logf("%d processes, %d tasks, in %v", len(s.PIDs), s.Tasks, s.Took.Round(10*time.Microsecond))
+	}
+}
+
+func TestStopHoldsWhatTheKernelDoesForAProcess(t *testing.T) {
+	b := startRole(t, "uring")
+	workers := 0
+	tids, err := taskIDs(b.pid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tid := range tids {
+		s, err := readStat(b.pid(), tid)
+		if err == nil && strings.HasPrefix(s.comm, "iou-") {
+			workers++
+		}
+	}
+	if workers < 2 {
+		t.Errorf("%d threads of io_uring, want a poller and a worker", workers)
+	}
+	k := startKeeper(t, Options{})
+	for range 5 {
+		cycle(t, k, []*busy{b}, Ptrace)
+	}
+}
+
 func TestStopHoldsAProcessThatReplacesItself(t *testing.T) {
 	b := startRole(t, "execer")
 	k := startKeeper(t, Options{})
