@@ -206,16 +206,16 @@ func (b *Backup) end() bool {
 	return first
 }
 
-// Abort ends the backup without a record. What was stored stays, harmless, and
-// is found again by the next backup as far as index objects were written for
-// it. After Commit or Abort it does nothing.
+// Abort ends the backup without a record. Whole packs that were stored stay,
+// harmless, and are indexed for the next backup to find. After Commit or Abort
+// it does nothing.
 func (b *Backup) Abort() error {
 	// Wakes calls that wait for the pipeline.
 	b.pipe.fail(ErrClosed)
 	if !b.end() {
 		return nil
 	}
-	b.pipe.drain()
+	b.pipe.abort(b.pipe.ctx)
 	return b.sorter.close()
 }
 
@@ -233,8 +233,7 @@ func (b *Backup) Commit(ctx context.Context, info RecordInfo) (*Record, error) {
 	drained := false
 	defer func() {
 		if !drained {
-			b.pipe.fail(ErrClosed)
-			b.pipe.drain()
+			b.pipe.abort(ctx)
 		}
 		b.sorter.close()
 	}()

@@ -135,7 +135,7 @@ func readObject(ctx context.Context, st store.Store, name string, limit int64) (
 // readFull fills p from the object.
 func readFull(ctx context.Context, st store.Store, name string, p []byte, offset int64) error {
 	n, err := st.ReadAt(ctx, name, p, offset)
-	if n == len(p) {
+	if n == len(p) && (err == nil || err == io.EOF) {
 		return nil
 	}
 	if err == nil || err == io.EOF {

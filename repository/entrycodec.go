@@ -5,6 +5,7 @@ import (
 	"iter"
 	"maps"
 	"time"
+	"unicode/utf8"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -99,6 +100,11 @@ func (e *Entry) check() error {
 		return fmt.Errorf("a %v with a link target of %d bytes", e.Type, len(e.LinkTarget))
 	case len(e.Attrs) > MaxAttrs:
 		return fmt.Errorf("%d attributes", len(e.Attrs))
+	}
+	for name := range e.Attrs {
+		if !utf8.ValidString(name) {
+			return fmt.Errorf("an attribute whose name is no UTF-8")
+		}
 	}
 	return nil
 }

@@ -174,21 +174,26 @@ func (x *index) openPage(n int, box []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return page, x.checkPage(n, page, lines)
+}
+
+// checkPage says whether the lines of a page keep the rules.
+func (x *index) checkPage(n int, page []byte, lines int) error {
 	if !bytes.Equal(page[:8], x.Fences[8*n:8*n+8]) {
-		return nil, damagef("page %d begins with another id than the tail says", n)
+		return damagef("page %d begins with another id than the tail says", n)
 	}
 	var last indexLine
 	for i := range lines {
 		line := readLine(page[i*lineSize:])
 		if i > 0 && compareLines(last, line) >= 0 {
-			return nil, damagef("page %d is not sorted", n)
+			return damagef("page %d is not sorted", n)
 		}
 		if err := line.check(x.Packs); err != nil {
-			return nil, err
+			return err
 		}
 		last = line
 	}
-	return page, nil
+	return nil
 }
 
 // decodeIndex takes an index object apart.
@@ -206,10 +211,15 @@ func decodeIndex(k *keyring, object []byte) (*index, error) {
 	if err != nil {
 		return nil, err
 	}
+	return x, x.readTail(tail)
+}
+
+// readTail reads and checks the tail.
+func (x *index) readTail(tail []byte) error {
 	if err := format.unmarshal(tail, &x.indexTail); err != nil {
-		return nil, err
+		return err
 	}
-	return x, x.checkTail()
+	return x.checkTail()
 }
 
 // checkTail says whether the tail keeps the rules.

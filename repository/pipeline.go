@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -242,11 +243,11 @@ func (p *pipeline) put(b *packBuilder) error {
 	if len(p.batch.lines) < batchLines && len(p.batch.packs) < batchPacks {
 		return nil
 	}
-	return p.writeIndexLocked()
+	return p.writeIndexLocked(p.ctx)
 }
 
 // writeIndexLocked puts the index object for the packs put since the last.
-func (p *pipeline) writeIndexLocked() error {
+func (p *pipeline) writeIndexLocked(ctx context.Context) error {
 	if len(p.batch.packs) == 0 {
 		return nil
 	}
@@ -254,7 +255,7 @@ func (p *pipeline) writeIndexLocked() error {
 	p.batch = indexBatch{}
 	object := batch.encode(p.r.keys, nil)
 	id := hashObject(object)
-	if err := p.r.put(p.ctx, indexName(id), object); err != nil {
+	if err := p.r.put(ctx, indexName(id), object); err != nil {
 		return err
 	}
 	p.stored.Add(int64(len(object)))
@@ -307,7 +308,23 @@ func (p *pipeline) drain() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	defer p.cancel(ErrClosed)
-	return p.writeIndexLocked()
+	return p.writeIndexLocked(p.ctx)
+}
+
+// abortTime is how long an aborted backup may take to index what it stored.
+const abortTime = 10 * time.Second
+
+// abort ends the pipeline. Packs that are in the store already get their
+// index object, if the store is still there to take it, so that the next
+// backup finds them.
+func (p *pipeline) abort(ctx context.Context) {
+	p.fail(ErrClosed)
+	p.drain()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTime)
+	defer cancel()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.writeIndexLocked(ctx)
 }
 
 // put puts an object whose name is its hash.
