@@ -66,7 +66,7 @@ func testSwap(t *testing.T, f *fixture) {
 	f.write(t, "data/trap/file", "mine")
 	f.write(t, "outside/file", secret)
 	w := start(t, "swap", f.path("data"))
-	for range 15 {
+	for range 50 { // following links, one in ten would be caught
 		w.progress(20)
 		req := f.request()
 		m := f.prepared(t, req)

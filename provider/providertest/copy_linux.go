@@ -47,6 +47,8 @@ func (f *fixture) populate(t testing.TB) {
 	if os.Geteuid() == 0 {
 		must(t, os.Chown(f.path("data/secret"), 1234, 5678))
 		must(t, os.Chown(f.path("data/a"), 1234, 5678))
+		// Reading it would never end.
+		must(t, unix.Mknod(f.path("data/zero"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 5))))
 	}
 	must(t, os.MkdirAll(f.path("data/a/empty"), 0o700))
 	must(t, os.Chmod(f.path("data/a/b"), 0o2750))

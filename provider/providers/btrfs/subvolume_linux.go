@@ -36,8 +36,8 @@ type Subvolume struct {
 const maxNested = 1 << 20
 
 // Subvolumes lists the subvolumes nested at any depth in the one whose root
-// directory is root, ordered by path; those below its area
-// ([provider.AreaName]) are left out. It needs no privilege (Linux 4.18), but
+// directory is root, ordered by path. Those below an area
+// ([provider.AreaName] in a subvolume's root) are left out: they are copies. It needs no privilege (Linux 4.18), but
 // what the user may not reach is reported with an error in its entry. A
 // subvolume on which something else is mounted is listed like any other.
 func Subvolumes(ctx context.Context, root string) ([]Subvolume, error) {
@@ -62,7 +62,7 @@ func Subvolumes(ctx context.Context, root string) ([]Subvolume, error) {
 			return nil, fmt.Errorf("list subvolumes in %s: %w", path.Join(root, dir), err)
 		}
 		for _, c := range children {
-			if c.Path == provider.AreaName || strings.HasPrefix(c.Path, provider.AreaName+"/") {
+			if inArea(dir, c.Path) {
 				continue
 			}
 			if len(all) == maxNested {
@@ -76,6 +76,14 @@ func Subvolumes(ctx context.Context, root string) ([]Subvolume, error) {
 	}
 	slices.SortFunc(all, func(a, b Subvolume) int { return strings.Compare(a.Path, b.Path) })
 	return all, nil
+}
+
+// inArea reports whether a subvolume lies in the area of its parent.
+func inArea(parent, child string) bool {
+	if parent != "." {
+		child = strings.TrimPrefix(child, parent+"/")
+	}
+	return child == provider.AreaName || strings.HasPrefix(child, provider.AreaName+"/")
 }
 
 // childrenOf lists the subvolumes whose parent is the one at dir below top.

@@ -37,10 +37,13 @@ func TestNestedSubvolumesAreFound(t *testing.T) {
 		}
 		voltest.Subvolume(t, filepath.Join(top, p))
 	}
-	if err := os.Mkdir(filepath.Join(top, ".sombra"), 0o700); err != nil {
-		t.Fatal(err)
+	for _, in := range []string{top, filepath.Join(top, "a/dir/b")} {
+		copied := filepath.Join(in, ".sombra", "id")
+		if err := os.MkdirAll(copied, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		voltest.Subvolume(t, filepath.Join(copied, "tree"))
 	}
-	voltest.Subvolume(t, filepath.Join(top, ".sombra", "copy"))
 	voltest.Subvolume(t, filepath.Join(v.Root, "beside"))
 
 	got, err := Subvolumes(t.Context(), top)

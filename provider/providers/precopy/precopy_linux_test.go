@@ -59,3 +59,9 @@ func TestConformanceInADirectory(t *testing.T) {
 		Unserved: map[string]func(*testing.T) providertest.Volume{"a network file system": network},
 	})
 }
+
+func TestConformanceAsOrdinaryUser(t *testing.T) {
+	if providertest.Ordinary(t) {
+		TestConformanceInADirectory(t)
+	}
+}
