@@ -81,7 +81,7 @@ func (s *session) send(ctx context.Context, kind writer.EventKind) error {
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
 	}
-	if err := writer.Notify(ctx, s.w, kind, &e); err != nil {
+	if err := notify(ctx, s.w, kind, &e); err != nil {
 		return fmt.Errorf("%v: %w", kind, err)
 	}
 	if e.Failure != nil && e.Failure.Code != vss.OK {
@@ -91,6 +91,27 @@ func (s *session) send(ctx context.Context, kind writer.EventKind) error {
 		s.parts = e.Components
 	}
 	return nil
+}
+
+// notify sends an event to a writer and gives up on a handler that does not
+// return although its time is up.
+func notify(ctx context.Context, w writer.Writer, kind writer.EventKind, e *writer.Event) error {
+	own := *e // the handler's, should it go on
+	done := make(chan error, 1)
+	go func() { done <- writer.Notify(ctx, w, kind, &own) }()
+	select {
+	case err := <-done:
+		*e = own
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		*e = own
+		return err
+	case <-time.After(returnTime):
+		return fmt.Errorf("the handler did not return within %v after its time was up", returnTime)
+	}
 }
 
 // sendAll sends events in order and stops at the first that fails.

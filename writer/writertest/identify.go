@@ -67,7 +67,7 @@ func identifyAgain(ctx context.Context, s *Subject) error {
 	if err != nil {
 		return err
 	}
-	w, err := s.Again()
+	w, _, err := s.Again()
 	if err != nil {
 		return err
 	}

@@ -68,7 +68,7 @@ func abortTwice(ctx context.Context, s *Subject) error {
 
 func abortFresh(ctx context.Context, s *Subject) error {
 	return underLoad(ctx, s, func(_ *session, l Load) error {
-		w, err := s.Again()
+		w, _, err := s.Again()
 		if err != nil {
 			return err
 		}
@@ -186,33 +186,49 @@ func freezeLate(ctx context.Context, s *Subject) error {
 	})
 }
 
-// killed kills the writer's process at each step up to Thaw.
+// killed kills the writer's process after each event up to PostSnapshot, and
+// starts it again.
 func killed(ctx context.Context, s *Subject) error {
-	return underLoad(ctx, s, func(ses *session, l Load) error {
-		if err := ses.sendAll(ctx, untilFrozen...); err != nil {
-			return err
-		}
-		if err := s.Kill(); err != nil {
-			return err
-		}
-		w, err := s.Again()
-		if err != nil {
-			return err
-		}
-		if s.Writer.Describe().OutlivesProcess {
-			if ses, err = open(ctx, w); err != nil {
+	events := append(append([]writer.EventKind(nil), untilFrozen...), writer.EventThaw, writer.EventPostSnapshot)
+	return underLoad(ctx, s, func(_ *session, l Load) error {
+		for n := range events {
+			ses, err := open(ctx, s.Writer)
+			if err != nil {
 				return err
 			}
-			if err := ses.send(ctx, writer.EventAbort); err != nil {
+			if err := ses.sendAll(ctx, events[:n+1]...); err != nil {
 				return err
 			}
+			if err := s.replace(ctx); err != nil {
+				return err
+			}
+			if err := s.works(ctx, l, s.resume()); err != nil {
+				return fmt.Errorf("the writer was killed after %v: %w", events[n], err)
+			}
 		}
-		if err := s.works(ctx, l, s.resume()); err != nil {
-			return fmt.Errorf("after the writer was killed: %w", err)
-		}
-		s.Writer = w
 		return worksOnce(ctx, s)
 	})
+}
+
+// replace kills the writer's process and starts another. As the service does,
+// it sends Abort to one that must undo what the dead one did.
+func (s *Subject) replace(ctx context.Context) error {
+	if err := s.Kill(); err != nil {
+		return err
+	}
+	w, kill, err := s.Again()
+	if err != nil {
+		return err
+	}
+	s.Writer, s.Kill = w, kill
+	if !w.Describe().OutlivesProcess {
+		return nil
+	}
+	ses, err := open(ctx, w)
+	if err != nil {
+		return err
+	}
+	return ses.send(ctx, writer.EventAbort)
 }
 
 // outcomes sends BackupComplete with success, failure, and no word about a

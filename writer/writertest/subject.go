@@ -15,13 +15,14 @@ type Subject struct {
 	// Writer is the writer under test: in this process, or a [writer.Remote].
 	Writer writer.Writer
 
-	// Again starts the writer of the same application once more, as after a
-	// restart of its process, while the application goes on.
-	Again func() (writer.Writer, error)
-
 	// Kill ends the process of Writer with SIGKILL and returns when it is
 	// gone. Nil if Writer runs in this process.
 	Kill func() error
+
+	// Again starts the writer of the same application once more, as after a
+	// restart of its process, while the application goes on. It gives a new
+	// Writer and its Kill.
+	Again func() (w writer.Writer, kill func() error, err error)
 
 	// Load starts clients that commit transactions as fast as they can, and
 	// readers if the application has any. Nil if the application has no

@@ -29,10 +29,7 @@ func subject(t *testing.T, a *app) *writertest.Subject {
 	return &writertest.Subject{
 		Writer: w,
 		Kill:   kill,
-		Again: func() (writer.Writer, error) {
-			w, _, err := a.host()
-			return w, err
-		},
+		Again:  func() (writer.Writer, func() error, error) { return a.host() },
 		Load: func() (writertest.Load, error) {
 			dir, err := os.MkdirTemp(t.TempDir(), "load-")
 			if err != nil {
