@@ -32,9 +32,9 @@ func (s *Snapshot) list(ctx context.Context) error {
 		}
 		all, err := s.measure(ctx, true, fits)
 		switch {
-		case err == nil:
+		case err == nil && fits(all):
 			totals, expected, s.unclaimed = all, s.method.Expect(all), true
-		case err != errEnough:
+		case err != nil && err != errEnough:
 			return err
 		}
 	}
