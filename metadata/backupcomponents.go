@@ -25,8 +25,9 @@ type WriterKey struct {
 // BackupComponents is a Backup Components Document. Components got from it stay
 // valid as long as it lives, also through MergeWriterPart.
 type BackupComponents struct {
-	doc     *xmldoc.Document
-	writers []*WriterComponents
+	doc        *xmldoc.Document
+	writers    []*WriterComponents
+	byInstance map[vss.GUID]*WriterComponents
 }
 
 // WriterComponents is IVssWriterComponents: the explicit components of one
@@ -45,7 +46,7 @@ func NewBackupComponents() *BackupComponents {
 	if err := set(doc.Root(), pair{attrVersion, documentVersion}); err != nil {
 		panic("metadata: " + err.Error()) // a constant text
 	}
-	return &BackupComponents{doc: doc}
+	return &BackupComponents{doc: doc, byInstance: make(map[vss.GUID]*WriterComponents)}
 }
 
 // ParseBackupComponents reads a document (InitializeForRestore). A broken one
@@ -66,7 +67,7 @@ func ParseBackupComponents(data []byte) (*BackupComponents, error) {
 // loadBackupComponents indexes the tree and reads every typed attribute once,
 // so that no getter can fail later.
 func loadBackupComponents(doc *xmldoc.Document) (*BackupComponents, error) {
-	b := &BackupComponents{doc: doc}
+	b := &BackupComponents{doc: doc, byInstance: make(map[vss.GUID]*WriterComponents)}
 	r := &reader{}
 	root := doc.Root()
 	readState(r, root)
@@ -113,6 +114,7 @@ func (b *BackupComponents) loadWriter(r *reader, n *xmldoc.Node) {
 		w.components = append(w.components, comp)
 	})
 	b.writers = append(b.writers, w)
+	b.byInstance[w.key.InstanceID] = w
 }
 
 // BackupState gives what SetBackupState set; ok is false if it was not called.
@@ -165,12 +167,8 @@ func (b *BackupComponents) Writers() []*WriterComponents { return b.writers }
 
 // Writer finds the part of one writer instance.
 func (b *BackupComponents) Writer(instance vss.GUID) (w *WriterComponents, ok bool) {
-	for _, w := range b.writers {
-		if w.key.InstanceID == instance {
-			return w, true
-		}
-	}
-	return nil, false
+	w, ok = b.byInstance[instance]
+	return w, ok
 }
 
 // Key says whose components these are (GetWriterInfo).
@@ -259,6 +257,7 @@ func (b *BackupComponents) addWriter(key WriterKey) (*WriterComponents, error) {
 	}
 	w := &WriterComponents{key: key, node: n, byPath: make(map[componentKey]*Component)}
 	b.writers = append(b.writers, w)
+	b.byInstance[w.key.InstanceID] = w
 	return w, nil
 }
 

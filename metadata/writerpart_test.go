@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sombra-backup/sombra/vss"
 )
@@ -167,5 +168,30 @@ func TestMergeRefusesWhatIsNotTheWriters(t *testing.T) {
 	b := parseBackup(t, "bcd-everything.xml")
 	if err := b.MergeWriterPart(vss.NewGUID(), []byte(data)); !errors.Is(err, vss.ErrObjectNotFound) {
 		t.Errorf("unknown instance: %v", err)
+	}
+}
+
+// TestManyWritersAreReadInLinearTime gives a document of which a quadratic
+// reader would make many minutes.
+func TestManyWritersAreReadInLinearTime(t *testing.T) {
+	var doc strings.Builder
+	doc.WriteString(`<BACKUP_COMPONENTS>`)
+	for range 100_000 {
+		id := vss.NewGUID().String()
+		doc.WriteString(`<WRITER_COMPONENTS instanceId="` + id + `" writerId="` + id + `"/>`)
+	}
+	doc.WriteString(`</BACKUP_COMPONENTS>`)
+	done := make(chan error, 1)
+	go func() {
+		_, err := ParseBackupComponents([]byte(doc.String()))
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("not read within 30 s")
 	}
 }

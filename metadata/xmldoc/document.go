@@ -236,7 +236,8 @@ func (n *Node) insert(c *Node) {
 	}
 	tail := n.children[last]
 	lead := &Node{kind: Text, raw: n.children[0].raw, doc: n.doc, parent: n}
-	n.children = append(n.children[:last:last], lead, c, tail)
+	n.children = append(n.children, c, tail)
+	n.children[last] = lead
 }
 
 func isIndent(n *Node) bool {
