@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/sombra-backup/sombra/vss"
 )
@@ -22,7 +24,7 @@ type SelectorError struct {
 
 // Error names the selector and what comes near it.
 func (e *SelectorError) Error() string {
-	text := fmt.Sprintf("--%s %q matches nothing", e.Flag, e.Selector)
+	text := fmt.Sprintf("--%s %s matches nothing", e.Flag, quoted(e.Selector))
 	if e.Hint != "" {
 		text += ": " + e.Hint
 	}
@@ -30,6 +32,15 @@ func (e *SelectorError) Error() string {
 		text += "; near it: " + strings.Join(e.Near, ", ")
 	}
 	return text
+}
+
+// quoted shows a name as it would be typed again: backslashes are common in
+// them, and doubled ones would be taken for the name.
+func quoted(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == '\'' }) {
+		return strconv.Quote(s)
+	}
+	return "'" + s + "'"
 }
 
 // Chosen is what [Selectors.Match] found.
@@ -197,14 +208,14 @@ func near(writers []*Writer, name string, components bool) []string {
 	for _, w := range writers {
 		for _, n := range []string{w.Name, w.InstanceName} {
 			if n != "" {
-				add(n, fmt.Sprintf("%q", n))
+				add(n, quoted(n))
 			}
 		}
 		if !components {
 			continue
 		}
 		for _, c := range w.Components {
-			show := fmt.Sprintf("%q", w.Name+`:\`+c.FullPath())
+			show := quoted(w.Name + `:\` + c.FullPath())
 			add(c.FullPath(), show)
 			add(c.Name, show)
 			add(w.Name+`:\`+c.FullPath(), show)

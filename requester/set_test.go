@@ -306,6 +306,9 @@ func TestBackupSetRules(t *testing.T) {
 			return []error{fileGroup(m, "a", true),
 				m.AddFilesToFileGroup("", "a", spec("/d", "*", false), "/spit", vss.DefaultFileSpecBackupType)}
 		}, Request{Paths: []string{"/d", "/spit"}}, "d/one d/sub/four d/sub/three d/two spit/sub/other", Complete},
+		{"R-SET-6: what two sets of a component name is saved once", func(m *metadata.WriterMetadata) []error {
+			return []error{fileGroup(m, "a", true, spec("/d", "*", true)), fileGroup(m, `a\b`, true, spec("/d/sub", "three", false))}
+		}, Request{Paths: []string{"/d"}}, "d/one d/sub/four d/sub/three d/two", Complete},
 		{"exclusion of data no writer claims", func(m *metadata.WriterMetadata) []error {
 			return []error{fileGroup(m, "a", true, spec("/e", "*", false))}
 		}, Request{Paths: []string{"/d"}, Exclude: []string{"sub"}}, "d/one d/two", Complete},
@@ -317,6 +320,9 @@ func TestBackupSetRules(t *testing.T) {
 			res, content, _ := backedUp(t, h, tt.req)
 			if keysOf(content) != tt.content || res.Outcome != tt.outcome {
 				t.Errorf("content %q, want %q; outcome %v, want %v; %+v", keysOf(content), tt.content, res.Outcome, tt.outcome, res.Failures)
+			}
+			if n := len(strings.Fields(tt.content)); res.Totals.Files != int64(n) {
+				t.Errorf("%d files were saved, want %d", res.Totals.Files, n)
 			}
 			if strings.HasPrefix(tt.name, "R-SET-12: the alt") && content["d/one"] != "content of spit/one" {
 				t.Errorf("d/one holds %q", content["d/one"])
