@@ -149,9 +149,10 @@ func (d *dirNames) batch(i int, out []described, one func(string) (session.Entry
 	return func() []described { wg.Wait(); return out }
 }
 
-// readDir lists a directory given by an O_PATH descriptor.
-func (b *base) readDir(ctx context.Context, dir int, name, skip string, source session.Source, fn func(session.Entry, error) error) error {
-	fd, err := reopenDir(dir)
+// readDir lists the directory called at below the base; name is what its caller
+// calls it.
+func (b *base) readDir(ctx context.Context, at, name, skip string, source session.Source, fn func(session.Entry, error) error) error {
+	fd, err := b.openList(at)
 	if err != nil {
 		return pathError("read directory", name, err)
 	}
@@ -178,18 +179,12 @@ func join(dir, elem string) string {
 	return dir + "/" + elem
 }
 
-// reopenDir opens the directory an O_PATH descriptor stands for, without
-// leaving a trace where that is allowed.
-func reopenDir(dir int) (int, error) {
-	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC
-	for noatime := unix.O_NOATIME; ; {
-		fd, err := unix.Openat(dir, ".", flags|noatime, 0)
-		switch {
-		case err == unix.EINTR:
-		case err == unix.EPERM && noatime != 0:
-			noatime = 0
-		default:
-			return fd, err
-		}
+// openList opens a directory to list it, without leaving a trace where that is
+// allowed.
+func (b *base) openList(name string) (int, error) {
+	fd, err := b.open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOATIME)
+	if err == unix.EPERM {
+		fd, err = b.open(name, unix.O_RDONLY|unix.O_DIRECTORY)
 	}
+	return fd, err
 }

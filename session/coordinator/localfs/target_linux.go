@@ -99,12 +99,7 @@ func (t *target) ReadDir(ctx context.Context, name string, fn func(session.Entry
 	if err != nil {
 		return err
 	}
-	dir, err := p.base.openDir(p.name)
-	if err != nil {
-		return pathError("read directory", name, err)
-	}
-	defer unix.Close(dir)
-	return p.base.readDir(ctx, dir, name, "", session.FromLive, fn)
+	return p.base.readDir(ctx, p.name, name, "", session.FromLive, fn)
 }
 
 func (t *target) Mkdir(ctx context.Context, name string) (existed bool, err error) {

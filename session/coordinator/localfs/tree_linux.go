@@ -96,16 +96,11 @@ func (t *tree) ReadDir(ctx context.Context, name string, fn func(session.Entry, 
 	if err := t.check(ctx, "read directory", name); err != nil {
 		return err
 	}
-	dir, err := t.base.openDir(name)
-	if err != nil {
-		return pathError("read directory", name, err)
-	}
-	defer unix.Close(dir)
 	skip := ""
 	if name == "." {
 		skip = provider.AreaName
 	}
-	return t.base.readDir(ctx, dir, name, skip, t.opts.Source, fn)
+	return t.base.readDir(ctx, name, name, skip, t.opts.Source, fn)
 }
 
 func (t *tree) Open(ctx context.Context, name string) (session.File, error) {
