@@ -54,7 +54,7 @@ func (b *base) entryAt(dir int, proc, elem string, source session.Source) (sessi
 			return session.Entry{Name: elem}, err
 		}
 	}
-	if e.XAttrs, err = listXAttrs(proc + "/" + elem); err != nil && !e.MountPoint {
+	if e.XAttrs, err = listXAttrs(dir, proc, elem); err != nil && !e.MountPoint {
 		return session.Entry{Name: elem}, err
 	}
 	return e, nil

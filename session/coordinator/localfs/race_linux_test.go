@@ -72,7 +72,7 @@ func fingerprint(t *testing.T, dir string) string {
 		if err := unix.Lstat(name, &st); err != nil {
 			return err
 		}
-		x, err := listXAttrs(name)
+		x, err := listXAttrs(unix.AT_FDCWD, "", name)
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,13 +18,40 @@ const (
 
 var xattrBuffers = sync.Pool{New: func() any { b := make([]byte, xattrSizeMax); return &b }}
 
-// listXAttrs reads all extended attributes of the object at path, whose last
-// element is not followed; nil where there are none.
-func listXAttrs(path string) (map[string][]byte, error) {
+// listXAttrs reads all extended attributes of an object in an open directory;
+// nil where there are none. proc is the directory's path under /proc/self/fd.
+// A link is not followed.
+func listXAttrs(dir int, proc, elem string) (map[string][]byte, error) {
 	return readXAttrs(
-		func(buf []byte) (int, error) { return unix.Llistxattr(path, buf) },
-		func(name string, buf []byte) (int, error) { return unix.Lgetxattr(path, name, buf) })
+		func(buf []byte) (int, error) {
+			if haveListxattrat() {
+				return listxattrat(dir, elem, buf)
+			}
+			return unix.Llistxattr(proc+"/"+elem, buf)
+		},
+		func(name string, buf []byte) (int, error) { return unix.Lgetxattr(proc+"/"+elem, name, buf) })
 }
+
+// listxattrat (Linux 6.13) halves the cost of the many objects that have no
+// attributes.
+func listxattrat(dir int, elem string, buf []byte) (int, error) {
+	name, err := unix.BytePtrFromString(elem)
+	if err != nil {
+		return 0, err
+	}
+	n, _, e := unix.Syscall6(unix.SYS_LISTXATTRAT, uintptr(dir), uintptr(unsafe.Pointer(name)), unix.AT_SYMLINK_NOFOLLOW,
+		uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)), 0)
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
+}
+
+// haveListxattrat asks the kernel once.
+var haveListxattrat = sync.OnceValue(func() bool {
+	_, err := listxattrat(unix.AT_FDCWD, "/", make([]byte, xattrSizeMax))
+	return err != unix.ENOSYS && err != unix.EPERM
+})
 
 func listXAttrsFD(fd int) (map[string][]byte, error) {
 	return readXAttrs(
