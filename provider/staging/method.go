@@ -12,9 +12,10 @@ type Method interface {
 	// Name is the provider's, for messages.
 	Name() string
 
-	// Examine measures a file that would be copied; it returns the number of
-	// its extents, or 0 if that does not matter. An error that cannot be
-	// got round (a file of a kind the method can't copy) ends Estimate.
+	// Examine measures a file that would be copied, or a copy; it returns the
+	// number of its extents, or 0 if that does not matter. An error that
+	// cannot be got round (a file of a kind the method can't copy) ends
+	// Estimate.
 	Examine(src *os.File) (extents int, err error)
 
 	// Expect says what files with these totals will cost.
@@ -33,18 +34,13 @@ type Method interface {
 
 	// Copy makes dst hold exactly the content of src, whose size was size
 	// a moment ago. If fresh, dst is new and empty; otherwise it holds what
-	// an earlier Copy left. It returns soon after ctx has ended.
-	Copy(ctx context.Context, src, dst *os.File, size int64, fresh bool) (Amount, error)
+	// an earlier Copy left. It returns soon after ctx has ended, and says how
+	// many bytes it wrote or shared.
+	Copy(ctx context.Context, src, dst *os.File, size int64, fresh bool) (bytes uint64, err error)
 
 	// Renew says whether a file of this size that is copied again becomes a
 	// new file rather than have its earlier copy changed.
 	Renew(size int64) bool
-}
-
-// Amount is what copying a file cost.
-type Amount struct {
-	Bytes   uint64
-	Extents int
 }
 
 // Totals sums up the files of a scope.

@@ -34,10 +34,12 @@ type pass struct {
 
 // result is what a pass did.
 type result struct {
-	Files, Extents int
-	Bytes          uint64
-	Took           time.Duration // without flushing
-	Moved          []string
+	Files int
+	Bytes uint64
+	Took  time.Duration // without flushing
+	Moved []string
+	// copied are the files of the last pass.
+	copied []*record
 }
 
 // job is a file to be copied.
@@ -256,7 +258,7 @@ func (p *pass) file(ctx context.Context, j job) error {
 		p.flushing.Add(int64(time.Since(since)))
 	}
 	r.st, r.since, r.xattrs, r.missing, r.settled = st, since, readXattrs(fd, ""), "", false
-	amount, err := p.copy(ctx, j, src)
+	bytes, err := p.copy(ctx, j, src)
 	if err != nil {
 		return err
 	}
@@ -267,33 +269,35 @@ func (p *pass) file(ctx context.Context, j job) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.done.Files++
-	p.done.Bytes += amount.Bytes
-	p.done.Extents += amount.Extents
-	if p.last && !st.same(&after) {
-		p.moved(r.path)
+	p.done.Bytes += bytes
+	if p.last {
+		p.done.copied = append(p.done.copied, r)
+		if !st.same(&after) {
+			p.moved(r.path)
+		}
 	}
 	return nil
 }
 
-func (p *pass) copy(ctx context.Context, j job, src *os.File) (Amount, error) {
+func (p *pass) copy(ctx context.Context, j job, src *os.File) (bytes uint64, err error) {
 	dst, fresh, err := p.s.openTarget(j, p.s.method.Renew(j.rec.st.size))
 	if err != nil {
-		return Amount{}, err
+		return 0, err
 	}
 	defer dst.Close()
-	amount, err := p.s.method.Copy(ctx, src, dst, j.rec.st.size, fresh)
+	bytes, err = p.s.method.Copy(ctx, src, dst, j.rec.st.size, fresh)
 	switch {
 	case err == nil && !p.last:
-		return amount, p.s.settle(j.dir.dst, j.name, j.rec)
+		return bytes, p.s.settle(j.dir.dst, j.name, j.rec)
 	case err == nil:
-		return amount, nil
+		return bytes, nil
 	case context.Cause(ctx) != nil:
-		return amount, context.Cause(ctx)
+		return bytes, context.Cause(ctx)
 	}
 	if full := area.NoRoom(err, p.s.area.Path()); full != err {
-		return amount, full
+		return bytes, full
 	}
-	return amount, p.refuse(j.rec.path, j.rec.claimed, j.rec, err)
+	return bytes, p.refuse(j.rec.path, j.rec.claimed, j.rec, err)
 }
 
 // readlink reads the target of a symbolic link.

@@ -6,11 +6,12 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 	"sync"
+	"sync/atomic"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
-
-	"github.com/sombra-backup/sombra/provider/staging"
 )
 
 const (
@@ -18,6 +19,8 @@ const (
 	// its earlier copy rather than copied again.
 	compareAbove = 64 << 20
 	blockSize    = 1 << 20
+	// partSize is what is compared in one go of its own.
+	partSize = 32 << 20
 	// pieceSize is what is copied between two looks at the context.
 	pieceSize = 16 << 20
 )
@@ -28,38 +31,50 @@ type copier struct {
 	ctx      context.Context
 	src, dst *os.File
 	size     int64
-	amount   staging.Amount
+	written  atomic.Uint64
 }
 
 // whole copies everything but holes into an empty file.
-func (c *copier) whole() (staging.Amount, error) {
-	err := c.eachData(c.src, func(from, to int64) error { return c.piecewise(from, to, c.transfer) })
+func (c *copier) whole() (uint64, error) {
+	err := c.eachData(0, c.size, func(from, to int64) error { return c.piecewise(from, to, c.transfer) })
 	if err == nil {
 		err = c.setSize()
 	}
-	return c.amount, err
+	return c.written.Load(), err
 }
 
-// difference makes an older copy equal, writing only what differs.
-func (c *copier) difference() (staging.Amount, error) {
+// difference makes an older copy equal, writing only what differs. It compares
+// several parts at the same time: this is what holds programs still.
+func (c *copier) difference() (uint64, error) {
 	if err := c.setSize(); err != nil {
-		return c.amount, err
+		return 0, err
 	}
-	at := int64(0)
-	err := c.eachData(c.src, func(from, to int64) error {
+	g, ctx := errgroup.WithContext(c.ctx)
+	c.ctx = ctx
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for from := int64(0); from < c.size; from += partSize {
+		g.Go(func() error { return c.differencePart(from, min(from+partSize, c.size)) })
+	}
+	err := g.Wait()
+	if err == nil {
+		err = c.setSize()
+	}
+	return c.written.Load(), err
+}
+
+func (c *copier) differencePart(begin, end int64) error {
+	at := begin
+	err := c.eachData(begin, end, func(from, to int64) error {
 		if err := c.clear(at, from); err != nil {
 			return err
 		}
 		at = to
 		return c.piecewise(from, to, c.compare)
 	})
-	if err == nil {
-		err = c.clear(at, c.size)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = c.setSize()
-	}
-	return c.amount, err
+	return c.clear(at, end)
 }
 
 func (c *copier) setSize() error {
@@ -70,27 +85,28 @@ func (c *copier) setSize() error {
 	return c.dst.Truncate(min(info.Size(), c.size))
 }
 
-// eachData calls fn for each range of a file that is no hole, up to the size.
-func (c *copier) eachData(f *os.File, fn func(from, to int64) error) error {
-	for off := int64(0); off < c.size; {
-		from, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
+// eachData calls fn for each part of a range of the source that is no hole.
+func (c *copier) eachData(begin, end int64, fn func(from, to int64) error) error {
+	fd := int(c.src.Fd())
+	for off := begin; off < end; {
+		from, err := unix.Seek(fd, off, unix.SEEK_DATA)
 		if err == unix.ENXIO {
 			return nil
 		}
 		var to int64
 		if err == nil {
-			to, err = unix.Seek(int(f.Fd()), from, unix.SEEK_HOLE)
+			to, err = unix.Seek(fd, from, unix.SEEK_HOLE)
 		}
 		if err == unix.EINVAL || err == unix.EOPNOTSUPP { // holes are not told
-			from, to, err = off, c.size, nil
+			from, to, err = off, end, nil
 		}
 		if err == unix.ENXIO { // it was truncated just now
 			return nil
 		}
 		if err != nil {
-			return &os.PathError{Op: "seek", Path: f.Name(), Err: err}
+			return &os.PathError{Op: "seek", Path: c.src.Name(), Err: err}
 		}
-		if to = min(to, c.size); from < to {
+		if to = min(to, end); from < to {
 			if err := fn(from, to); err != nil {
 				return err
 			}
@@ -136,7 +152,7 @@ func (c *copier) transfer(from, to int64) error {
 			// instead of saying that it can't.
 			return c.readWrite(from, to)
 		}
-		c.amount.Bytes += uint64(n)
+		c.written.Add(uint64(n))
 		from += int64(n)
 	}
 	return nil
@@ -185,7 +201,7 @@ func (c *copier) eachBlock(from, to int64, fn func(b, other []byte, off int64) e
 
 func (c *copier) write(b []byte, off int64) error {
 	n, err := c.dst.WriteAt(b, off)
-	c.amount.Bytes += uint64(n)
+	c.written.Add(uint64(n))
 	return err
 }
 

@@ -150,8 +150,8 @@ func (method) Expect(t staging.Totals) staging.Expectation {
 }
 
 // Copy implements [staging.Method].
-func (method) Copy(ctx context.Context, src, dst *os.File, size int64, fresh bool) (staging.Amount, error) {
-	c := copier{ctx: ctx, src: src, dst: dst, size: size}
+func (method) Copy(ctx context.Context, src, dst *os.File, size int64, fresh bool) (uint64, error) {
+	c := &copier{ctx: ctx, src: src, dst: dst, size: size}
 	switch {
 	case fresh:
 		return c.whole()
@@ -159,7 +159,7 @@ func (method) Copy(ctx context.Context, src, dst *os.File, size int64, fresh boo
 		return c.difference()
 	}
 	if err := dst.Truncate(0); err != nil {
-		return staging.Amount{}, err
+		return 0, err
 	}
 	return c.whole()
 }

@@ -92,14 +92,14 @@ func (method) Examine(src *os.File) (int, error) {
 }
 
 // Copy implements [staging.Method].
-func (method) Copy(ctx context.Context, src, dst *os.File, size int64, fresh bool) (staging.Amount, error) {
+func (method) Copy(ctx context.Context, src, dst *os.File, size int64, fresh bool) (uint64, error) {
 	if err := ctx.Err(); err != nil {
-		return staging.Amount{}, err
+		return 0, err
 	}
 	if err := clone(src, dst, size, fresh); err != nil {
-		return staging.Amount{}, err
+		return 0, err
 	}
-	return staging.Amount{Bytes: uint64(size)}, nil
+	return uint64(size), nil
 }
 
 func clone(src, dst *os.File, size int64, fresh bool) error {
