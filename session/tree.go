@@ -56,7 +56,10 @@ type Entry struct {
 	Attributes uint32
 	Streams    []Stream
 	// MountPoint: another volume (or nested subvolume) begins here. It is
-	// kept as a directory and never entered through this tree.
+	// kept as an empty directory and never entered through this tree. A
+	// single file can be mounted too; it cannot be opened here. Of what
+	// cannot be looked at (a dead server, another user's mount) only Name
+	// and the type in Mode are known.
 	MountPoint bool
 	// Allocated is the bytes of disk space used, to tell sparse files.
 	Allocated int64
@@ -122,8 +125,9 @@ type Target interface {
 	// SetAttributes; one that exists is left as it is. exist tells.
 	Mkdir(ctx context.Context, name string) (existed bool, err error)
 
-	// Create begins a file under a temporary name in the directory of name.
-	// It takes the place of what has the name when committed.
+	// Create begins a file without a name, or under a temporary one in the
+	// directory of name. It takes the place of what has the name when
+	// committed; a directory is never replaced, and is an error that names it.
 	Create(ctx context.Context, name string) (NewFile, error)
 
 	// OpenFile opens an existing regular file to change it in place.
@@ -136,7 +140,9 @@ type Target interface {
 	Mknod(ctx context.Context, e Entry, name string) error
 
 	// SetAttributes gives an existing object owner, mode, extended
-	// attributes and times; the way to end a directory.
+	// attributes and times; the way to end a directory. An object of
+	// another type than the entry's is refused. What could not be given is
+	// listed in an [AttributeError].
 	SetAttributes(ctx context.Context, name string, e Entry) error
 
 	// Remove removes one object; a directory only if it is empty.
@@ -165,7 +171,8 @@ type NewFile interface {
 	// Truncate sets the size; parts never written are holes.
 	Truncate(size int64) error
 	// Commit gives the file its attributes (owner, then extended attributes,
-	// mode with setuid last, times) and its name.
+	// mode with setuid last, times) and its name. With an [AttributeError]
+	// the file has its data and its name, and lacks what the error lists.
 	Commit(ctx context.Context, e Entry) error
 	// Close removes the file if it was not committed.
 	Close() error
