@@ -11,8 +11,8 @@ import (
 )
 
 // adopt takes in the packs that no index object read so far names, from their
-// own directories. It is tried once, when a chunk was looked for in vain, and
-// says whether it found any. So a repository that lost index objects can still
+// own directories. It is tried when a chunk was looked for in vain, once
+// for each time the index was read, and says whether it found any. So a repository that lost index objects can still
 // be read, slowly.
 func (x *chunkIndex) adopt(ctx context.Context, r *Repository) (changed bool, err error) {
 	x.mu.Lock()

@@ -38,7 +38,8 @@ type chunkIndex struct {
 	layers     []indexLayer
 	// damaged holds why index objects could not be read.
 	damaged map[ID]error
-	// adopted says that packs without a readable index were looked for.
+	// adopted says that packs without a readable index were looked for since
+	// the index was read last.
 	adopted bool
 }
 
@@ -94,6 +95,7 @@ func newChunkIndex(st store.Store, k *keyring, cacheBytes int64) *chunkIndex {
 func (x *chunkIndex) refresh(ctx context.Context) error {
 	x.mu.Lock()
 	clear(x.damaged)
+	x.adopted = false
 	x.mu.Unlock()
 	var fresh []ID
 	err := x.store.List(ctx, prefixIndex, func(info store.Info) error {

@@ -29,9 +29,10 @@ type pipeline struct {
 
 	open  [2]openFrames
 	packs [2]openPack
-	// buffers keeps the memory of frames, objects that of packs.
+	// buffers keeps the memory of frames, objects that of packs: no more
+	// packs are in memory than objects has room for, and the two being made.
 	buffers sync.Pool
-	objects sync.Pool
+	objects chan []byte
 
 	mu    sync.Mutex
 	batch indexBatch
@@ -96,7 +97,7 @@ func newPipeline(ctx context.Context, r *Repository, indexed func([]indexLine)) 
 	}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
 	p.buffers.New = func() any { return new([]byte) }
-	p.objects.New = func() any { return new([]byte) }
+	p.objects = make(chan []byte, uploaders+1)
 	for range r.options.Workers {
 		p.workers.Go(p.compress)
 	}
@@ -187,7 +188,7 @@ func (p *pipeline) pack(kind objectKind, frame []byte, chunks []packedChunk) err
 	o := &p.packs[kindNumber(kind)]
 	o.mu.Lock()
 	if o.builder == nil {
-		b, err := newPackBuilder(p.r.keys, kind, *p.objects.Get().(*[]byte))
+		b, err := newPackBuilder(p.r.keys, kind, p.object())
 		if err != nil {
 			o.mu.Unlock()
 			return err
@@ -209,6 +210,16 @@ func (p *pipeline) pack(kind objectKind, frame []byte, chunks []packedChunk) err
 		return nil
 	case <-p.ctx.Done():
 		return p.err()
+	}
+}
+
+// object gives empty memory for a pack and the frame that fills it.
+func (p *pipeline) object() []byte {
+	select {
+	case object := <-p.objects:
+		return object
+	default:
+		return make([]byte, 0, p.r.options.PackSize+p.r.options.PackSize/16+maxChunk)
 	}
 }
 
@@ -235,7 +246,10 @@ func (p *pipeline) put(b *packBuilder) error {
 	}
 	p.stored.Add(int64(len(object)))
 	size := int64(len(object))
-	p.objects.Put(&object)
+	select {
+	case p.objects <- object[:0]:
+	default:
+	}
 
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -167,6 +167,12 @@ func newRepository(st store.Store, o Options, k *keyring, ch Chunking, slot stri
 // ID is the repository's identifier, which never changes.
 func (r *Repository) ID() ID { return r.keys.repo }
 
+// Damage says which index objects could not be read when Begin, Record or
+// Records last read the index: nil, or an error that wraps ErrDamaged and names
+// each. Nothing is lost by it: restoring finds the chunks through the packs'
+// own directories, and a backup stores again what it cannot find.
+func (r *Repository) Damage() error { return r.index.damage() }
+
 // Close forgets the keys. No other method, and no Backup, Record or File of
 // the repository, may be in use or used afterwards.
 func (r *Repository) Close() error {

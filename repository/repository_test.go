@@ -533,3 +533,58 @@ func TestChunksOfALostPackAreStoredAgain(t *testing.T) {
 		}
 	}
 }
+
+// Each byte of the config and of the key slot is flipped in turn: the
+// repository does not open, and the error names the object.
+func TestAlteredKeysAndConfigDoNotOpen(t *testing.T) {
+	_, st, _ := smallRepository(t)
+	for name := range objects(t, st) {
+		if name != configName && !strings.HasPrefix(name, prefixKeys) {
+			continue
+		}
+		object, err := readObject(t.Context(), st, name, maxSlot)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range object {
+			flipped := bytes.Clone(object)
+			flipped[i] ^= 1
+			_, err := Open(t.Context(), &changedStore{st, name, flipped}, testPassword, testOptions())
+			if !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrUnsupported) && !errors.Is(err, ErrWrongPassword) || errors.Is(err, ErrWrongPassword) && name != configName {
+				t.Errorf("%s with byte %d flipped: %v", name, i, err)
+			}
+		}
+	}
+}
+
+func TestADamagedIndexIsSaidAndHarmsNothing(t *testing.T) {
+	r, st, second := smallRepository(t)
+	for name := range objects(t, st) {
+		if !strings.HasPrefix(name, prefixIndex) {
+			continue
+		}
+		object, err := readObject(t.Context(), st, name, maxIndex)
+		if err != nil {
+			t.Fatal(err)
+		}
+		object[len(object)/2] ^= 1
+		damaged := r.on(&changedStore{st, name, object})
+		rec, err := damaged.Record(t.Context(), second.ID.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := damaged.Damage(); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), name) {
+			t.Errorf("the damage is said to be: %v", err)
+		}
+		if files := readTree(t, rec); len(files) != 1 || files["d/two"] != string(randomData(3000, 7))+"more" {
+			t.Errorf("with %s damaged the files differ", name)
+		}
+		problems, err := problemsOf(t.Context(), damaged, CheckOptions{ReadData: true})
+		if err != nil || !slices.Equal(names(problems), []string{name}) || len(problems) != 1 {
+			t.Errorf("check: %+v, %v", problems, err)
+		}
+	}
+	if r.Damage() != nil {
+		t.Errorf("damage of a whole repository: %v", r.Damage())
+	}
+}
