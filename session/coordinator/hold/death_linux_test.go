@@ -227,9 +227,7 @@ func TestRecoverAfterBothWereKilled(t *testing.T) {
 func TestRecoverSparesOthers(t *testing.T) {
 	list := startBusy(t, 1, 1)
 	pid := list[0].pid()
-	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	stopBySignal(t, pid)
 	s, err := readStat(pid, 0)
 	if err != nil {
 		t.Fatal(err)

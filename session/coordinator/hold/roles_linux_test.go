@@ -247,6 +247,7 @@ func vforkerRole(args []string) error {
 // runtime, which has no part in it.
 //
 //go:norace
+//go:nosplit
 func vforkChild() (int, error) {
 	ts := syscall.Timespec{Nsec: 50e6}
 	pid, _, errno := syscall.RawSyscall(syscall.SYS_CLONE, syscall.CLONE_VFORK|uintptr(syscall.SIGCHLD), 0, 0)
@@ -289,25 +290,31 @@ func stormRole(args []string) error {
 	select {}
 }
 
-// forkChain forks a child that counts, does the same, and ends after its own
-// child has.
+// forkChain forks a child that counts and forks another, and so on; each ends
+// after its own child has. In a child there is only this thread of the runtime,
+// so nothing may be called that could want another: no function that might grow
+// the stack and be preempted by it.
 //
 //go:norace
+//go:nosplit
 func forkChain(word *uint64, depth int) {
-	pid, _, errno := syscall.RawSyscall(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0)
-	if errno != 0 {
-		return
-	}
-	if pid != 0 {
-		syscall.RawSyscall6(syscall.SYS_WAIT4, pid, 0, 0, 0, 0, 0)
-		return
-	}
-	for {
-		atomic.AddUint64(word, 1)
-		if depth > 0 {
-			forkChain(word, depth-1)
+	for first := true; ; first = false {
+		pid, _, errno := syscall.RawSyscall(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0)
+		if errno != 0 || pid != 0 {
+			if errno == 0 {
+				syscall.RawSyscall6(syscall.SYS_WAIT4, pid, 0, 0, 0, 0, 0)
+			}
+			if first {
+				return
+			}
+			depth = 0
+		} else {
+			atomic.AddUint64(word, 1)
 		}
-		syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 0, 0, 0)
+		for depth == 0 {
+			syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 0, 0, 0)
+		}
+		depth--
 	}
 }
 

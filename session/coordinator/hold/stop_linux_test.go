@@ -129,7 +129,7 @@ func TestStopHoldsAParentInVfork(t *testing.T) {
 
 func TestStopHoldsAProcessWhoseFirstThreadEnded(t *testing.T) {
 	b := startRole(t, "leaderless")
-	for end := time.Now().Add(within); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(5 * within); ; time.Sleep(time.Millisecond) {
 		s, err := readStat(b.pid(), 0)
 		if err == nil && s.dead() && s.threads >= 2 {
 			break
@@ -170,14 +170,7 @@ func TestUntraceableProcessStoppedBeforeStaysStopped(t *testing.T) {
 
 func stoppedBefore(t *testing.T, list []*busy, how Method) {
 	t.Helper()
-	if err := unix.Kill(list[0].pid(), unix.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	for end := time.Now().Add(within); slipped(list[0].pid()); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("SIGSTOP did not stop the process")
-		}
-	}
+	stopBySignal(t, list[0].pid())
 	k := startKeeper(t, Options{})
 	s, err := k.Stop(t.Context(), pids(list))
 	if err != nil {
@@ -196,6 +189,19 @@ func stoppedBefore(t *testing.T, list []*busy, how Method) {
 		t.Fatal(err)
 	}
 	list[0].mustRun(t, "after SIGCONT")
+}
+
+// stopBySignal stops a process as a shell or an administrator does.
+func stopBySignal(t *testing.T, pid int) {
+	t.Helper()
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(5 * within); slipped(pid); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("SIGSTOP did not stop the process")
+		}
+	}
 }
 
 // startShy starts busy processes that we may not trace. Root may trace
@@ -352,8 +358,8 @@ func TestResumeOvertakesStop(t *testing.T) {
 		if err == nil {
 			t.Error("Stop succeeded")
 		}
-	case <-time.After(within):
-		t.Errorf("Stop goes on %v after Resume", within)
+	case <-time.After(5 * within):
+		t.Errorf("Stop goes on %v after Resume", 5*within)
 	}
 	allRun(t, list, "after Resume")
 }

@@ -201,7 +201,7 @@ func TestEachSpecificationGetsItsAnswer(t *testing.T) {
 	}
 	select {
 	case <-h.Done():
-	case <-time.After(within):
+	case <-time.After(5 * within):
 		t.Error("a host without writers does not end")
 	}
 }
@@ -214,7 +214,7 @@ func TestKilledHostLetsGo(t *testing.T) {
 	mustBeFree(t, file, "after the host was killed")
 	select {
 	case <-h.Done():
-	case <-time.After(within):
+	case <-time.After(5 * within):
 		t.Fatal("Done is not closed after the host was killed")
 	}
 	<-h.proc.Done()

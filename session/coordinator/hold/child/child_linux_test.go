@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) {
@@ -22,13 +24,18 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// childRole answers every frame with it, and starts a process that outlives it.
+// childRole starts a process that outlives it, says which, and then answers
+// every frame with that frame.
 func childRole() error {
 	conn, err := Inherited("child-test")
 	if err != nil {
 		return err
 	}
-	if err := exec.Command("/bin/sleep", "2").Start(); err != nil {
+	outlives := exec.Command("/bin/sleep", "20")
+	if err := outlives.Start(); err != nil {
+		return err
+	}
+	if err := WriteFrame(conn, outlives.Process.Pid); err != nil {
 		return err
 	}
 	for {
@@ -52,6 +59,11 @@ func start(t *testing.T) *Process {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.Kill(); p.Conn.Close(); <-p.Done() })
+	var outlives int
+	if err := ReadFrame(p.Conn, &outlives); err != nil || outlives <= 0 {
+		t.Fatal(outlives, err)
+	}
+	t.Cleanup(func() { _ = unix.Kill(outlives, unix.SIGKILL) })
 	if err := WriteFrame(p.Conn, "hello"); err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +86,7 @@ func TestChildSeesTheEndOfItsParentsConnection(t *testing.T) {
 	p.Conn.Close()
 	select {
 	case <-p.Done():
-	case <-time.After(time.Second):
+	case <-time.After(5 * time.Second):
 		t.Fatal("the child goes on after the connection's end")
 	}
 	if err := p.Err(); err != nil {
@@ -98,7 +110,7 @@ func TestParentSeesTheChildsEndThoughTheChildsChildrenGoOn(t *testing.T) {
 		if err == nil {
 			t.Error("a frame came from a child that was killed")
 		}
-	case <-time.After(time.Second):
+	case <-time.After(5 * time.Second):
 		t.Fatal("the connection does not end with the child")
 	}
 	<-p.Done()
@@ -109,7 +121,7 @@ func TestParentSeesTheChildsEndThoughTheChildsChildrenGoOn(t *testing.T) {
 
 func TestOtherChildrenDoNotKeepTheConnectionOpen(t *testing.T) {
 	p := start(t)
-	other := exec.Command("/bin/sleep", "2")
+	other := exec.Command("/bin/sleep", "20")
 	if err := other.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +130,7 @@ func TestOtherChildrenDoNotKeepTheConnectionOpen(t *testing.T) {
 	p.Conn.Close()
 	select {
 	case <-p.Done():
-	case <-time.After(time.Second):
+	case <-time.After(5 * time.Second):
 		t.Error("the child goes on after the connection's end")
 	}
 	select {
