@@ -260,7 +260,7 @@ func TestValidateListsWhatTheModelForbids(t *testing.T) {
 		"unassigned schema bit":        {doc(`backupSchema="2048"`, ``, ``), "VSS_BACKUP_SCHEMA"},
 		"R-RES-13 no method":           {doc(``, ``, group(``)), "R-RES-13"},
 		"R-RES-13 no mapping":          {doc(``, `<RESTORE_METHOD method="RESTORE_TO_ALTERNATE_LOCATION" writerRestore="never"/>`, ``), "R-RES-13"},
-		"R-RES-7":                      {doc(``, `<RESTORE_METHOD method="STOP_RESTART_SERVICE" writerRestore="never"/>`, ``), "R-RES-7"},
+		"R-RES-7":                      {doc(``, `<RESTORE_METHOD method="STOP_RESTORE_START" writerRestore="never"/>`, ``), "R-RES-7"},
 		"R-RES-18":                     {doc(``, `<RESTORE_METHOD method="CUSTOM" writerRestore="never"><ALTERNATE_LOCATION_MAPPING path="C:\b" filespec="*" alternatePath="C:\c"/></RESTORE_METHOD>`, group(`<FILE_LIST path="C:\a" filespec="*"/>`)), "R-RES-18"},
 		"R-RES-18 in other letters":    {doc(``, `<RESTORE_METHOD method="CUSTOM" writerRestore="never"><ALTERNATE_LOCATION_MAPPING path="c:\A\" filespec="*.*" alternatePath="C:\c"/></RESTORE_METHOD>`, group(`<FILE_LIST path="C:\a" filespec="*"/>`)), ""},
 		"R-SEL-3":                      {doc(``, method, `<FILE_GROUP componentName="a\b"/>`), "R-SEL-3"},

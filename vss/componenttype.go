@@ -94,7 +94,7 @@ const (
 var sourceTypeNames = enumeration[SourceType]{"VSS_SOURCE_TYPE", []entry[SourceType]{
 	{SourceUndefined, "VSS_ST_UNDEFINED", "UNDEFINED"},
 	{SourceTransactedDB, "VSS_ST_TRANSACTEDDB", "TRANSACTION_DB"},
-	{SourceNonTransactedDB, "VSS_ST_NONTRANSACTEDDB", "NONTRANSACTIONAL_DB"},
+	{SourceNonTransactedDB, "VSS_ST_NONTRANSACTEDDB", "NONTRANSACTION_DB"},
 	{SourceOther, "VSS_ST_OTHER", "OTHER"},
 }}
 

@@ -28,9 +28,9 @@ const (
 
 var restoreMethodNames = enumeration[RestoreMethod]{"VSS_RESTOREMETHOD_ENUM", []entry[RestoreMethod]{
 	{RestoreMethodUndefined, "VSS_RME_UNDEFINED", "UNDEFINED"},
-	{RestoreMethodIfNotThere, "VSS_RME_RESTORE_IF_NOT_THERE", "RESTORE_IF_NONE_THERE"},
+	{RestoreMethodIfNotThere, "VSS_RME_RESTORE_IF_NOT_THERE", "RESTORE_IF_NOT_THERE"},
 	{RestoreMethodIfCanReplace, "VSS_RME_RESTORE_IF_CAN_REPLACE", "RESTORE_IF_CAN_BE_REPLACED"},
-	{RestoreMethodStopRestoreStart, "VSS_RME_STOP_RESTORE_START", "STOP_RESTART_SERVICE"},
+	{RestoreMethodStopRestoreStart, "VSS_RME_STOP_RESTORE_START", "STOP_RESTORE_START"},
 	{RestoreMethodToAlternateLocation, "VSS_RME_RESTORE_TO_ALTERNATE_LOCATION", "RESTORE_TO_ALTERNATE_LOCATION"},
 	{RestoreMethodAtReboot, "VSS_RME_RESTORE_AT_REBOOT", "REPLACE_AT_REBOOT"},
 	{RestoreMethodAtRebootIfCannotReplace, "VSS_RME_RESTORE_AT_REBOOT_IF_CANNOT_REPLACE", "REPLACE_AT_REBOOT_IF_CANNOT_REPLACE"},
@@ -41,7 +41,7 @@ var restoreMethodNames = enumeration[RestoreMethod]{"VSS_RESTOREMETHOD_ENUM", []
 // String gives the constant's name, such as VSS_RME_RESTORE_IF_NOT_THERE.
 func (v RestoreMethod) String() string { return restoreMethodNames.name(v) }
 
-// Word gives the spelling of the Writer Metadata Document, such as RESTORE_IF_NONE_THERE.
+// Word gives the spelling of the Writer Metadata Document, such as RESTORE_IF_NOT_THERE.
 func (v RestoreMethod) Word() string { return restoreMethodNames.word(v) }
 
 // ParseRestoreMethod finds a value by its word or its constant's name, in any case.

@@ -159,7 +159,7 @@ func (a *app) sessions(o session.Options) requester.Opener {
 		return coordinator.Open(ctx, coordinator.Options{
 			Options: o, Kinds: kinds(), Providers: providers(), StateDir: a.stateDir,
 			SocketDirs: a.socketDirs(), KeeperArgs: []string{keeperArg}, HostArgs: []string{hostArg},
-			NoFreeze: a.env("TEST_NO_FREEZE") == "yes", Log: a.log(),
+			Log: a.log(),
 		})
 	}
 }

@@ -87,6 +87,9 @@ func (a *app) readConfig() (*config, error) {
 	if name == "" {
 		name, named = defaultConfig(a.getenv), false
 	}
+	if name == os.DevNull {
+		return new(config), nil
+	}
 	f, err := os.Open(name)
 	if !named && errors.Is(err, fs.ErrNotExist) {
 		return new(config), nil

@@ -39,14 +39,14 @@ func (p *participant) documentInstance() vss.GUID {
 
 // part is the writer's part of the document, as a copy of its own; nil if it
 // has none.
-func (s *service) part(p *participant) (*metadata.WriterComponents, error) {
+func (s *service) part(p *participant) *metadata.WriterComponents {
 	s.docMu.Lock()
 	defer s.docMu.Unlock()
 	w, ok := s.doc.Clone().Writer(p.documentInstance())
 	if !ok {
-		return nil, nil
+		return nil
 	}
-	return w, nil
+	return w
 }
 
 // mergePart keeps what a writer changed in its part. It may not have changed

@@ -19,7 +19,7 @@ func seesComponents(kind writer.EventKind) bool {
 }
 
 // event makes the event a participant gets.
-func (s *service) event(p *participant, kind writer.EventKind) (*writer.Event, error) {
+func (s *service) event(p *participant, kind writer.EventKind) *writer.Event {
 	e := &writer.Event{
 		SessionID: s.id,
 		Context:   s.context,
@@ -34,24 +34,20 @@ func (s *service) event(p *participant, kind writer.EventKind) (*writer.Event, e
 		e.Snapshots = s.set.describe(kind == writer.EventPostSnapshot || kind == writer.EventBackupComplete)
 	}
 	if seesComponents(kind) {
-		part, err := s.part(p)
-		if err != nil {
-			return nil, err
-		}
-		e.Components = part
+		e.Components = s.part(p)
 	}
-	return e, nil
+	return e
 }
 
 // tell sends one event to one participant, keeps what it changed, and records
 // how it went. It returns the event as the writer left it, nil if it did not
 // answer.
 func (s *service) tell(ctx context.Context, p *participant, kind writer.EventKind, limit time.Duration) (*writer.Event, error) {
-	e, err := s.event(p, kind)
-	if err != nil {
-		p.fail(kind, err, nil)
-		return nil, err
-	}
+	return s.tellEvent(ctx, p, kind, s.event(p, kind), limit)
+}
+
+// tellEvent is tell with an event made by the caller.
+func (s *service) tellEvent(ctx context.Context, p *participant, kind writer.EventKind, e *writer.Event, limit time.Duration) (*writer.Event, error) {
 	answered, err := p.send(ctx, kind, e, limit)
 	var own *writer.Failure
 	if answered {
@@ -133,8 +129,9 @@ func (s *service) requiredFailure() error {
 // whatever outlives that is undone by a new one.
 func (s *service) abort(p *participant) {
 	p.begun, p.frozen = false, false
-	e, err := s.event(p, writer.EventAbort)
-	if err == nil && !p.gone() {
+	e := s.event(p, writer.EventAbort)
+	err := p.lostError(writer.EventAbort)
+	if !p.gone() {
 		_, err = p.send(context.Background(), writer.EventAbort, e, abortLimit)
 		if err == nil {
 			return
@@ -171,10 +168,7 @@ func (s *service) shutdownWriters() {
 	}
 	each(s.pick(func(p *participant) bool { return p.in && !p.ended && !p.gone() }), func(p *participant) {
 		p.ended = true
-		e, err := s.event(p, writer.EventBackupShutdown)
-		if err == nil {
-			_, err = p.send(context.Background(), writer.EventBackupShutdown, e, abortLimit)
-		}
+		_, err := p.send(context.Background(), writer.EventBackupShutdown, s.event(p, writer.EventBackupShutdown), abortLimit)
 		if err != nil {
 			s.log.Warn("writer did not handle BackupShutdown", "writer", p.instanceName, "error", err)
 		}

@@ -181,11 +181,20 @@ func (g *gathering) start(ctx context.Context, specs []writer.Spec) error {
 		return g.notStarted(specs, err)
 	}
 	var errs []error
+	served := make(map[string]bool)
+	for _, w := range h.Writers() {
+		served[w.Spec.Name] = true
+	}
+	var rejected []writer.Spec
 	for i, serr := range h.Errors() {
-		if serr != nil {
+		switch {
+		case serr != nil:
 			errs = append(errs, g.notStarted(specs[i:i+1], serr))
+		case !served[specs[i].Name]:
+			rejected = append(rejected, specs[i])
 		}
 	}
+	g.reject(ctx, rejected)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, w := range h.Writers() {
@@ -196,6 +205,23 @@ func (g *gathering) start(ctx context.Context, specs []writer.Spec) error {
 		})
 	}
 	return errors.Join(errs...)
+}
+
+// reject lets a kind remember what on a closer look was not its own.
+func (g *gathering) reject(ctx context.Context, specs []writer.Spec) {
+	if len(specs) == 0 {
+		return
+	}
+	dir := g.cacheDir()
+	for _, k := range g.opts.Kinds {
+		r, ok := k.(writer.Rejecter)
+		if !ok || dir == "" || k.Name() != specs[0].Kind {
+			continue
+		}
+		if err := r.Rejected(ctx, dir, specs); err != nil {
+			g.log.Info("not remembered for the next run", "kind", k.Name(), "error", err)
+		}
+	}
 }
 
 // notStarted decides what it means that writers could not be started.

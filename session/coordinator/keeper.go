@@ -78,10 +78,7 @@ func (r *run) watch(ctx context.Context, p *participant) (done func(), err error
 	if p.spec == nil || !p.desc.OutlivesProcess {
 		return func() {}, nil
 	}
-	e, err := r.event(p, writer.EventAbort)
-	if err != nil {
-		return nil, err
-	}
+	e := r.event(p, writer.EventAbort)
 	data, err := json.Marshal(writerDuty{Exe: r.opts.Executable, Args: r.opts.HostArgs, Spec: *p.spec, Event: e})
 	if err != nil {
 		return nil, err

@@ -203,7 +203,7 @@ func killed(t *testing.T, step, victims string) {
 		return errors.Is(err, os.ErrNotExist)
 	})
 	if victims != "keeper" {
-		within(t, 10*time.Second, "nothing of the set is left", func() bool { return len(left(state)) == 0 })
+		within(t, 10*time.Second, "nothing of the set is left", func() bool { return len(left(state, dir)) == 0 })
 	}
 	// The next run works, and removes what was left.
 	again := exec.Command(os.Args[0], "test-backup", state, dir, marker, "")
@@ -212,16 +212,17 @@ func killed(t *testing.T, step, victims string) {
 	if err != nil || strings.TrimSpace(string(text)) != "done" {
 		t.Errorf("the next backup: %v, %q", err, text)
 	}
-	if l := left(state); len(l) > 0 {
+	if l := left(state, dir); len(l) > 0 {
 		t.Errorf("left after the next backup: %v", l)
 	}
 }
 
-// left is the files of shadow copies and journal.
-func left(state string) (list []string) {
+// left is the files of shadow copies of dir, and of the journal.
+func left(state, dir string) (list []string) {
 	for _, place := range []string{filepath.Join(state, "journal"), filepath.Join(state, "shadow"), "/.sombra"} {
 		filepath.WalkDir(place, func(p string, d os.DirEntry, err error) error {
-			if err == nil && !d.IsDir() {
+			ours := !strings.HasPrefix(p, "/.sombra") || strings.Contains(p, filepath.Base(dir))
+			if err == nil && !d.IsDir() && ours {
 				list = append(list, p)
 			}
 			return nil

@@ -18,11 +18,25 @@ func (s *service) PreRestore(ctx context.Context, p session.Progress) error {
 	pr := &reporter{fn: p}
 	each(s.partaking(), func(p *participant) {
 		done := pr.begin(writer.EventPreRestore.String(), p.instanceName)
-		_, err := s.tell(ctx, p, writer.EventPreRestore, s.limits.Event)
-		done(err)
+		done(s.preRestore(ctx, p))
 	})
 	s.reached(preRestored)
 	return context.Cause(ctx)
+}
+
+// preRestore tells one writer, with what its files are open in.
+func (s *service) preRestore(ctx context.Context, p *participant) error {
+	e := s.event(p, writer.EventPreRestore)
+	if e.Components != nil {
+		open, err := s.inUse(ctx, p, e.Components)
+		if err != nil {
+			p.fail(writer.EventPreRestore, err, nil)
+			return err
+		}
+		e.Open = open
+	}
+	_, err := s.tellEvent(ctx, p, writer.EventPreRestore, e, s.limits.Event)
+	return err
 }
 
 // PostRestore implements [session.Restorer]. A writer that refused PreRestore

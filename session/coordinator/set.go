@@ -153,7 +153,7 @@ func (s *service) choose(ctx context.Context, id vss.GUID, v provider.Volume) (p
 			if err == nil {
 				return p, caps, refused, nil
 			}
-			refused = append(refused, session.Refusal{Subject: info.Name, Reason: err.Error()})
+			refused = append(refused, session.Refusal{Subject: info.Name, Reason: cause(err)})
 		}
 	}
 	var reasons []error
@@ -162,6 +162,16 @@ func (s *service) choose(ctx context.Context, id vss.GUID, v provider.Volume) (p
 	}
 	return nil, provider.Capabilities{}, refused, &vss.Error{Op: "choose provider for", Object: v.Root,
 		Code: vss.ErrVolumeNotSupported, Err: errors.Join(reasons...)}
+}
+
+// cause is what is particular in a refusal: the rest of the text says only that
+// it is one.
+func cause(err error) string {
+	var e *vss.Error
+	if errors.As(err, &e) && e.Err != nil {
+		return e.Err.Error()
+	}
+	return err.Error()
 }
 
 func describeProvider(p provider.Provider) session.Provider {
