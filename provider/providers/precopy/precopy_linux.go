@@ -91,7 +91,12 @@ func (*Provider) BeginPrepare(ctx context.Context, r provider.Request) (provider
 	if err := serves(r.Ref.Volume); err != nil {
 		return nil, err
 	}
-	s, err := staging.New(ctx, r, method{})
+	var fs unix.Statfs_t
+	if err := unix.Statfs(r.Ref.Volume.Root, &fs); err != nil {
+		return nil, notServed(r.Ref.Volume, "%w", &os.PathError{Op: "statfs", Path: r.Ref.Volume.Root, Err: err})
+	}
+	s, err := staging.New(ctx, r, method{
+		writeBack: staging.Trusted(int64(fs.Type)) && fs.Type != unix.OVERLAYFS_SUPER_MAGIC})
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +114,11 @@ func (*Provider) Delete(ctx context.Context, ref provider.Ref) error {
 }
 
 // method implements [staging.Method].
-type method struct{}
+type method struct {
+	// writeBack: the file system writes pages back in the kernel's usual way,
+	// so that sync_file_range does that part of fdatasync which matters here.
+	writeBack bool
+}
 
 func (method) Name() string                  { return "precopy" }
 func (method) Unclaimed() bool               { return false }
@@ -119,15 +128,24 @@ func (method) Examine(*os.File) (int, error) { return 0, nil }
 
 // Flush writes the file's dirty pages back. That also write-protects those
 // mapped into memory, so that the next store through the mapping sets the
-// file's times.
-func (method) Flush(src *os.File) error {
+// file's times. It is what fdatasync does first; what that does besides, a
+// flush of the disk's cache, takes half a millisecond for each file even if
+// nothing is dirty (ext4), and no copy gains from it. EndPrepare has synced the
+// file system before.
+func (m method) Flush(src *os.File) error {
+	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
 	for {
-		err := unix.Fdatasync(int(src.Fd()))
+		var err error
+		if m.writeBack {
+			err = unix.SyncFileRange(int(src.Fd()), 0, 0, all)
+		} else {
+			err = unix.Fdatasync(int(src.Fd()))
+		}
 		if err == nil || err == unix.EROFS || err == unix.EINVAL { // nothing to be written back there
 			return nil
 		}
 		if err != unix.EINTR {
-			return os.NewSyscallError("fdatasync", err)
+			return os.NewSyscallError("flush", err)
 		}
 	}
 }
