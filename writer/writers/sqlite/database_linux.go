@@ -43,7 +43,8 @@ type database struct {
 	conn  driver.Conn // nothing else in this process has the database open
 	index *os.File    // -shm, in write-ahead log mode
 	// keepLog: there was a -wal before the connection, so closing it must
-	// leave the -wal as it is.
+	// leave the -wal as it is. If there was none, whoever leaves last tidies
+	// up, as with any two clients.
 	keepLog bool
 	inTxn   bool
 }
