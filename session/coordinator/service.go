@@ -61,7 +61,9 @@ func Open(ctx context.Context, o Options) (session.Session, error) {
 	if o.StateDir == "" {
 		return nil, vss.Errorf(vss.ErrInvalidArgument, "open", "coordinator", "no state directory is given")
 	}
-	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
+	// With it, the directory above the areas that lie in it: a provider makes
+	// only its own.
+	if err := os.MkdirAll(filepath.Join(o.StateDir, areasDir), 0o700); err != nil {
 		return nil, err
 	}
 	if o.Log == nil {

@@ -122,8 +122,12 @@ func (s *service) area(v provider.Volume) string {
 		return filepath.Join(v.Root, AreaName)
 	}
 	sum := sha256.Sum256([]byte(v.ID))
-	return filepath.Join(s.opts.StateDir, "shadow", hex.EncodeToString(sum[:8]))
+	return filepath.Join(s.opts.StateDir, areasDir, hex.EncodeToString(sum[:8]))
 }
+
+// areasDir is the directory of the state directory that has the areas of volumes
+// on which an area of their own cannot be made.
+const areasDir = "shadow"
 
 // AreaName is the directory at a volume's root in which shadow copies lie. It
 // is never part of a backup.
