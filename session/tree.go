@@ -122,7 +122,9 @@ type Target interface {
 	ReadDir(ctx context.Context, name string, fn func(Entry, error) error) error
 
 	// Mkdir makes a directory, and missing ones above it, mode 0700 until
-	// SetAttributes; one that exists is left as it is. exist tells.
+	// SetAttributes; existed tells that name was there. It is left as it is,
+	// save that an ordinary user's own gets his rights to write in it back,
+	// so that a restore stopped half-way can be run again.
 	Mkdir(ctx context.Context, name string) (existed bool, err error)
 
 	// Create begins a file without a name, or under a temporary one in the

@@ -87,6 +87,9 @@ func (b *base) beginsVolume(sx *unix.Statx_t) bool {
 	if b.sameDevice(sx) && sx.Ino == b.root.Ino && b.sameMount(sx) {
 		return false
 	}
+	if !b.oneVolume {
+		return sx.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
+	}
 	if sx.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 || !b.sameMount(sx) {
 		return true
 	}

@@ -1,7 +1,6 @@
 package localfs
 
 import (
-	"errors"
 	"io/fs"
 	"strings"
 	"sync"
@@ -22,7 +21,8 @@ var (
 	errLink   = &nameError{"leads through a symbolic link", fs.ErrInvalid}
 	errCross  = &nameError{"leads to another volume", fs.ErrInvalid}
 	errName   = &nameError{"is not a name from the root: slash-separated elements, none of them empty, dot or dot-dot", fs.ErrInvalid}
-	errNotDir = &nameError{"a part of the name above it is not a directory", fs.ErrNotExist}
+	errNotDir = &nameError{"is not a directory, or lies below what is not", fs.ErrNotExist}
+	errProc   = &nameError{"/proc is not mounted, and without it attributes cannot be reached", fs.ErrInvalid}
 )
 
 func pathError(op, name string, err error) error {
@@ -51,7 +51,7 @@ func checkName(op, name string) error {
 		if elem == "" || elem == "." || elem == ".." || strings.IndexByte(elem, 0) >= 0 {
 			return &fs.PathError{Op: op, Path: name, Err: errName}
 		}
-		if len(elem) > unix.NAME_MAX {
+		if len(elem) > pieceMax { // file systems have their own bounds below this
 			return &fs.PathError{Op: op, Path: name, Err: unix.ENAMETOOLONG}
 		}
 		if !more {
@@ -310,19 +310,8 @@ func reopen(path, flags int) (int, error) {
 		case err == unix.EINTR:
 		case err == unix.EPERM && flags&unix.O_NOATIME != 0:
 			flags &^= unix.O_NOATIME // only the owner and root may
-		case err == unix.ENOENT:
-			return -1, errNoProc(proc)
 		default:
 			return fd, err
 		}
 	}
-}
-
-// errNoProc tells a missing /proc from a file that was deleted; the latter can
-// be opened through /proc all the same.
-func errNoProc(proc string) error {
-	if _, err := unix.Getxattr("/proc/self/fd", "user.none", nil); errors.Is(err, unix.ENOENT) {
-		return &nameError{"cannot be opened: /proc is not mounted (" + proc + ")", fs.ErrInvalid}
-	}
-	return unix.ENOENT
 }

@@ -464,6 +464,19 @@ func TestHelperRestoreAsUser(t *testing.T) {
 	if err := put(tg, "acl", e, "x"); !errors.As(err, &failed) {
 		t.Errorf("file with an ACL that cannot be set: %v", err)
 	}
+	// A restore stopped half-way can be run again.
+	d := session.Entry{Mode: fs.ModeDir | 0o555, Perm: 0o555, UID: 65534, GID: 65534}
+	for range 2 {
+		if _, err := tg.Mkdir(context.Background(), "d"); err != nil {
+			t.Error(err)
+		}
+		if err := put(tg, "d/f", regular(0o400), "x"); err != nil {
+			t.Error(err)
+		}
+		if err := tg.SetAttributes(context.Background(), "d", d); err != nil {
+			t.Error(err)
+		}
+	}
 	if err := tg.Mknod(context.Background(), session.Entry{Mode: fs.ModeDevice, Device: unix.Mkdev(1, 3)}, "device"); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("device: %v", err)
 	}

@@ -3,6 +3,7 @@ package localfs
 import (
 	"context"
 	"io/fs"
+	"math"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -29,7 +30,9 @@ func (t *target) Mknod(ctx context.Context, e session.Entry, name string) error 
 	var device uint64
 	switch kind {
 	case unix.S_IFCHR, unix.S_IFBLK:
-		device = e.Device
+		if device = e.Device; device > math.MaxUint32 {
+			return pathError(op, name, &nameError{"has a device number this system does not know", fs.ErrInvalid})
+		}
 	case unix.S_IFIFO, unix.S_IFSOCK:
 	default:
 		return pathError(op, name, &nameError{"the entry is " + kindOf(kind) + ", not a special file", fs.ErrInvalid})

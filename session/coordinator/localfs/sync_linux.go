@@ -24,7 +24,7 @@ func (t *target) touchDevice(sx *unix.Statx_t, fd int) error {
 	device := unix.Mkdev(sx.Dev_major, sx.Dev_minor)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, ok := t.dirty[device]; ok || t.unsafe {
+	if _, ok := t.dirty[device]; ok || t.all {
 		return nil
 	}
 	// syncfs wants a descriptor that is really open, not O_PATH. Pipes,
@@ -36,7 +36,7 @@ func (t *target) touchDevice(sx *unix.Statx_t, fd int) error {
 			return nil
 		}
 	}
-	t.unsafe = true
+	t.all = true
 	return nil
 }
 
@@ -47,7 +47,7 @@ func (t *target) Sync(ctx context.Context) error {
 	}
 	t.mu.Lock()
 	var fds []int
-	all := t.unsafe
+	all := t.all
 	for _, f := range t.dirty {
 		err := control(f, func(fd int) error {
 			own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)

@@ -41,10 +41,10 @@ type target struct {
 	dir  string
 	host *base
 
-	mu     sync.Mutex
-	roots  []rootMap
-	dirty  map[uint64]*os.File // one directory on each device written to
-	unsafe bool                // a device could not be noted: sync everything
+	mu    sync.Mutex
+	roots []rootMap
+	dirty map[uint64]*os.File // one directory on each device written to
+	all   bool                // a device could not be noted: sync everything
 }
 
 // OpenTarget opens a directory to restore into, or with an empty name the
@@ -91,7 +91,11 @@ func (t *target) Lstat(ctx context.Context, name string) (session.Entry, error) 
 	if err != nil {
 		return session.Entry{}, err
 	}
-	return p.base.lstat(p.name, session.FromLive)
+	e, err := p.base.lstat(p.name, session.FromLive)
+	if err == nil {
+		_, e.Name = splitName(name)
+	}
+	return e, err
 }
 
 func (t *target) ReadDir(ctx context.Context, name string, fn func(session.Entry, error) error) error {
@@ -116,10 +120,32 @@ func (t *target) Mkdir(ctx context.Context, name string) (existed bool, err erro
 	}
 	defer unix.Close(dir)
 	existed, err = mkdirAt(dir, elem)
+	if err == nil && existed {
+		err = mayWriteIn(dir, elem)
+	}
 	if err != nil {
 		return false, pathError("make directory", name, err)
 	}
 	return existed, t.touch(dir)
+}
+
+// mayWriteIn gives an ordinary user the rights to his own directory back that
+// an earlier restore, stopped half-way, has taken away already.
+func mayWriteIn(dir int, elem string) error {
+	me := os.Geteuid()
+	if me == 0 {
+		return nil
+	}
+	fd, err := unix.Openat(dir, elem, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var sx unix.Statx_t
+	if err := statxFD(fd, &sx); err != nil || int(sx.Uid) != me || sx.Mode&0o700 == 0o700 {
+		return err
+	}
+	return unix.Chmod(procPath(fd), uint32(sx.Mode&0o7777|0o700))
 }
 
 // mkdirs opens the directory of a name, making what is missing.

@@ -325,8 +325,13 @@ func TestAnyNameIsKept(t *testing.T) {
 		if found != len(names) {
 			t.Errorf("%d names of %d", found, len(names))
 		}
-		if err := put(tg, strings.Repeat("x", 256), regular(0o600), ""); !errors.Is(err, unix.ENAMETOOLONG) {
-			t.Errorf("256 bytes: %v", err)
+		for _, n := range []int{256, 4095, 4096, 100000} {
+			if err := put(tg, strings.Repeat("x", n), regular(0o600), ""); !errors.Is(err, unix.ENAMETOOLONG) {
+				t.Errorf("%d bytes: %v", n, err)
+			}
+			if _, err := tr.Lstat(ctx, strings.Repeat("x", n)+"/y"); !errors.Is(err, unix.ENAMETOOLONG) {
+				t.Errorf("%d bytes: %v", n, err)
+			}
 		}
 	})
 }

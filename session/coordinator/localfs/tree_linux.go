@@ -42,6 +42,10 @@ func OpenTree(root string, opts TreeOptions) (session.Tree, error) {
 }
 
 func openBase(dir string, oneVolume bool) (*base, error) {
+	var proc unix.Statfs_t
+	if err := unix.Statfs("/proc/self/fd", &proc); err != nil || proc.Type != unix.PROC_SUPER_MAGIC {
+		return nil, errProc
+	}
 	for {
 		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err == unix.EINTR {

@@ -9,11 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The kernel's own bounds: XATTR_LIST_MAX and XATTR_SIZE_MAX. Some file systems
-// give longer lists; those are read up to the second bound.
+// xattrSizeMax is the kernel's own bound on one value and on the list of names
+// (XATTR_SIZE_MAX, XATTR_LIST_MAX); xattrTotalMax bounds what is kept of one
+// object.
 const (
-	xattrSizeMax = 64 << 10
-	xattrListMax = 1 << 20
+	xattrSizeMax  = 64 << 10
+	xattrTotalMax = 16 << 20
 )
 
 var xattrBuffers = sync.Pool{New: func() any { b := make([]byte, xattrSizeMax); return &b }}
@@ -64,10 +65,6 @@ func readXAttrs(list func([]byte) (int, error), get func(string, []byte) (int, e
 	defer xattrBuffers.Put(pooled)
 	buf := *pooled
 	n, err := list(buf)
-	if err == unix.ERANGE {
-		buf = make([]byte, xattrListMax)
-		n, err = list(buf)
-	}
 	if err == unix.EOPNOTSUPP || err == nil && n == 0 {
 		return nil, nil
 	}
@@ -81,6 +78,7 @@ func readXAttrs(list func([]byte) (int, error), get func(string, []byte) (int, e
 		}
 	}
 	all := make(map[string][]byte, len(names))
+	total := 0
 	for _, name := range names {
 		n, err := get(name, buf)
 		if err == unix.ENODATA || err == unix.EOPNOTSUPP {
@@ -88,6 +86,9 @@ func readXAttrs(list func([]byte) (int, error), get func(string, []byte) (int, e
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read extended attribute %s: %w", name, err)
+		}
+		if total += n; total > xattrTotalMax {
+			return nil, fmt.Errorf("read extended attributes: more than %d bytes: %w", xattrTotalMax, unix.E2BIG)
 		}
 		all[name] = bytes.Clone(buf[:n])
 	}

@@ -114,7 +114,7 @@ func (t *Table) nested(ctx context.Context, dir string) ([]Place, error) {
 	}
 	subs, err := btrfs.Subvolumes(ctx, v.Root)
 	if err != nil {
-		if ctx.Err() != nil || strings.Contains(v.ID, ":/") == false {
+		if ctx.Err() != nil || !strings.Contains(v.ID, ":/") {
 			return nil, fmt.Errorf("list subvolumes below %s: %w", dir, err)
 		}
 		return t.nestedByWalk(ctx, dir)
