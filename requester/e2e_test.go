@@ -51,7 +51,7 @@ func TestMain(m *testing.M) {
 			}
 			os.Exit(0)
 		case "test-host":
-			os.Exit(host.Main(context.Background(), nil))
+			os.Exit(host.Main(context.Background(), testKinds))
 		}
 	}
 	os.Exit(m.Run())

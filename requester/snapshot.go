@@ -90,9 +90,12 @@ func (a *attempt) scope(v *volumeState) session.Scope {
 	for _, w := range a.writers {
 		in := provider.Claim{Writer: w.Label()}
 		out := provider.Claim{Writer: w.Label()}
+		// Excludes are tested against the normal path, never against the
+		// alternate one (R-SET-11): files read there are a claim without any.
+		spit := provider.Claim{Writer: w.Label()}
 		for _, c := range w.Components {
 			for _, cl := range a.claims.Of(c) {
-				a.scopeClaim(v, c, cl, &in, &out)
+				a.scopeClaim(v, c, cl, &in, &out, &spit)
 			}
 		}
 		for _, list := range a.claims.excludesOf(w, v.ID) {
@@ -101,6 +104,9 @@ func (a *attempt) scope(v *volumeState) session.Scope {
 		}
 		if len(in.Files) > 0 {
 			s.Claims = append(s.Claims, in)
+		}
+		if len(spit.Files) > 0 {
+			s.Claims = append(s.Claims, spit)
 		}
 		if len(out.Files) > 0 || len(in.Files) == 0 && len(out.Exclude) > 0 {
 			s.Foreign = append(s.Foreign, out)
@@ -122,17 +128,20 @@ func (a *attempt) scope(v *volumeState) session.Scope {
 
 // scopeClaim enters one claim: as one to be copied, or as a foreign one. Files
 // taken as plain ones are nobody's.
-func (a *attempt) scopeClaim(v *volumeState, c *Component, cl *Claim, in, out *provider.Claim) {
-	t := a.req.backupType()
-	taken := a.sel.Has(c) && cl.File.Mask.BackupRequired(t)
-	read := cl.Set
-	read.Dir = cl.Dir
+func (a *attempt) scopeClaim(v *volumeState, c *Component, cl *Claim, in, out, spit *provider.Claim) {
+	taken := a.sel.Has(c) && cl.File.Mask.BackupRequired(a.req.backupType())
 	switch {
-	case taken && cl.From == v.ID && !(cl.Alternate && cl.Nested):
-		in.Files = append(in.Files, read)
-		if cl.Alternate && cl.Volume == v.ID {
+	case taken && cl.Alternate:
+		if cl.From == v.ID && !cl.Nested {
+			read := cl.Set
+			read.Dir = cl.Dir
+			spit.Files = append(spit.Files, read)
+		}
+		if cl.Volume == v.ID {
 			out.Files = append(out.Files, cl.Set) // the normal place is claimed and not read
 		}
+	case taken && cl.Volume == v.ID:
+		in.Files = append(in.Files, cl.Set)
 	case cl.Volume == v.ID && (a.sel.Has(c) || !a.req.AsPlainFiles):
 		out.Files = append(out.Files, cl.Set)
 	}
