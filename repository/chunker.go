@@ -87,20 +87,24 @@ func (c *chunker) cut(data []byte) int {
 	if len(data) < least {
 		return 0
 	}
-	i, hash, table := c.scanned, c.hash, c.table
+	i, hash := c.scanned, c.hash
 	// The window before the first place where a cut is allowed.
-	for i = max(i, least-window); i < least-1; i++ {
-		hash = hash<<1 + table[data[i]]
+	if begin := max(i, least-window); begin < least-1 {
+		for _, b := range data[begin : least-1] {
+			hash = hash<<1 + c.table[b]
+		}
+		i = least - 1
 	}
 	for _, phase := range [...]struct {
 		end   int
 		below uint64
 	}{{average, c.small}, {most, c.large}} {
-		end := min(phase.end, len(data))
-		for ; i < end; i++ {
-			if hash = hash<<1 + table[data[i]]; hash < phase.below {
-				return i + 1
+		if end := min(phase.end, len(data)); i < end {
+			n, h := scan(c.table, data[i:end], hash, phase.below)
+			if n > 0 {
+				return i + n
 			}
+			i, hash = end, h
 		}
 	}
 	if len(data) == most {
@@ -108,4 +112,37 @@ func (c *chunker) cut(data []byte) int {
 	}
 	c.scanned, c.hash = i, hash
 	return 0
+}
+
+// scan runs the hash over data and gives the number of bytes after which it
+// is below the bound, or zero and the hash at the end.
+func scan(table *[256]uint64, data []byte, hash, below uint64) (int, uint64) {
+	n := 0
+	for ; len(data) >= 4; data = data[4:] {
+		// Four at a time: the additions wait for each other, the table
+		// look-ups do not.
+		t0, t1, t2, t3 := table[data[0]], table[data[1]], table[data[2]], table[data[3]]
+		h0 := hash<<1 + t0
+		h1 := h0<<1 + t1
+		h2 := h1<<1 + t2
+		hash = h2<<1 + t3
+		switch {
+		case h0 < below:
+			return n + 1, h0
+		case h1 < below:
+			return n + 2, h1
+		case h2 < below:
+			return n + 3, h2
+		case hash < below:
+			return n + 4, hash
+		}
+		n += 4
+	}
+	for _, b := range data {
+		n++
+		if hash = hash<<1 + table[b]; hash < below {
+			return n, hash
+		}
+	}
+	return 0, hash
 }
