@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sombra-backup/sombra/internal/voltest"
 	"github.com/sombra-backup/sombra/session"
 )
 
@@ -204,7 +205,7 @@ func TestBadNamesAreRefused(t *testing.T) {
 func TestAttributesAreRestored(t *testing.T) {
 	eachWay(t, func(t *testing.T, stepwise bool) {
 		if os.Geteuid() != 0 {
-			t.Skip("SKIPPED: attributes of other users need root")
+			voltest.Skip(t, "not root")
 		}
 		dir := t.TempDir()
 		tg, tr := openTestTarget(t, dir, stepwise), openTestTree(t, dir, stepwise)
