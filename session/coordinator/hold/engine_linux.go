@@ -30,8 +30,8 @@ type held struct {
 }
 
 // releaseLimit bounds the wait for a thread that should let go, or give up, and
-// does not. (A task in exec whose other threads are traced can make the tracer
-// wait for ever.) What it holds is free when this process ends.
+// does not, as it should never happen: see unblock. What it holds is free when
+// this process ends.
 const releaseLimit = 2 * time.Second
 
 func newEngine(weak func(context.Context, Undo) error, released func()) *engine {

@@ -85,7 +85,7 @@ func (i siginfo) ended() bool { return i.child.pid != 0 && i.code >= 1 && i.code
 // takes nothing away: a signal that a task has stopped to receive would be lost
 // if it were taken and we died before handing it on.
 func peek(tid int) (info siginfo, err error) {
-	options := unix.WEXITED | unix.WSTOPPED | unix.WNOHANG | unix.WNOWAIT | unix.WALL | unix.WNOTHREAD
+	const options = unix.WEXITED | unix.WSTOPPED | unix.WNOHANG | unix.WNOWAIT | unix.WALL
 	for {
 		_, _, errno := unix.RawSyscall6(unix.SYS_WAITID, unix.P_PID, uintptr(tid),
 			uintptr(unsafe.Pointer(&info)), uintptr(options), 0, 0)
@@ -99,22 +99,28 @@ func peek(tid int) (info siginfo, err error) {
 	}
 }
 
-// reap takes note of a traced task's end, so that its parent learns of it.
+// reap takes note of a traced task's end, so that its parent learns of it. Like
+// peek it works on any thread.
 func reap(tid int) {
 	var status unix.WaitStatus
-	_, _ = unix.Wait4(tid, &status, unix.WNOHANG|unix.WALL|unix.WNOTHREAD, nil)
+	_, _ = unix.Wait4(tid, &status, unix.WNOHANG|unix.WALL, nil)
 }
 
 // trace seizes a task and tells it to stop.
 func (h *hold) trace(p *process, tid int) error {
-	switch err := seize(tid); {
-	case err == nil:
-		h.tasks[tid] = &task{pid: p.PID, tid: tid}
-		_ = interrupt(tid) // it fails only if the task has just ended
-		return nil
-	case errors.Is(err, unix.ESRCH):
-		return nil
-	default:
+	for try := 1; ; try++ {
+		h.seizing.Store(int64(p.PID))
+		err := seize(tid)
+		h.seizing.Store(0)
+		if errors.Is(err, unix.ESRCH) {
+			return nil
+		}
+		// It fails if the task is ours already, by another number, which it
+		// has changed in exec. Then, and only then, it can be interrupted.
+		if ierr := interrupt(tid); err == nil || ierr == nil {
+			h.tasks[tid] = &task{pid: p.PID, tid: tid}
+			return nil
+		}
 		s, serr := readStat(p.PID, tid)
 		switch {
 		case isGone(serr):
@@ -124,8 +130,35 @@ func (h *hold) trace(p *process, tid int) error {
 		case s.dead(): // a first thread that has ended before the others
 			h.tasks[tid] = &task{pid: p.PID, tid: tid, state: dead}
 			return nil
+		case try == 3: // it was not only just about to end, or to change its number
+			return err
 		}
-		return err
+	}
+}
+
+// unblock keeps seize from waiting for ever, until quit is closed. In exec a
+// thread waits, with a lock held that seize takes, until all other threads of
+// its process have ended; and traced ones have ended only when their tracer has
+// taken note of it. The tracer's thread cannot, so another does.
+func (h *hold) unblock(quit <-chan struct{}) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for last := int64(0); ; {
+		select {
+		case <-quit:
+			return
+		case <-tick.C:
+		}
+		pid := h.seizing.Load()
+		if pid != 0 && pid == last {
+			tids, _ := taskIDs(int(pid))
+			for _, tid := range tids {
+				if info, err := peek(tid); err == nil && info.ended() {
+					reap(tid)
+				}
+			}
+		}
+		last = pid
 	}
 }
 

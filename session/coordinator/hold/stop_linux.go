@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,7 @@ type hold struct {
 	// weak is called before something is done that outlives us.
 	weak func(Undo) error
 
+	seizing  atomic.Int64 // the process a task of which is being seized
 	undo     Undo
 	switches map[int]int // of tasks stopped by another tracer, see steady
 	resent   time.Time
@@ -55,7 +57,10 @@ func newHold(ours, held map[int]bool, weak func(Undo) error) *hold {
 // error everything goes on as before.
 func (h *hold) acquire(ctx context.Context, pids []int) (err error) {
 	begun := time.Now()
+	quit := make(chan struct{})
+	go h.unblock(quit)
 	defer func() {
+		close(quit)
 		if err != nil {
 			_ = h.release()
 		}
