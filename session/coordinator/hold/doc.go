@@ -34,7 +34,10 @@
 // A process is stopped with all its threads and with all its descendants,
 // whether they were named or not: what it forked after it was named could write
 // the files as well. Not found is a descendant whose parent ended before it
-// could be stopped. What the keeper's own side needs is never stopped: the two
+// could be stopped. A process that is both traced by others and stopped by a
+// signal already goes on after Resume: nothing tells it from one that is traced
+// only. System calls that a stop signal interrupts (epoll_wait and a few others,
+// see signal(7)) may return EINTR. What the keeper's own side needs is never stopped: the two
 // processes themselves, and others started through package child. Process 1
 // and kernel threads are refused.
 //
