@@ -1,6 +1,7 @@
 package area
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -36,7 +37,7 @@ func Make(path string) (*Dir, error) {
 	}
 	defer parent.Close()
 	if err := unix.Mkdirat(int(parent.Fd()), base, 0o700); err != nil && err != unix.EEXIST {
-		return nil, NoRoom(&os.PathError{Op: "mkdir", Path: path, Err: err}, path)
+		return nil, Failure("make", path, err)
 	}
 	return openIn(parent, base, path)
 }
@@ -48,7 +49,7 @@ func split(path string) (parent *os.File, base string, err error) {
 	}
 	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, "", &os.PathError{Op: "open", Path: dir, Err: err}
+		return nil, "", Failure("open", dir, err)
 	}
 	return os.NewFile(uintptr(fd), dir), base, nil
 }
@@ -59,25 +60,50 @@ func openIn(parent *os.File, base, path string) (*Dir, error) {
 		return nil, vss.Errorf(vss.ErrProviderVeto, "open area", path, "it is not a directory; move it away")
 	}
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, Failure("open", path, err)
 	}
 	d := &Dir{os.NewFile(uintptr(fd), path), path}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	if err := d.makePrivate(); err != nil {
 		d.Close()
-		return nil, &os.PathError{Op: "stat", Path: path, Err: err}
-	}
-	if int(st.Uid) != os.Geteuid() {
-		d.Close()
-		return nil, vss.Errorf(vss.ErrProviderVeto, "open area", path, "it belongs to user %d and not to user %d, who makes the shadow copy; move it away", st.Uid, os.Geteuid())
-	}
-	if st.Mode&0o777 != 0o700 {
-		if err := unix.Fchmod(fd, 0o700); err != nil {
-			d.Close()
-			return nil, &os.PathError{Op: "chmod", Path: path, Err: err}
-		}
+		return nil, err
 	}
 	return d, nil
+}
+
+// makePrivate checks that the directory is the caller's, and sees to it that it
+// is nobody else's to read. Where the file system knows no permissions, the
+// mount options decide for the volume and for the copies on it alike; then it
+// is enough that nobody else can write.
+func (d *Dir) makePrivate() error {
+	var st unix.Stat_t
+	if err := unix.Fstat(d.Fd(), &st); err != nil {
+		return Failure("stat", d.path, err)
+	}
+	if int(st.Uid) != os.Geteuid() {
+		return vss.Errorf(vss.ErrProviderVeto, "open area", d.path, "it belongs to user %d and not to user %d, who makes the shadow copy; move it away", st.Uid, os.Geteuid())
+	}
+	if st.Mode&0o777 == 0o700 {
+		return nil
+	}
+	err := unix.Fchmod(d.Fd(), 0o700)
+	if err == nil || st.Mode&0o022 == 0 && !hasPermissions(d.Fd()) {
+		return nil
+	}
+	return Failure("make private", d.path, err)
+}
+
+// hasPermissions reports whether files on fd's file system have modes.
+func hasPermissions(fd int) bool {
+	const exfat, ntfs3 = 0x2011bab0, 0x7366746e
+	var s unix.Statfs_t
+	if unix.Fstatfs(fd, &s) != nil {
+		return true
+	}
+	switch s.Type {
+	case unix.MSDOS_SUPER_MAGIC, exfat, ntfs3:
+		return false
+	}
+	return true
 }
 
 // Fd is the directory's descriptor, valid until Close.
@@ -98,7 +124,7 @@ func (d *Dir) Mkdir(name string) error {
 		return vss.Errorf(vss.ErrObjectAlreadyExists, "make shadow copy", filepath.Join(d.path, name), "")
 	}
 	if err != nil {
-		return NoRoom(&os.PathError{Op: "mkdir", Path: filepath.Join(d.path, name), Err: err}, d.path)
+		return Failure("make", filepath.Join(d.path, name), err)
 	}
 	return nil
 }
@@ -142,7 +168,7 @@ func Retire(path string) { unix.Rmdir(path) }
 func (d *Dir) Free() (uint64, error) {
 	var s unix.Statfs_t
 	if err := unix.Fstatfs(d.Fd(), &s); err != nil {
-		return 0, &os.PathError{Op: "statfs", Path: d.path, Err: err}
+		return 0, Failure("statfs", d.path, err)
 	}
 	return s.Bavail * uint64(s.Bsize), nil
 }
@@ -160,13 +186,27 @@ func (d *Dir) NeedRoom(op string, need uint64) error {
 	return nil
 }
 
-// NoRoom turns an error that means a full file system or quota into
-// VSS_E_INSUFFICIENT_STORAGE, and leaves any other as it is.
-func NoRoom(err error, object string) error {
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return vss.Errorf(vss.ErrInsufficientStorage, "make shadow copy", object, "%w", err)
+// IsFull reports whether an error means a full file system or quota.
+func IsFull(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}
+
+// Failure gives an error from the system that a provider must be ready for its
+// code: VSS_E_INSUFFICIENT_STORAGE if there is no room, else
+// VSS_E_PROVIDER_VETO. An error that has a code, or says that a context has
+// ended, stays as it is.
+func Failure(op, object string, err error) error {
+	var coded *vss.Error
+	if errors.As(err, &coded) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
 	}
-	return err
+	switch {
+	case IsFull(err):
+		return vss.Errorf(vss.ErrInsufficientStorage, op, object, "%w", err)
+	case errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM):
+		return vss.Errorf(vss.ErrProviderVeto, op, object, "%w for user %d", err, os.Geteuid())
+	}
+	return vss.Errorf(vss.ErrProviderVeto, op, object, "%w", err)
 }
 
 // Size writes a number of bytes for people.

@@ -67,7 +67,7 @@ func testSwap(t *testing.T, f *fixture) {
 	f.write(t, "outside/file", secret)
 	w := start(t, "swap", f.path("data"))
 	for range 50 { // following links, one in ten would be caught
-		w.progress(20)
+		w.progress(2)
 		req := f.request()
 		m := f.prepared(t, req)
 		// The program is not held still: what it does is meant to harm.

@@ -137,8 +137,26 @@ func treeOf(t *testing.T, root string) string {
 func testCopy(t *testing.T, f *fixture) {
 	f.populate(t)
 	req := f.request()
-	m := f.prepared(t, req)
+	m := f.begin(t, req)
+	e, err := m.snap.Estimate(t.Context())
+	must(t, err)
+	m.must(t, "EndPrepare")
 	want := capture(t, f.v.Root, req.Scope, false)
+	files, size := 0, uint64(0)
+	for _, s := range want {
+		if s.mode&unix.S_IFMT != unix.S_IFDIR {
+			files++
+		}
+		if s.mode&unix.S_IFMT == unix.S_IFREG {
+			size += uint64(s.size)
+		}
+	}
+	if f.caps.NeedsScope && (e.Files != files || e.Bytes != size) {
+		t.Errorf("Estimate says %d files of %d bytes, the scope has %d of %d", e.Files, e.Bytes, files, size)
+	}
+	if e.Hold <= 0 || e.Hold > holdLimit || e.Free == 0 || e.Room == 0 || e.Room > e.Free {
+		t.Errorf("Estimate: %+v", e)
+	}
 	c := m.finish(t)
 	sameState(t, shown(t, c, req.Scope, false), want)
 	if len(c.Moved) != 0 {

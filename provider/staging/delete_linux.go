@@ -28,7 +28,7 @@ func Delete(ctx context.Context, ref provider.Ref) error {
 	defer area.Retire(ref.Area)
 	defer a.Close()
 	if err := a.RemoveAll(ctx, ref.SnapshotID.String()); err != nil {
-		return veto("delete", copyPath(ref), err)
+		return area.Failure("delete", copyPath(ref), err)
 	}
 	return nil
 }
@@ -51,7 +51,7 @@ func Locate(ctx context.Context, ref provider.Ref) (provider.Copied, error) {
 		return provider.Copied{}, vss.Errorf(vss.ErrObjectNotFound, "locate", copyPath(ref), "")
 	}
 	if err != nil {
-		return provider.Copied{}, veto("locate", copyPath(ref), err)
+		return provider.Copied{}, area.Failure("locate", copyPath(ref), err)
 	}
 	return provider.Copied{Root: filepath.Join(copyPath(ref), treeName)}, nil
 }

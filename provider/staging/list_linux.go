@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sombra-backup/sombra/provider/area"
 )
 
 // recent is how long ago a change must be for a file to count as one that is
@@ -79,7 +81,7 @@ func (s *Snapshot) measureFile(t *Totals, o *object, now time.Time) error {
 		if vanished(err) || !o.needed {
 			return nil
 		}
-		return veto("read", filepath.Join(s.root.Name(), o.path), err)
+		return area.Failure("read", filepath.Join(s.root.Name(), o.path), err)
 	}
 	f := os.NewFile(uintptr(fd), filepath.Join(s.root.Name(), o.path))
 	defer f.Close()
@@ -88,7 +90,7 @@ func (s *Snapshot) measureFile(t *Totals, o *object, now time.Time) error {
 		if !o.needed {
 			return nil
 		}
-		return veto("examine", f.Name(), err)
+		return area.Failure("examine", f.Name(), err)
 	}
 	size := uint64(max(o.st.size, 0))
 	t.Files++

@@ -82,10 +82,12 @@ func (p *pass) walk(ctx context.Context) error {
 	w := &walk{root: p.s.root, area: &areaStat, scope: &p.s.req.Scope, unclaimed: p.s.unclaimed,
 		visit: func(o *object) error { return p.visit(ctx, o) },
 		failed: func(name string, err error) {
-			// The directory was seen by its parent, or not at all.
-			if r := p.s.records[name]; r != nil {
-				r.missing = err.Error()
+			r := p.s.records[name]
+			if r == nil {
+				r = &record{path: name}
+				p.s.records[name] = r
 			}
+			r.pass, r.missing, r.settled = p.number, err.Error(), true
 		}}
 	return w.run(ctx)
 }
@@ -107,7 +109,7 @@ func (p *pass) visit(ctx context.Context, o *object) error {
 	if o.st.isRegular() && !o.mount {
 		return p.enqueue(ctx, o, r, fresh)
 	}
-	r.st, r.since, r.settled = o.st, time.Now(), false
+	r.st, r.since, r.settled, r.missing = o.st, time.Now(), false, ""
 	if o.st.isDir() {
 		return p.directory(o, r, fresh)
 	}
@@ -166,7 +168,6 @@ func (p *pass) special(o *object, r *record) error {
 		return p.unreadable(o, r, errors.New("another file is mounted on it"))
 	}
 	r.xattrs = readXattrs(src, o.name)
-	r.missing = ""
 	if o.st.kind() == unix.S_IFLNK {
 		target, err := readlink(src, o.name)
 		if err != nil {
@@ -192,7 +193,7 @@ func (p *pass) unreadable(o *object, r *record, err error) error {
 
 func (p *pass) refuse(path string, needed bool, r *record, err error) error {
 	if needed {
-		return veto("read", filepath.Join(p.s.root.Name(), path), err)
+		return area.Failure("read", filepath.Join(p.s.root.Name(), path), err)
 	}
 	r.missing, r.settled = err.Error(), true
 	return nil
@@ -294,8 +295,8 @@ func (p *pass) copy(ctx context.Context, j job, src *os.File) (bytes uint64, err
 	case context.Cause(ctx) != nil:
 		return bytes, context.Cause(ctx)
 	}
-	if full := area.NoRoom(err, p.s.area.Path()); full != err {
-		return bytes, full
+	if area.IsFull(err) {
+		return bytes, area.Failure("copy to", p.s.area.Path(), err)
 	}
 	return bytes, p.refuse(j.rec.path, j.rec.claimed, j.rec, err)
 }

@@ -101,8 +101,8 @@ func settle(dir int, name string, r *record, root bool) error {
 		default:
 			mode = mode&0o777 | 0o400
 		}
-		if err := unix.Fchmodat(dir, name, mode, 0); err != nil {
-			return err
+		if err := unix.Fchmodat(dir, name, mode, 0); err != nil && err != unix.EPERM {
+			return err // EPERM: a file system without modes
 		}
 	}
 	times := []unix.Timespec{

@@ -66,12 +66,12 @@ func New(ctx context.Context, req provider.Request, method Method) (*Snapshot, e
 	}
 	root, err := os.OpenFile(req.Ref.Volume.Root, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return nil, veto("BeginPrepare", req.Ref.Volume.Root, err)
+		return nil, area.Failure("BeginPrepare", req.Ref.Volume.Root, err)
 	}
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(int(root.Fd()), &fs); err != nil {
 		root.Close()
-		return nil, veto("BeginPrepare", req.Ref.Volume.Root, err)
+		return nil, area.Failure("BeginPrepare", req.Ref.Volume.Root, err)
 	}
 	s := &Snapshot{req: req, method: method, root: root, fsType: int64(fs.Type), trusted: Trusted(int64(fs.Type)),
 		isRoot: os.Geteuid() == 0, tick: clockTick(), path: copyPath(req.Ref), tree: -1, aside: -1,
@@ -117,12 +117,12 @@ func (s *Snapshot) Estimate(ctx context.Context) (e provider.Estimate, err error
 func (s *Snapshot) check(op string) (free uint64, err error) {
 	dir, err := area.Nearest(s.req.Ref.Area)
 	if err != nil {
-		return 0, veto(op, s.req.Ref.Area, err)
+		return 0, area.Failure(op, s.req.Ref.Area, err)
 	}
 	defer dir.Close()
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(int(dir.Fd()), &fs); err != nil {
-		return 0, veto(op, s.req.Ref.Area, err)
+		return 0, area.Failure(op, s.req.Ref.Area, err)
 	}
 	free = fs.Bavail * uint64(fs.Bsize)
 	if free < s.expected.Room {
@@ -154,11 +154,9 @@ func (s *Snapshot) EndPrepare(ctx context.Context) error {
 		if err := s.makeCopy(); err != nil {
 			return err
 		}
-		begin := time.Now()
-		if err := unix.Syncfs(int(s.root.Fd())); err != nil {
-			return veto("flush", s.root.Name(), err)
+		if err := s.sync(); err != nil {
+			return err
 		}
-		s.flush = time.Since(begin)
 		var before result
 		for n := 1; ; n++ {
 			now, err := s.preparePass(ctx)
@@ -174,6 +172,19 @@ func (s *Snapshot) EndPrepare(ctx context.Context) error {
 			before = now
 		}
 	})
+}
+
+// sync writes the volume back, so that single files need less of it.
+func (s *Snapshot) sync() error {
+	if s.totals.Files == 0 {
+		return nil
+	}
+	begin := time.Now()
+	if err := unix.Syncfs(int(s.root.Fd())); err != nil {
+		return area.Failure("flush", s.root.Name(), err)
+	}
+	s.flush = time.Since(begin)
+	return nil
 }
 
 // Refresh implements [provider.Refresher].
@@ -198,7 +209,7 @@ func (s *Snapshot) preparePass(ctx context.Context) (result, error) {
 func (s *Snapshot) makeCopy() error {
 	a, err := area.MakeCopy(s.req.Ref.Area, s.req.Ref.SnapshotID.String())
 	if err != nil {
-		return veto("make", s.path, err)
+		return area.Failure("make", s.path, err)
 	}
 	s.area = a
 	for _, d := range []struct {
@@ -207,10 +218,10 @@ func (s *Snapshot) makeCopy() error {
 	}{{treeName, &s.tree}, {asideName, &s.aside}} {
 		p := filepath.Join(s.path, d.name)
 		if err := unix.Mkdir(p, 0o700); err != nil {
-			return veto("make", p, area.NoRoom(err, p))
+			return area.Failure("make", p, err)
 		}
 		if *d.fd, err = unix.Open(p, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err != nil {
-			return veto("open", p, err)
+			return area.Failure("open", p, err)
 		}
 	}
 	return nil
@@ -225,8 +236,10 @@ func (s *Snapshot) PreCommit(ctx context.Context) error {
 // what is new or has changed. It gives up when the hold limit is over.
 func (s *Snapshot) Commit(ctx context.Context) error {
 	return s.seq.Do(ctx, provider.StepCommit, func(ctx context.Context) error {
-		if err := s.area.NeedRoom("Commit", commitRoom); err != nil {
-			return err
+		if s.totals.Files > 0 {
+			if err := s.area.NeedRoom("Commit", commitRoom); err != nil {
+				return err
+			}
 		}
 		begin := time.Now()
 		if limit := s.req.HoldLimit; limit > 0 {
@@ -255,7 +268,7 @@ func (s *Snapshot) PostCommit(ctx context.Context) (c provider.Copied, err error
 		}
 		if vss.SnapshotAttributes(s.req.Context)&(vss.AttrPersistent|vss.AttrNoAutoRelease) != 0 {
 			if err := unix.Syncfs(s.area.Fd()); err != nil {
-				return veto("flush", s.path, area.NoRoom(err, s.path))
+				return area.Failure("flush", s.path, err)
 			}
 		}
 		c = provider.Copied{Root: filepath.Join(s.path, treeName), Flush: s.flush, Unclaimed: s.unclaimed,
@@ -307,23 +320,23 @@ func (s *Snapshot) writeManifest() error {
 	}
 	m, err := provider.NewManifest(entries)
 	if err != nil {
-		return veto("describe", s.path, err)
+		return area.Failure("describe", s.path, err)
 	}
 	name := filepath.Join(s.path, provider.ManifestName)
 	f, err := os.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return veto("write", name, area.NoRoom(err, s.path))
+		return area.Failure("write", name, err)
 	}
 	defer f.Close()
 	if _, err := m.WriteTo(f); err != nil {
-		return veto("write", name, area.NoRoom(err, s.path))
+		return area.Failure("write", name, err)
 	}
 	if err := f.Close(); err != nil {
-		return veto("write", name, area.NoRoom(err, s.path))
+		return area.Failure("write", name, err)
 	}
 	// Only now is the copy one that Locate finds.
 	if err := os.Rename(name+".new", name); err != nil {
-		return veto("write", name, err)
+		return area.Failure("write", name, err)
 	}
 	return nil
 }

@@ -321,6 +321,11 @@ func TestUnreadableFiles(t *testing.T) {
 	must(t, os.WriteFile(name, []byte("x"), 0o000))
 	must(t, os.Mkdir(filepath.Join(root, "data", "dir"), 0o000))
 	defer os.Chmod(filepath.Join(root, "data", "dir"), 0o700)
+	listed := filepath.Join(root, "data", "listed") // can be listed and not entered
+	must(t, os.Mkdir(listed, 0o700))
+	must(t, os.WriteFile(filepath.Join(listed, "file"), nil, 0o600))
+	must(t, os.Chmod(listed, 0o400))
+	defer os.Chmod(listed, 0o700)
 
 	req.Unclaimed = true
 	req.Scope.Unclaimed, req.Scope.Claims = req.Scope.Claims[0].Files, nil
@@ -330,13 +335,14 @@ func TestUnreadableFiles(t *testing.T) {
 	must(t, s.EndPrepare(t.Context()))
 	m, err := provider.ReadManifest(finish(t, s).Root)
 	must(t, err)
-	for _, p := range []string{"data/closed", "data/dir"} {
+	for _, p := range []string{"data/closed", "data/dir", "data/listed/file"} {
 		if e, ok := m.Lookup(p); !ok || !strings.Contains(e.Missing, "permission denied") {
 			t.Errorf("data of no writer that cannot be read: the manifest says %+v, %v", e, ok)
 		}
 	}
 
 	req.Scope = everything()
+	must(t, os.Chmod(listed, 0o700))
 	for _, bad := range []string{name, filepath.Join(root, "data", "dir")} {
 		for _, step := range []string{"Estimate", "EndPrepare"} {
 			req.Ref.SnapshotID = vss.NewGUID()
@@ -364,5 +370,42 @@ func TestAnotherFileMountedOnAClaimedOneIsAnError(t *testing.T) {
 	s := begin(t, req, plain{})
 	if _, err := s.Estimate(t.Context()); !errors.Is(err, vss.ErrProviderVeto) || !strings.Contains(err.Error(), "data/file") {
 		t.Errorf("%v; want VSS_E_PROVIDER_VETO that names the file", err)
+	}
+}
+
+// TestAMountNotSeenInTheListingIsNotEntered: something may be mounted between
+// the listing of a directory and its opening.
+func TestAMountNotSeenInTheListingIsNotEntered(t *testing.T) {
+	voltest.Need(t)
+	root, _ := volume(t)
+	must(t, os.MkdirAll(filepath.Join(root, "data", "point"), 0o755))
+	voltest.Bind(t, t.TempDir(), filepath.Join(root, "data", "point"))
+	f, err := os.Open(root)
+	must(t, err)
+	defer f.Close()
+	st, err := statAt(int(f.Fd()), "")
+	must(t, err)
+	scope := everything()
+	var seen []*object
+	w := &walk{root: f, rootDev: st.dev, scope: &scope, visit: func(o *object) error { seen = append(seen, o); return nil }}
+	if sub, err := w.directory(t.Context(), "data/point"); err != nil || len(sub) != 0 || len(seen) != 1 || !seen[0].mount {
+		t.Errorf("%v, %v, visited %+v; want the mount point alone", sub, err, seen)
+	}
+}
+
+// TestAVolumeWithoutClaimsNeedsNoRoom: a small volume that is nearly full, such
+// as the one a machine starts from, must not end a set it has no file in.
+func TestAVolumeWithoutClaimsNeedsNoRoom(t *testing.T) {
+	v := voltest.Ext4(t, 0)
+	v.Fill(t, 400<<10)
+	req := provider.Request{HoldLimit: time.Second,
+		Ref: provider.Ref{SnapshotID: vss.NewGUID(), Volume: provider.Volume{Root: v.Root, FSType: "ext4"},
+			Area: filepath.Join(v.Root, provider.AreaName)}}
+	s := begin(t, req, plain{})
+	must(t, s.EndPrepare(t.Context()))
+	c := finish(t, s)
+	m, err := provider.ReadManifest(c.Root)
+	if err != nil || m.Len() != 1 {
+		t.Errorf("%v; %d entries, want the root alone", err, m.Len())
 	}
 }

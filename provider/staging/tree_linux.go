@@ -218,5 +218,5 @@ func (s *Snapshot) at(name string, f func(dir int, name string) error) error {
 
 // broken gives an error about the copy itself its code and object.
 func (s *Snapshot) broken(op, name string, err error) error {
-	return veto(op, filepath.Join(s.path, treeName, name), area.NoRoom(err, s.area.Path()))
+	return area.Failure(op, filepath.Join(s.path, treeName, name), err)
 }

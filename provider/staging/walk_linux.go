@@ -3,7 +3,6 @@ package staging
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path"
@@ -15,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sombra-backup/sombra/provider"
-	"github.com/sombra-backup/sombra/vss"
+	"github.com/sombra-backup/sombra/provider/area"
 )
 
 // directory is one being walked, open as long as the walk or a job uses it.
@@ -60,9 +59,9 @@ type walk struct {
 	scope     *provider.Scope
 	unclaimed bool
 	visit     func(*object) error
-	// failed is told of directories of no writer that cannot be read. Any
+	// failed is told of objects of no writer that cannot be looked at. Any
 	// other error ends the walk.
-	failed func(dir string, err error)
+	failed func(name string, err error)
 }
 
 // run visits each directory before what is in it.
@@ -95,8 +94,11 @@ func (w *walk) directory(ctx context.Context, dir string) ([]string, error) {
 	needed := dir == "." || w.scope.Enter(dir, false)
 	fd, err := openDirectory(int(w.root.Fd()), dir)
 	if err != nil {
-		if vanished(err) || err == unix.EXDEV { // EXDEV: mounted over a moment ago
+		switch {
+		case vanished(err):
 			return nil, nil
+		case err == unix.EXDEV:
+			return nil, w.mounted(dir, needed)
 		}
 		return nil, w.fail(dir, needed, err)
 	}
@@ -136,6 +138,26 @@ func (w *walk) directory(ctx context.Context, dir string) ([]string, error) {
 		}
 	}
 	return subdirs, nil
+}
+
+// mounted visits a directory on which something else is mounted without its
+// parent's listing having shown it: it is just so, or the kernel does not tell
+// (before Linux 5.8).
+func (w *walk) mounted(dir string, needed bool) error {
+	fd, err := unix.Openat2(int(w.root.Fd()), dir, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
+		Resolve: resolve &^ unix.RESOLVE_NO_XDEV})
+	if err != nil {
+		if vanished(err) {
+			return nil
+		}
+		return w.fail(dir, needed, err)
+	}
+	defer unix.Close(fd)
+	st, err := statAt(fd, "")
+	if err != nil {
+		return w.fail(dir, needed, err)
+	}
+	return w.visit(&object{name: path.Base(dir), path: dir, st: st, needed: needed, mount: true})
 }
 
 // entry visits one entry of a directory, unless it is a directory to be entered:
@@ -236,18 +258,5 @@ func (w *walk) fail(name string, needed bool, err error) error {
 }
 
 func (w *walk) veto(name string, err error) error {
-	return veto("list", filepath.Join(w.root.Name(), name), err)
-}
-
-// veto gives an error the code for a failure a provider must expect.
-func veto(op, name string, err error) error {
-	var coded *vss.Error
-	if errors.As(err, &coded) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	var hint string
-	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
-		hint = fmt.Sprintf(" for user %d", os.Geteuid())
-	}
-	return vss.Errorf(vss.ErrProviderVeto, op, name, "%w%s", err, hint)
+	return area.Failure("list", filepath.Join(w.root.Name(), name), err)
 }

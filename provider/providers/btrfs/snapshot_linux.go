@@ -50,7 +50,7 @@ func (m *making) Estimate(ctx context.Context) (e provider.Estimate, err error) 
 		}
 		var s unix.Statfs_t
 		if err := unix.Fstatfs(int(m.root.Fd()), &s); err != nil {
-			return &os.PathError{Op: "statfs", Path: m.root.Name(), Err: err}
+			return area.Failure("statfs", m.root.Name(), err)
 		}
 		e = provider.Estimate{Room: room, Free: s.Bavail * uint64(s.Bsize), Hold: usualHold, Unclaimed: true}
 		if e.Free < e.Room {
@@ -123,7 +123,7 @@ func (m *making) flushAll(ctx context.Context) error {
 
 func (m *making) flushOnce() error {
 	if err := unix.Syncfs(int(m.root.Fd())); err != nil {
-		return area.NoRoom(&os.PathError{Op: "syncfs", Path: m.root.Name(), Err: err}, m.root.Name())
+		return area.Failure("flush", m.root.Name(), err)
 	}
 	return nil
 }
@@ -150,7 +150,7 @@ func (m *making) Commit(ctx context.Context) error {
 			return vss.Errorf(vss.ErrProviderVeto, "Commit", m.root.Name(), "a swap file on it is in use, and btrfs makes no snapshot then: keep swap files in a subvolume of their own")
 		}
 		if err != nil {
-			return area.NoRoom(&os.PathError{Op: "snapshot", Path: m.root.Name(), Err: err}, m.root.Name())
+			return area.Failure("snapshot", m.root.Name(), err)
 		}
 		return nil
 	})

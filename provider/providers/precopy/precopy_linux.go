@@ -153,6 +153,9 @@ func (m method) Flush(src *os.File) error {
 // Expect implements [staging.Method]: what was changed lately will be changed
 // again.
 func (method) Expect(t staging.Totals) staging.Expectation {
+	if t.Files == 0 { // a copy of directories, as of a volume without claims
+		return staging.Expectation{Room: uint64(t.Dirs) * fileRoom}
+	}
 	files, bytes := t.RecentFiles, t.RecentBytes
 	var notes []string
 	if t.Suspect {

@@ -58,6 +58,9 @@ func (method) Flush(*os.File) error { return nil }
 
 // Expect implements [staging.Method]: that every file changes once more.
 func (m method) Expect(t staging.Totals) staging.Expectation {
+	if t.Files == 0 { // a copy of directories, as of a volume without claims
+		return staging.Expectation{Room: uint64(t.Dirs) * fileRoom}
+	}
 	return staging.Expectation{
 		Hold: time.Duration(t.Files)*m.cost.perFile + time.Duration(t.Extents)*m.cost.perExtent,
 		Room: uint64(t.Files+t.Dirs)*fileRoom + uint64(t.Extents)*extentRoom + t.Data/overwriteShare + extraRoom,
