@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"strings"
 
 	"github.com/sombra-backup/sombra/repository/store"
 )
@@ -164,39 +165,56 @@ func (c *checker) object(name string, err error) error {
 	return nil
 }
 
-// list looks at all names.
+// list looks at all names. What refers is listed before what is referred to:
+// a backup that is committed meanwhile is then seen whole or not at all.
 func (c *checker) list(ctx context.Context) error {
-	return c.r.store.List(ctx, "", func(info store.Info) error {
-		c.total.Objects++
-		c.total.Bytes += info.Size
-		o, ok := parseName(info.Name)
-		if !ok {
-			if len(c.total.Foreign) < maxForeign {
-				c.total.Foreign = append(c.total.Foreign, info.Name)
-			}
-			return nil
+	first := []string{prefixNotes, prefixRecords, prefixIndex, prefixKeys}
+	for _, prefix := range first {
+		if err := c.r.store.List(ctx, prefix, c.listed); err != nil {
+			return err
 		}
-		switch o.kind {
-		case kindSlot:
-			c.total.Keys++
-			c.keyNames = append(c.keyNames, o)
-		case kindIndex:
-			c.total.Indexes++
-			c.indexNames = append(c.indexNames, o.id)
-		case kindRecord:
-			c.total.Records++
-			c.recordNames = append(c.recordNames, o)
-		case kindNote:
-			c.total.Notes++
-			c.noteNames = append(c.noteNames, o)
-		case kindDataPack, kindMetaPack:
-			c.total.Packs++
-			if c.packs[o.id] == nil {
-				c.packs[o.id] = &checkedPack{kind: o.kind, size: info.Size}
+	}
+	return c.r.store.List(ctx, "", func(info store.Info) error {
+		for _, prefix := range first {
+			if strings.HasPrefix(info.Name, prefix) {
+				return nil
 			}
+		}
+		return c.listed(info)
+	})
+}
+
+// listed takes in one name.
+func (c *checker) listed(info store.Info) error {
+	c.total.Objects++
+	c.total.Bytes += info.Size
+	o, ok := parseName(info.Name)
+	if !ok {
+		if len(c.total.Foreign) < maxForeign {
+			c.total.Foreign = append(c.total.Foreign, info.Name)
 		}
 		return nil
-	})
+	}
+	switch o.kind {
+	case kindSlot:
+		c.total.Keys++
+		c.keyNames = append(c.keyNames, o)
+	case kindIndex:
+		c.total.Indexes++
+		c.indexNames = append(c.indexNames, o.id)
+	case kindRecord:
+		c.total.Records++
+		c.recordNames = append(c.recordNames, o)
+	case kindNote:
+		c.total.Notes++
+		c.noteNames = append(c.noteNames, o)
+	case kindDataPack, kindMetaPack:
+		c.total.Packs++
+		if c.packs[o.id] == nil {
+			c.packs[o.id] = &checkedPack{kind: o.kind, size: info.Size}
+		}
+	}
+	return nil
 }
 
 // configAndKeys looks at the config and the key slots.

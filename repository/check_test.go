@@ -360,3 +360,53 @@ func TestADamagedDocumentDoesNotHideTheFiles(t *testing.T) {
 		t.Errorf("documents hurt: %v", documents)
 	}
 }
+
+func TestCheckBesideBackupsFindsNothing(t *testing.T) {
+	for name, st := range bothStores(t) {
+		t.Run(name, func(t *testing.T) {
+			newTestRepository(t, st)
+			done := make(chan struct{})
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				defer close(done)
+				r := reopen(t, st)
+				for i := range 25 {
+					b, err := r.Begin(t.Context(), BeginOptions{})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer b.Abort()
+					c, err := b.PutFile(t.Context(), source(randomData(30_000, uint64(i))))
+					if err == nil {
+						err = b.Add(t.Context(), Entry{Root: "/", Path: "f", Type: Regular, Size: c.Size(), Content: c})
+					}
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					rec, err := b.Commit(t.Context(), testInfo())
+					if err == nil {
+						_, err = r.AddNote(t.Context(), rec.ID, Note{})
+					}
+					if err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+			r := reopen(t, st)
+			for running := true; running; {
+				select {
+				case <-done:
+					running = false
+				default:
+				}
+				if _, problems := check(t, r, CheckOptions{ReadData: true}); len(problems) != 0 {
+					t.Fatalf("check says %+v", problems)
+				}
+			}
+			wg.Wait()
+		})
+	}
+}

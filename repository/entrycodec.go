@@ -71,12 +71,14 @@ func (w *wireTime) time() (time.Time, error) {
 	if w == nil {
 		return time.Time{}, nil
 	}
-	// time.Time cannot count from further away than this.
-	if w.Nsec >= 1e9 || w.Sec > 1<<57 || w.Sec < -1<<57 {
+	if w.Nsec >= 1e9 || w.Sec > maxTime || w.Sec < -maxTime {
 		return time.Time{}, damagef("a time of %d seconds and %d nanoseconds", w.Sec, w.Nsec)
 	}
 	return time.Unix(w.Sec, int64(w.Nsec)).UTC(), nil
 }
+
+// maxTime bounds seconds since 1970: time.Time cannot count much further.
+const maxTime = 1 << 57
 
 // check says whether the entry keeps the rules; reader and writer both ask.
 func (e *Entry) check() error {
@@ -100,6 +102,11 @@ func (e *Entry) check() error {
 		return fmt.Errorf("a %v with a link target of %d bytes", e.Type, len(e.LinkTarget))
 	case len(e.Attrs) > MaxAttrs:
 		return fmt.Errorf("%d attributes", len(e.Attrs))
+	}
+	for _, t := range [...]time.Time{e.ModTime, e.AccessTime, e.ChangeTime, e.BirthTime} {
+		if !t.IsZero() && (t.Unix() > maxTime || t.Unix() < -maxTime) {
+			return fmt.Errorf("a time %d seconds from 1970", t.Unix())
+		}
 	}
 	for name := range e.Attrs {
 		if !utf8.ValidString(name) {

@@ -40,6 +40,9 @@ func (r *Repository) AddNote(ctx context.Context, record ID, n Note) (Note, erro
 		return Note{}, &ObjectError{"read", recordName(record), err}
 	}
 	plain := format.marshal(wireNote{Record: record[:], Time: encodeTime(n.Time), Kind: n.Kind, Body: n.Body})
+	if _, err := decodeNote(plain, record); err != nil {
+		return Note{}, invalidf("add note: %v", err)
+	}
 	object, c, err := r.keys.sealObject(kindNote)
 	if err != nil {
 		return Note{}, fmt.Errorf("add note: %w", err)

@@ -235,14 +235,23 @@ func decodeRecord(plain []byte, repo ID) (*Record, error) {
 	if err := w.Table.check(); err != nil {
 		return nil, err
 	}
-	for i, n := range []uint64{w.Totals.Entries, w.Totals.Files, w.Totals.Bytes, w.Totals.BytesRead, w.Totals.ChunksAdded, w.Totals.BytesAdded, w.Totals.BytesStored} {
-		if n > math.MaxInt64 {
-			return nil, damagef("its totals are impossible")
-		}
-		*[]*int64{&rec.Totals.Entries, &rec.Totals.Files, &rec.Totals.Bytes, &rec.Totals.BytesRead, &rec.Totals.ChunksAdded, &rec.Totals.BytesAdded, &rec.Totals.BytesStored}[i] = int64(n)
+	var err error
+	if rec.Totals, err = w.Totals.totals(); err != nil {
+		return nil, err
 	}
 	rec.table = newTable(rec, w.Table)
 	return rec, nil
+}
+
+// totals checks the counts.
+func (w *wireTotals) totals() (Totals, error) {
+	if max(w.Entries, w.Files, w.Bytes, w.BytesRead, w.ChunksAdded, w.BytesAdded, w.BytesStored) > math.MaxInt64 {
+		return Totals{}, damagef("its totals are impossible")
+	}
+	return Totals{
+		Entries: int64(w.Entries), Files: int64(w.Files), Bytes: int64(w.Bytes), BytesRead: int64(w.BytesRead),
+		ChunksAdded: int64(w.ChunksAdded), BytesAdded: int64(w.BytesAdded), BytesStored: int64(w.BytesStored),
+	}, nil
 }
 
 // putRecord makes a record visible. Everything it needs is durable.

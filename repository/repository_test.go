@@ -30,6 +30,16 @@ func testOptions() Options {
 	}
 }
 
+// bothStores gives an empty store of each kind.
+func bothStores(t testing.TB) map[string]store.Store {
+	t.Helper()
+	folder, err := local.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]store.Store{"memory": mem.New(), "folder": folder}
+}
+
 func newTestRepository(t testing.TB, st store.Store) *Repository {
 	t.Helper()
 	r, err := Create(t.Context(), st, testPassword, testOptions())
@@ -146,13 +156,7 @@ func objects(t testing.TB, st store.Store) map[string]int64 {
 }
 
 func TestWhatIsBackedUpReadsBack(t *testing.T) {
-	for name, st := range map[string]store.Store{"memory": mem.New(), "folder": func() store.Store {
-		st, err := local.Open(t.TempDir())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return st
-	}()} {
+	for name, st := range bothStores(t) {
 		t.Run(name, func(t *testing.T) {
 			r := newTestRepository(t, st)
 			b := begin(t, r, nil)
