@@ -3,11 +3,8 @@ package requester
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 
@@ -245,7 +242,8 @@ func (a *attempt) placeNested(ctx context.Context, v *volumeState, name string) 
 // nestedOut tells why a nested volume stays out, if it does.
 func (a *attempt) nestedOut(ctx context.Context, loc session.Location) (reason string, asked bool) {
 	if loc.Left != "" {
-		return loc.Left, true
+		// Without a volume nobody could look at it, so it may hold data.
+		return loc.Left, loc.Volume != ""
 	}
 	v, err := a.volume(ctx, loc.Volume)
 	switch {
@@ -314,178 +312,6 @@ func (a *attempt) wanted(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// underPaths gives the host's path of one file of the component that lies under
-// a chosen path, or "".
-func (a *attempt) underPaths(ctx context.Context, c *Component) (string, error) {
-	for _, cl := range a.claims.Of(c) {
-		for _, ar := range a.areas {
-			if ar.volume != cl.Volume {
-				continue
-			}
-			found, err := a.overlap(ctx, cl, ar)
-			if err != nil || found != "" {
-				return found, err
-			}
-		}
-	}
-	return "", nil
-}
-
-// overlap looks for a file that is both in the claim and in the area, as the
-// volume is now; the list that counts is made from the shadow copy (R-SET-14).
-func (a *attempt) overlap(ctx context.Context, cl *Claim, ar area) (string, error) {
-	set := cl.Set
-	switch {
-	case withinName(ar.name, set.Dir, a.fold):
-	case set.Recursive && withinName(set.Dir, ar.name, a.fold):
-		set.Dir = ar.name
-	case path.Dir(ar.name) == set.Dir:
-		// The area may be one file of the directory.
-	default:
-		return "", nil
-	}
-	v, err := a.volume(ctx, cl.Volume)
-	if err != nil {
-		return "", err
-	}
-	// A file that is written during the backup, or read elsewhere, need not
-	// be there now: its place decides.
-	if cl.File.Mask&vss.CreatedDuringBackup != 0 || cl.Alternate {
-		if a.claims.Excludes(cl.Component.Writer, cl.Volume, path.Join(set.Dir, set.Pattern)) {
-			return "", nil
-		}
-		return volumePath(a.style, v.Volume, path.Join(set.Dir, set.Pattern)), nil
-	}
-	t, err := a.liveTree(ctx, cl.Volume)
-	if err != nil {
-		return "", err
-	}
-	found := ""
-	visit := func(name string, e session.Entry, err error) error {
-		if err != nil || e.Mode.IsDir() || !ar.has(cl.Volume, name, a.fold) || a.claims.Excludes(cl.Component.Writer, cl.Volume, name) {
-			return nil
-		}
-		found = volumePath(a.style, v.Volume, name)
-		return errFound
-	}
-	if set.Dir == ar.name && set.Recursive {
-		if e, err := t.Lstat(ctx, ar.name); ar.name != "." && err == nil && !e.Mode.IsDir() {
-			if vss.MatchPattern(set.Pattern, e.Name, a.fold) {
-				_ = visit(ar.name, e, nil)
-			}
-			return found, nil
-		}
-	}
-	if err := matchSet(ctx, t, set, a.fold, visit); err != nil && !errors.Is(err, errFound) {
-		return "", err
-	}
-	return found, nil
-}
-
-var errFound = errors.New("found")
-
-// conflicts settles files that two writers of the selection claim: a configured
-// writer beats a discovered one, anything else is an error. It reports whether
-// a component is out because of it, so that the selection must be made again.
-func (a *attempt) conflicts(ctx context.Context) (changed bool, err error) {
-	for i, w := range a.writers {
-		for _, x := range a.writers[i+1:] {
-			for _, c := range w.Components {
-				for _, d := range x.Components {
-					if !a.sel.Has(c) || !a.sel.Has(d) {
-						continue
-					}
-					lost, err := a.conflict(ctx, c, d)
-					if err != nil {
-						return false, err
-					}
-					changed = changed || lost
-				}
-			}
-		}
-	}
-	return changed, nil
-}
-
-func (a *attempt) conflict(ctx context.Context, c, d *Component) (lost bool, err error) {
-	for _, x := range a.claims.Of(c) {
-		for _, y := range a.claims.Of(d) {
-			if x.Volume != y.Volume || !setsMeet(x, y, a.fold) {
-				continue
-			}
-			file, err := a.common(ctx, x, y)
-			if err != nil {
-				return false, err
-			}
-			if file != "" {
-				return true, a.settle(c, d, file)
-			}
-		}
-	}
-	return false, nil
-}
-
-func (a *attempt) settle(c, d *Component, file string) error {
-	loser, winner := d, c
-	if c.Writer.Info.Discovered && !d.Writer.Info.Discovered {
-		loser, winner = c, d
-	} else if c.Writer.Info.Discovered == d.Writer.Info.Discovered {
-		return vss.Errorf(vss.ErrInvalidArgument, "select components", "",
-			"%s is claimed by %s and by %s; exclude one of them by name", file, c.Label(), d.Label())
-	}
-	a.wish.Barred[loser] = Bar{Covered: true,
-		Why: fmt.Sprintf("%s is claimed by %s, which is configured, while this writer was only discovered", file, winner.Label())}
-	return nil
-}
-
-// setsMeet is a quick test whether two claims of one volume can share a file.
-func setsMeet(x, y *Claim, fold bool) bool {
-	meet := x.Set.Dir == y.Set.Dir ||
-		x.Set.Recursive && withinName(x.Set.Dir, y.Set.Dir, fold) ||
-		y.Set.Recursive && withinName(y.Set.Dir, x.Set.Dir, fold)
-	if !meet {
-		return false
-	}
-	switch xw, yw := vss.HasWildcard(x.Set.Pattern), vss.HasWildcard(y.Set.Pattern); {
-	case xw && yw:
-		return true
-	case xw:
-		return vss.MatchPattern(x.Set.Pattern, y.Set.Pattern, fold)
-	default:
-		return vss.MatchPattern(y.Set.Pattern, x.Set.Pattern, fold)
-	}
-}
-
-// common finds a file that is there and that both claims hold.
-func (a *attempt) common(ctx context.Context, x, y *Claim) (string, error) {
-	t, err := a.liveTree(ctx, x.Volume)
-	if err != nil {
-		return "", err
-	}
-	v, err := a.volume(ctx, x.Volume)
-	if err != nil {
-		return "", err
-	}
-	set := x.Set
-	if withinName(set.Dir, y.Set.Dir, a.fold) && set.Dir != y.Set.Dir {
-		set.Dir = y.Set.Dir // the deeper of the two
-		set.Recursive = set.Recursive && y.Set.Recursive
-	}
-	found := ""
-	err = matchSet(ctx, t, set, a.fold, func(name string, e session.Entry, err error) error {
-		if err != nil && errors.Is(err, fs.ErrNotExist) || e.Mode.IsDir() || !y.Set.Matches(name, a.fold) ||
-			a.claims.Excludes(x.Component.Writer, x.Volume, name) || a.claims.Excludes(y.Component.Writer, y.Volume, name) {
-			return nil
-		}
-		found = volumePath(a.style, v.Volume, name)
-		return errFound
-	})
-	if err != nil && !errors.Is(err, errFound) {
-		return "", err
-	}
-	return found, nil
 }
 
 // barUnserved bars components with data on a volume of which no shadow copy can

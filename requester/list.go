@@ -212,20 +212,44 @@ func (c *copier) visitPlain(ctx context.Context, t session.Tree, v *volumeState,
 
 // claimedDir reports whether a directory was saved with a component.
 func (c *copier) claimedDir(volume, name string) bool {
+	if c.trees == nil {
+		c.trees = c.claimedTrees()
+	}
+	dirs := c.trees[volume]
+	if len(dirs) == 0 {
+		return false
+	}
+	for d := name; ; d = path.Dir(d) {
+		if dirs[c.a.claims.key(d)] {
+			return true
+		}
+		if d == "." {
+			return false
+		}
+	}
+}
+
+// claimedTrees are the directories of which all below is saved with components,
+// by volume.
+func (c *copier) claimedTrees() map[string]map[string]bool {
+	out := map[string]map[string]bool{}
 	for _, def := range c.a.sel.Explicit {
 		if c.a.failed[def] != "" {
 			continue
 		}
 		for _, m := range def.Set() {
 			for _, cl := range c.a.claims.Of(m) {
-				if cl.Set.Recursive && !cl.Alternate && cl.Volume == volume && cl.File.Mask.BackupRequired(c.a.req.backupType()) &&
-					withinName(cl.Set.Dir, name, c.a.fold) {
-					return true
+				if !cl.Set.Recursive || cl.Alternate || !cl.File.Mask.BackupRequired(c.a.req.backupType()) {
+					continue
 				}
+				if out[cl.Volume] == nil {
+					out[cl.Volume] = map[string]bool{}
+				}
+				out[cl.Volume][c.a.claims.key(cl.Set.Dir)] = true
 			}
 		}
 	}
-	return false
+	return out
 }
 
 // taken reports whether a component takes part and has not failed.

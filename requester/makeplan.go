@@ -220,6 +220,9 @@ func (a *attempt) planOutside(ctx context.Context, p *Plan) {
 }
 
 func (a *attempt) outsideOf(ctx context.Context, cl *Claim, p *Plan) {
+	if inAreas(a.areas, cl.From, cl.Dir, a.fold) {
+		return
+	}
 	v, err := a.volume(ctx, cl.From)
 	if err != nil {
 		return

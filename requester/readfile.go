@@ -1,0 +1,211 @@
+package requester
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/sombra-backup/sombra/repository"
+	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/vss"
+)
+
+// fatalError is one of the repository's, or of the session's: no file can be
+// saved any more.
+type fatalError struct{ err error }
+
+func (f *fatalError) Error() string { return f.err.Error() }
+func (f *fatalError) Unwrap() error { return f.err }
+
+// got is what reading a file gave.
+type got struct {
+	content   repository.Content
+	streams   []repository.Stream
+	entry     session.Entry
+	unchanged bool
+}
+
+// liveTries is how often a file that changes while it is read is tried.
+const liveTries = 3
+
+// read opens and stores a file. One that is read live is looked at before and
+// after; if it changed meanwhile it is read again.
+func (c *copier) read(ctx context.Context, j *job) (got, error) {
+	var last error
+	for try := range liveTries {
+		if try > 0 {
+			select {
+			case <-time.After(time.Duration(try) * 50 * time.Millisecond):
+			case <-ctx.Done():
+				return got{}, ctx.Err()
+			}
+		}
+		g, err := c.readOnce(ctx, j)
+		var changed *changedError
+		if !errors.As(err, &changed) {
+			return g, err
+		}
+		last = err
+	}
+	return got{}, fmt.Errorf("%w, in each of %d tries", last, liveTries)
+}
+
+// changedError says that a file changed while it was read.
+type changedError struct{ what string }
+
+func (e *changedError) Error() string { return "it changed while it was read (" + e.what + ")" }
+
+func (c *copier) readOnce(ctx context.Context, j *job) (g got, err error) {
+	f, err := j.tree.Open(ctx, j.name)
+	if err != nil {
+		return g, err
+	}
+	defer f.Close()
+	if g.entry, err = f.Stat(ctx); err != nil {
+		return g, err
+	}
+	if !g.entry.Mode.IsRegular() {
+		return g, &changedError{"its type"}
+	}
+	live := g.entry.Source == session.FromLive
+	if live && !j.live {
+		return g, errors.New("it is not in the shadow copy, and its writer does not let it be read from the volume itself")
+	}
+	if base := c.unchanged(ctx, j, g.entry); base != nil {
+		g.content, g.streams, g.unchanged = base.Content, base.Streams, true
+		return g, nil
+	}
+	src := &watched{at: f}
+	data, err := dataRanges(ctx, f, g.entry)
+	if err != nil {
+		return g, err
+	}
+	g.content, err = c.b.PutFile(ctx, repository.Source{At: src, Size: g.entry.Size, Data: data})
+	switch {
+	case src.err != nil:
+		return g, fmt.Errorf("read: %w", src.err)
+	case errors.Is(err, repository.ErrSourceChanged):
+		return g, &changedError{"its size"}
+	case err != nil:
+		return g, &fatalError{err}
+	}
+	if g.streams, err = c.streams(ctx, f, j.entry.Streams); err != nil {
+		return g, err
+	}
+	if !live {
+		return g, nil
+	}
+	after, err := f.Stat(ctx)
+	if err != nil {
+		return g, err
+	}
+	if what := difference(g.entry, after); what != "" {
+		return g, &changedError{what}
+	}
+	return g, nil
+}
+
+func difference(a, b session.Entry) string {
+	switch {
+	case a.Size != b.Size:
+		return "its size"
+	case !a.Modified.Equal(b.Modified):
+		return "its modification time"
+	case !a.Changed.Equal(b.Changed):
+		return "its change time"
+	case a.Inode != b.Inode:
+		return "its inode"
+	}
+	return ""
+}
+
+// watched keeps the error of reading a source apart from the repository's.
+type watched struct {
+	at  io.ReaderAt
+	mu  sync.Mutex
+	err error
+}
+
+func (w *watched) ReadAt(p []byte, off int64) (int, error) {
+	n, err := w.at.ReadAt(p, off)
+	if err != nil && err != io.EOF {
+		w.mu.Lock()
+		w.err = err
+		w.mu.Unlock()
+	}
+	return n, err
+}
+
+// dataRanges asks where a sparse file has data; nil means everywhere.
+func dataRanges(ctx context.Context, f session.File, e session.Entry) ([]repository.Range, error) {
+	if e.Allocated >= e.Size {
+		return nil, nil
+	}
+	ranges, err := f.Data(ctx)
+	if errors.Is(err, vss.ErrNotSupported) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := make([]repository.Range, 0, len(ranges))
+	for _, r := range ranges {
+		if r.Offset < uint64(e.Size) {
+			out = append(out, repository.Range{Offset: int64(r.Offset), Length: int64(min(r.Length, uint64(e.Size)-r.Offset))})
+		}
+	}
+	return out, nil
+}
+
+func (c *copier) streams(ctx context.Context, f session.File, list []session.Stream) (out []repository.Stream, err error) {
+	for _, s := range list {
+		r, err := f.Stream(ctx, s.Name)
+		if err != nil {
+			return nil, err
+		}
+		w := &watchedReader{r: r}
+		content, err := c.b.PutStream(ctx, w)
+		r.Close()
+		if w.err != nil {
+			return nil, fmt.Errorf("stream %s: read: %w", s.Name, w.err)
+		}
+		if err != nil {
+			return nil, &fatalError{err}
+		}
+		out = append(out, repository.Stream{Name: s.Name, Content: content})
+	}
+	return out, nil
+}
+
+type watchedReader struct {
+	r   io.Reader
+	err error
+}
+
+func (w *watchedReader) Read(p []byte) (int, error) {
+	n, err := w.r.Read(p)
+	if err != nil && err != io.EOF {
+		w.err = err
+	}
+	return n, err
+}
+
+// unchanged gives the entry of the same unchanged file in the base record.
+// Files of components are always read: what their writer keeps in them is
+// worth more than the time.
+func (c *copier) unchanged(ctx context.Context, j *job, e session.Entry) *repository.Entry {
+	if c.old == nil || j.cl != nil {
+		return nil
+	}
+	old, err := c.old.Lookup(ctx, rootID, j.table)
+	if err != nil || old.Attrs[AttrWriter] != "" || !unchangedSince(old, e, c.base.Started) {
+		return nil
+	}
+	if old.Attrs[AttrVolume] != j.volume.ID || c.b.Holds(ctx, old.Content) != nil {
+		return nil
+	}
+	return old
+}

@@ -1,0 +1,121 @@
+package requester
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sombra-backup/sombra/repository"
+	"github.com/sombra-backup/sombra/vss"
+)
+
+// storedWriter is what a restore must know of a writer besides its document.
+type storedWriter struct {
+	Document     string   `json:"document"`
+	Instance     vss.GUID `json:"instance"`
+	Class        vss.GUID `json:"class"`
+	Name         string   `json:"name"`
+	InstanceName string   `json:"instance_name,omitempty"`
+	Discovered   bool     `json:"discovered,omitempty"`
+	Weak         string   `json:"weak,omitempty"`
+	UID          uint32   `json:"uid"`
+	GID          uint32   `json:"gid"`
+}
+
+// recordInfo saves the documents and describes the record.
+func (b *backup) recordInfo(ctx context.Context, into *repository.Backup) (info repository.RecordInfo, err error) {
+	docs := map[string]repository.Content{}
+	put := func(name string, data []byte) {
+		if err == nil {
+			docs[name], err = into.PutBytes(ctx, data)
+		}
+	}
+	if b.set && !b.req.NoWriters {
+		bcd, err := b.sess.SaveAsXML(ctx)
+		if err != nil {
+			return info, err
+		}
+		put(DocBCD, bcd)
+	}
+	var stored []storedWriter
+	for i, w := range b.writers {
+		o := b.copier.owners[w]
+		s := storedWriter{fmt.Sprintf("%s%d.xml", DocWriter, i), w.Instance, w.Class, w.Name, w.InstanceName,
+			w.Info.Discovered, w.Info.Weak, o.uid, o.gid}
+		put(s.Document, w.Info.Document)
+		stored = append(stored, s)
+	}
+	plan := b.res.Plan
+	b.res.Plan = nil // it has a document of its own
+	for name, v := range map[string]any{DocWriters: stored, DocPlan: plan, DocResult: b.res} {
+		data, jerr := json.MarshalIndent(v, "", " ")
+		if jerr != nil {
+			return info, jerr
+		}
+		put(name, data)
+	}
+	b.res.Plan = plan
+	if err != nil {
+		return info, fmt.Errorf("save documents: %w", err)
+	}
+	return b.describe(docs)
+}
+
+// Summary is the short account of a backup that a record carries, to be shown
+// in lists without reading documents.
+type Summary struct {
+	Outcome  Outcome  `json:"outcome"`
+	Level    string   `json:"level"`
+	Required string   `json:"required_level"`
+	Paths    []string `json:"paths,omitempty"`
+	// Roots are the host's paths that data begins at: a restore in place may
+	// reach them, and what is above them, through links.
+	Roots      []string      `json:"roots,omitempty"`
+	Components []string      `json:"components,omitempty"`
+	Failed     int           `json:"failed"`
+	LeftOut    int           `json:"left_out"`
+	Hold       time.Duration `json:"hold_ns"`
+	Totals     Totals        `json:"totals"`
+}
+
+// maxSummaryList bounds the lists of a summary.
+const maxSummaryList = 100
+
+func (b *backup) describe(docs map[string]repository.Content) (repository.RecordInfo, error) {
+	s := Summary{Outcome: b.res.Outcome, Level: b.res.Level, Required: b.res.Required, Failed: b.res.Failed,
+		LeftOut: b.res.LeftOuts, Totals: b.res.Totals}
+	for _, p := range b.req.Paths[:min(len(b.req.Paths), maxSummaryList)] {
+		s.Paths = append(s.Paths, clip(p, 1000))
+	}
+	for _, top := range b.copier.tops() {
+		dir := HostPath(b.style, strings.TrimSuffix(top, "/"+probe))
+		if len(s.Roots) < maxSummaryList && !slices.Contains(s.Roots, dir) && len(dir) <= 1000 {
+			s.Roots = append(s.Roots, dir)
+		}
+	}
+	for _, c := range b.sel.Explicit[:min(len(b.sel.Explicit), maxSummaryList)] {
+		s.Components = append(s.Components, clip(c.Label(), 1000))
+	}
+	if b.res.Receipt != nil {
+		s.Hold = b.res.Receipt.Hold
+	}
+	summary, err := json.Marshal(s)
+	if err != nil {
+		return repository.RecordInfo{}, err
+	}
+	state := repository.Complete
+	if b.res.Outcome >= Incomplete {
+		state = repository.Incomplete
+	}
+	root := repository.Root{ID: rootID, Path: "/"}
+	return repository.RecordInfo{
+		Time: b.res.Instant, Started: b.res.Started,
+		Host: repository.Host{ID: b.host.ID, Name: b.host.Name, OS: b.host.OS, PathStyle: b.host.Style.String()},
+		User: b.req.User, Program: b.req.Program, Type: b.res.Type, Tags: b.req.Tags, Roots: []repository.Root{root},
+		State: state, Documents: docs, Summary: summary,
+		Attrs: map[string]string{"level": b.res.Level, "outcome": b.res.Outcome.String()},
+	}, nil
+}
