@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -396,5 +397,35 @@ func TestFailureCode(t *testing.T) {
 		if got := FailureCode(test.err); got != test.want {
 			t.Errorf("FailureCode(%v) = %v, want %v", test.err, got, test.want)
 		}
+	}
+}
+
+// starved is a listener without descriptors for a while.
+type starved struct {
+	net.Listener
+	left int
+}
+
+func (l *starved) Addr() net.Addr { return &net.UnixAddr{Name: "starved"} }
+func (l *starved) Accept() (net.Conn, error) {
+	if l.left--; l.left >= 0 {
+		return nil, errors.New("too many open files")
+	}
+	return nil, net.ErrClosed
+}
+
+func TestServeOutlastsAShortageOfDescriptors(t *testing.T) {
+	for left, want := range map[int]string{50: "closed", 100000: "too many open files"} {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			l := &starved{left: left}
+			err := (&Server{Log: quiet}).newHost(nil).accept(t.Context(), l)
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want %q", err, want)
+			}
+			if took := time.Since(start); took < min(time.Duration(left), acceptTries)*acceptPause {
+				t.Errorf("it gave up after %v", took)
+			}
+		})
 	}
 }

@@ -22,6 +22,9 @@ const (
 	// maxCalls bounds the calls of one connection under way at a time.
 	maxCalls         = 256
 	handshakeTimeout = 10 * time.Second
+	// acceptTries is how often in a row accept may fail, with a pause each time.
+	acceptTries = 100
+	acceptPause = 100 * time.Millisecond
 )
 
 // Server serves writers to the shadow copy service. The zero Server is ready
@@ -70,22 +73,35 @@ func (s *Server) Serve(ctx context.Context, path string, writers ...Writer) erro
 	defer stop()
 	defer l.Close()
 
-	h := s.newHost(writers)
+	return s.newHost(writers).accept(ctx, l)
+}
+
+// accept serves every connection until ctx ends, at which the caller closes the
+// listener.
+func (h *host) accept(ctx context.Context, l net.Listener) error {
 	var conns sync.WaitGroup
 	defer conns.Wait()
 	slots := make(chan struct{}, maxConns)
-	for {
+	for failures := 0; ; {
 		conn, err := l.Accept()
 		switch {
 		case ctx.Err() != nil:
 			return nil
+		case err != nil && failures < acceptTries && !errors.Is(err, net.ErrClosed):
+			// Too many open files, for one, passes; a writer that is gone for
+			// good does not come back by itself.
+			failures++
+			h.log.Warn("writer: accept", "socket", l.Addr().String(), "error", err)
+			time.Sleep(acceptPause)
+			continue
 		case err != nil:
-			return fmt.Errorf("serve writers on %s: %w", path, err)
+			return fmt.Errorf("serve writers on %s: %w", l.Addr(), err)
 		}
+		failures = 0
 		select {
 		case slots <- struct{}{}:
 		default:
-			h.log.Warn("writer: connection refused, too many are open", "socket", path, "most", maxConns)
+			h.log.Warn("writer: connection refused, too many are open", "socket", l.Addr().String(), "most", maxConns)
 			conn.Close()
 			continue
 		}
