@@ -20,11 +20,12 @@ import (
 	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
+	"github.com/sombra-backup/sombra/writer/writers/sqlite"
 	"github.com/sombra-backup/sombra/writer/writers/testwriter"
 	"github.com/sombra-backup/sombra/writer/writers/testwriter/cases"
 )
 
-var testKinds = []writer.Kind{testwriter.Kind{}}
+var testKinds = []writer.Kind{testwriter.Kind{}, sqlite.Kind{}}
 
 // refused are the cases of what this version does not do yet, and the words it
 // must refuse them with: in the backup, or in the restore.
