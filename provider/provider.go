@@ -89,9 +89,10 @@ type Ref struct {
 	SnapshotID vss.GUID
 	Volume     Volume
 	// Area is the directory that may hold what the provider creates. The
-	// coordinator chooses it: <volume root>/.sombra ([AreaName]) for root, a directory
-	// of the user's own otherwise. A provider creates nothing outside it.
-	// Its last element may be absent; the provider makes it, mode 0700.
+	// coordinator chooses it: <volume root>/.sombra ([AreaName]) for root, a
+	// directory of the user's own otherwise. A provider creates nothing
+	// outside it. Its last element may be absent: the provider makes it,
+	// mode 0700, and takes it away again when nothing is left in it.
 	Area string
 }
 

@@ -179,23 +179,18 @@ func (s *Snapshot) emptyAside(ctx context.Context) error {
 	if s.asideCount.Load() == 0 {
 		return nil
 	}
-	d, err := area.Open(s.path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	// The directory stays, for there may be another pass.
-	names, err := os.ReadDir(filepath.Join(s.path, asideName))
-	if err != nil {
-		return err
-	}
+	// The directory itself stays, for there may be another pass.
 	aside, err := area.Open(filepath.Join(s.path, asideName))
 	if err != nil {
 		return err
 	}
 	defer aside.Close()
-	for _, n := range names {
-		if err := aside.RemoveAll(ctx, n.Name()); err != nil {
+	entries, err := os.ReadDir(aside.Path())
+	if err != nil {
+		return s.broken("list", asideName, err)
+	}
+	for _, e := range entries {
+		if err := aside.RemoveAll(ctx, e.Name()); err != nil {
 			return err
 		}
 	}
