@@ -29,6 +29,9 @@ func (s *service) event(p *participant, kind writer.EventKind) *writer.Event {
 		},
 		RestoreType: s.rtype,
 	}
+	if kind == writer.EventFreeze {
+		e.Limit = s.limits.Writer
+	}
 	if s.set != nil && (len(s.set.copies) > 0 || kind != writer.EventBackupShutdown) {
 		e.SnapshotSetID = s.set.id
 		e.Snapshots = s.set.describe(kind == writer.EventPostSnapshot || kind == writer.EventBackupComplete)

@@ -378,6 +378,7 @@ func (r *run) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.checkMoved()
 	if !r.noWriters() {
 		each(r.partaking(), func(p *participant) {
 			done := r.pr.begin("PostSnapshot", p.instanceName)
@@ -405,6 +406,27 @@ func (r *run) finish(ctx context.Context) error {
 		c.setState(vss.SnapshotCreated)
 		return nil
 	})
+}
+
+// checkMoved puts out the writers whose files changed while they were copied,
+// although they were to be still: what was copied of them is worth nothing.
+func (r *run) checkMoved() {
+	for _, c := range r.set.copies {
+		for _, name := range c.copied.Moved {
+			for _, claim := range c.scope.Claims {
+				if !claim.Has(name, c.scope.Fold) {
+					continue
+				}
+				for _, p := range r.partaking() {
+					if p.claims(claim) {
+						p.fail(writer.EventThaw, vss.Errorf(vss.ErrWriterErrorInconsistentSnapshot, "Freeze", p.instanceName,
+							"its files were to be still, but %s changed while it was copied", name), nil)
+						r.abortSoon(p)
+					}
+				}
+			}
+		}
+	}
 }
 
 // keep makes a persistent set outlive the session.
