@@ -77,9 +77,12 @@ func (a *attempt) planVolume(v *volumeState) PlanVolume {
 	e := v.estimate
 	pv := PlanVolume{
 		ID: v.ID, Root: v.Root, FileSystem: v.FSType, Provider: v.support.Provider.Name, ProviderID: v.support.Provider.ID,
-		Refusal: v.refusal, Refused: v.support.Refused, Atomic: v.support.Capabilities.Atomic,
+		Refusal: v.refusal, Atomic: v.support.Capabilities.Atomic,
 		Claimed: v.claimed, Unclaimed: v.unclaimed, Area: e.Area, Room: e.Room, Free: e.Free, Hold: e.Hold,
 		Files: e.Files, Bytes: e.Bytes, Notes: e.Notes,
+	}
+	for _, r := range v.support.Refused {
+		pv.Refused = append(pv.Refused, PlanRefusal{r.Subject, r.Reason})
 	}
 	if note := v.support.Capabilities.Note; note != "" {
 		pv.Notes = append(slices.Clone(pv.Notes), note)

@@ -3,7 +3,6 @@ package requester
 import (
 	"time"
 
-	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/vss"
 )
 
@@ -95,11 +94,11 @@ type PlanVolume struct {
 	Root       string `json:"root"`
 	FileSystem string `json:"file_system"`
 	// Provider is empty if none serves the volume; Refusal then says why.
-	Provider   string            `json:"provider,omitempty"`
-	ProviderID vss.GUID          `json:"provider_id"`
-	Refusal    string            `json:"refusal,omitempty"`
-	Refused    []session.Refusal `json:"refused_providers,omitempty"`
-	Atomic     bool              `json:"atomic"`
+	Provider   string        `json:"provider,omitempty"`
+	ProviderID vss.GUID      `json:"provider_id"`
+	Refusal    string        `json:"refusal,omitempty"`
+	Refused    []PlanRefusal `json:"refused_providers,omitempty"`
+	Atomic     bool          `json:"atomic"`
 	// Claimed and Unclaimed tell what data it has in the plan, and Level and
 	// UnclaimedLevel how consistent each will be.
 	Claimed        bool   `json:"claimed"`
@@ -114,8 +113,13 @@ type PlanVolume struct {
 	Files int           `json:"files"`
 	Bytes uint64        `json:"bytes"`
 	Notes []string      `json:"notes,omitempty"`
+}
 
-	snapshot vss.GUID
+// PlanRefusal tells why a provider that would have been preferred does not
+// serve a volume.
+type PlanRefusal struct {
+	Provider string `json:"provider"`
+	Reason   string `json:"reason"`
 }
 
 // LeftOut is something that will not be, or was not, saved.

@@ -582,3 +582,58 @@ func TestHostileRecordStaysInside(t *testing.T) {
 		t.Errorf("outside the target: %q, %v", got, list)
 	}
 }
+
+func TestBackupWithoutWriters(t *testing.T) {
+	w, d := appWorld(t)
+	before := tree(t, w.dir)
+	res := w.backup(requester.Request{Paths: []string{w.dir}, NoWriters: true})
+	if res.Outcome != requester.Complete || len(res.Components) != 0 || len(d.seen) != 0 {
+		t.Errorf("outcome %v, components %+v, events %v", res.Outcome, res.Components, d.seen)
+	}
+	w.wipe()
+	if back := w.restore(res.Record, requester.RestoreRequest{}); back.Outcome != requester.Complete {
+		t.Errorf("restore: outcome %v, %+v", back.Outcome, back.Failures)
+	}
+	diffTrees(t, tree(t, w.dir), before)
+}
+
+func TestRecordTellsWhatARestoreNeeds(t *testing.T) {
+	w, d := appWorld(t)
+	res := w.backup(w.paths())
+	var got, plain *repository.Entry
+	for e, err := range res.Record.Table().All(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch filepath.Base(e.Path) {
+		case "db":
+			got = e
+		case "notes.txt":
+			plain = e
+		}
+	}
+	if got == nil || plain == nil {
+		t.Fatal("entries are missing")
+	}
+	for key, want := range map[string]string{
+		requester.AttrWriter: "app", requester.AttrWriterClass: d.class.String(), requester.AttrWriterName: "app",
+		requester.AttrComponent: "main", requester.AttrComponentSet: "main", requester.AttrComponentType: "filegroup",
+		requester.AttrSpec: w.path("app") + "|*|recursive", requester.AttrMethod: "RESTORE_IF_CAN_BE_REPLACED", requester.AttrWriterRestore: "always",
+	} {
+		if got.Attrs[key] != want {
+			t.Errorf("%s is %q, want %q", key, got.Attrs[key], want)
+		}
+	}
+	if plain.Attrs[requester.AttrWriter] != "" || plain.Attrs[requester.AttrVolume] == "" {
+		t.Errorf("data of no writer: %v", plain.Attrs)
+	}
+	for _, doc := range []string{requester.DocBCD, requester.DocPlan, requester.DocResult, requester.DocWriters, requester.DocWriter + "0.xml"} {
+		if data, err := res.Record.Document(t.Context(), doc, 1<<20); err != nil || len(data) == 0 {
+			t.Errorf("document %s: %v", doc, err)
+		}
+	}
+	notes, err := w.repo.Notes(t.Context(), res.Record.ID)
+	if err != nil || len(notes) != 1 || notes[0].Kind != requester.NoteComplete || !strings.Contains(string(notes[0].Body), `"outcome":"complete"`) {
+		t.Errorf("notes %+v, %v: the outcome of BackupComplete is appended", notes, err)
+	}
+}
