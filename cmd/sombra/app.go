@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -37,6 +38,14 @@ func kinds() []writer.Kind {
 // same type. A new one is one line here.
 func providers() []provider.Provider {
 	return []provider.Provider{btrfs.New(), reflink.New(), precopy.New()}
+}
+
+func kindNames() []string {
+	var names []string
+	for _, k := range kinds() {
+		names = append(names, k.Name())
+	}
+	return names
 }
 
 // stores are the places a repository can be in.
@@ -69,12 +78,15 @@ func (a *app) env(name string) string { return a.getenv("SOMBRA_" + name) }
 
 // load reads the configuration and fills what no flag has set: flags come before
 // the environment, the environment before the configuration.
-func (a *app) load(*cobra.Command, []string) error {
+func (a *app) load(cmd *cobra.Command, _ []string) error {
 	c, err := a.readConfig()
 	if err != nil {
 		return err
 	}
 	a.config = c
+	if err := a.setOptions(cmd); err != nil {
+		return err
+	}
 	first := func(dst *string, values ...string) {
 		for _, v := range values {
 			if *dst == "" {
@@ -93,7 +105,8 @@ func (a *app) load(*cobra.Command, []string) error {
 			a.passwordFile, a.passwordCommand = c.PasswordFile, c.PasswordCommand
 		}
 	}
-	return nil
+	a.stateDir, err = filepath.Abs(a.stateDir)
+	return err
 }
 
 // defaultStateDir is where this host's state is kept.
@@ -169,15 +182,34 @@ func (a *app) socketDirs() []string {
 	return []string{"/run/sombra/writers.d", filepath.Join(a.stateDir, "writers.d")}
 }
 
-// printJSON prints a value as one line.
-func (a *app) printJSON(v any) error {
-	data, err := json.Marshal(v)
+// printJSON prints an object as one line that begins with its message type.
+func (a *app) printJSON(kind string, v any) error {
+	line, err := jsonLine(kind, v)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.stdout, "%s\n", data)
+	_, err = a.stdout.Write(line)
 	return err
 }
+
+// jsonLine gives an object a message type.
+func jsonLine(kind string, v any) ([]byte, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) < 2 || data[0] != '{' {
+		return nil, fmt.Errorf("message %s: %T is no object", kind, v)
+	}
+	line := append([]byte(`{"message_type":`), strconv.Quote(kind)...)
+	if len(data) > 2 {
+		line = append(line, ',')
+	}
+	return append(append(line, data[1:]...), '\n'), nil
+}
+
+// fields are those of a JSON line.
+type fields map[string]any
 
 // printf prints a line for people, unless they asked for quiet or for JSON.
 func (a *app) printf(format string, args ...any) {

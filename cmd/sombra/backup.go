@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"errors"
+
 	"github.com/spf13/cobra"
 
 	"github.com/sombra-backup/sombra/requester"
@@ -8,6 +11,7 @@ import (
 
 func newBackup(a *app) *cobra.Command {
 	var b backupFlags
+	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "backup [PATH...]",
 		Short: "Back up applications and files at one instant",
@@ -17,13 +21,19 @@ data under PATH that belongs to no writer.
 The applications are brought to a consistent state, shadow copies of all volumes
 are taken at one instant, the applications go on, and the backup is read from the
 shadow copies. What cannot be saved at the consistency asked for is never saved
-at a lower one in silence: the plan, the result and the exit code say so.`,
+at a lower one in silence: the plan, the result and the exit code say so.
+
+Without PATH, and without components chosen by name, the configuration's paths
+are taken.`,
 		Example: `  sombra backup /srv/app
   sombra backup --consistency app --tag nightly /srv /home
   sombra backup --component /srv/app/app.db`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if dryRun {
+				return a.plan(cmd, &b, args)
+			}
 			ctx := cmd.Context()
-			open, err := b.fill(ctx, a, args)
+			open, err := b.fill(cmd, a, args)
 			if err != nil {
 				return err
 			}
@@ -35,15 +45,27 @@ at a lower one in silence: the plan, the result and the exit code say so.`,
 			rep := a.reporter()
 			result, err := requester.Backup(ctx, open, repo, b.request, rep)
 			rep.end()
-			a.summarizeBackup(result)
-			if result.Outcome != requester.Complete || err != nil {
-				return &outcomeError{result.Outcome, err}
-			}
-			return nil
+			a.summarizeBackup(result, rep)
+			return resultError(ctx, result.Outcome, err)
 		},
 	}
 	b.add(cmd)
+	cmd.Flags().BoolVarP(&dryRun, "dry-run", "n", false, `show what would be done, and do nothing: "sombra plan"`)
 	return cmd
+}
+
+// resultError is how a command ends: nil if all is well, the error if there is
+// one, or the outcome, which the summary has explained.
+func resultError(ctx context.Context, o requester.Outcome, err error) error {
+	switch {
+	case err == nil && o == requester.Complete:
+		return nil
+	case errors.Is(err, requester.ErrConsistency):
+		err = &hintError{err, hintConsistency}
+	case err != nil && errors.Is(context.Cause(ctx), errInterrupted):
+		o = requester.Interrupted
+	}
+	return &outcomeError{o, err}
 }
 
 func newPlan(a *app) *cobra.Command {
@@ -54,27 +76,33 @@ func newPlan(a *app) *cobra.Command {
 		Long: `Show which writers, components, volumes and providers a backup of PATH would use,
 what room it needs, how long applications would be held, which consistency is
 reached, and what would be left out. Nothing is frozen and nothing is copied.`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			open, err := b.fill(ctx, a, args)
-			if err != nil {
-				return err
-			}
-			p, err := requester.MakePlan(ctx, open, b.request, nil)
-			if err != nil {
-				return err
-			}
-			if a.json {
-				err = a.printJSON(planLine{"plan", p})
-			} else {
-				err = printPlan(a.stdout, p)
-			}
-			if err == nil && !p.Reachable {
-				return &outcomeError{requester.Failed, unreachable(p)}
-			}
-			return err
-		},
+		Example: `  sombra plan /srv/app
+  sombra plan -v --consistency crash /srv`,
+		RunE: func(cmd *cobra.Command, args []string) error { return a.plan(cmd, &b, args) },
 	}
 	b.add(cmd)
 	return cmd
+}
+
+// plan shows what a backup would do. No repository is needed for that.
+func (a *app) plan(cmd *cobra.Command, b *backupFlags, args []string) error {
+	open, err := b.fill(cmd, a, args)
+	if err != nil {
+		return err
+	}
+	p, err := requester.MakePlan(cmd.Context(), open, b.request, nil)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		if err := a.printJSON("plan", p); err != nil {
+			return err
+		}
+	} else {
+		printPlan(a.stdout, p, a.verbose > 0)
+	}
+	if !p.Reachable {
+		return &outcomeError{requester.Failed, unreachable(p)}
+	}
+	return nil
 }

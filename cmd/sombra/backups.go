@@ -1,8 +1,13 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -15,24 +20,23 @@ import (
 
 // recordLine is a record as a JSON line.
 type recordLine struct {
-	MessageType string            `json:"message_type"`
-	ID          string            `json:"id"`
-	ShortID     string            `json:"short_id"`
-	Time        time.Time         `json:"time"`
-	Started     time.Time         `json:"started"`
-	Host        string            `json:"host"`
-	User        string            `json:"user,omitempty"`
-	Program     string            `json:"program,omitempty"`
-	Type        string            `json:"type"`
-	State       string            `json:"state"`
-	Tags        []string          `json:"tags,omitempty"`
-	Roots       []string          `json:"roots"`
-	Parents     []string          `json:"parents,omitempty"`
-	Totals      repository.Totals `json:"totals"`
-	Documents   []string          `json:"documents,omitempty"`
-	Result      json.RawMessage   `json:"result,omitempty"`
-	Plan        json.RawMessage   `json:"plan,omitempty"`
-	Notes       []noteLine        `json:"notes,omitempty"`
+	ID        string            `json:"id"`
+	ShortID   string            `json:"short_id"`
+	Time      time.Time         `json:"time"`
+	Started   time.Time         `json:"started"`
+	Host      string            `json:"host"`
+	User      string            `json:"user,omitempty"`
+	Program   string            `json:"program,omitempty"`
+	Type      string            `json:"type"`
+	State     string            `json:"state"`
+	Tags      []string          `json:"tags,omitempty"`
+	Roots     []string          `json:"roots"`
+	Parents   []string          `json:"parents,omitempty"`
+	Totals    repository.Totals `json:"totals"`
+	Documents []string          `json:"documents,omitempty"`
+	Result    json.RawMessage   `json:"result,omitempty"`
+	Plan      json.RawMessage   `json:"plan,omitempty"`
+	Notes     []noteLine        `json:"notes,omitempty"`
 }
 
 type noteLine struct {
@@ -43,7 +47,7 @@ type noteLine struct {
 
 func newRecordLine(r *repository.Record) recordLine {
 	l := recordLine{
-		MessageType: "backup", ID: r.ID.String(), ShortID: r.ID.Short(), Time: r.Time, Started: r.Started,
+		ID: r.ID.String(), ShortID: r.ID.Short(), Time: r.Time, Started: r.Started,
 		Host: r.Host.Name, User: r.User, Program: r.Program, Type: r.Type, State: r.State.String(), Tags: r.Tags, Totals: r.Totals,
 	}
 	for _, root := range r.Roots {
@@ -62,7 +66,7 @@ func newBackups(a *app) *cobra.Command {
 		Use:     "backups",
 		Aliases: []string{"snapshots"},
 		Short:   "List the backups in the repository",
-		Args:    cobra.NoArgs,
+		Args:    takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
 			repo, err := a.openRepository(ctx)
@@ -79,7 +83,7 @@ func newBackups(a *app) *cobra.Command {
 			}
 			if a.json {
 				for _, r := range rows {
-					if err := a.printJSON(newRecordLine(r)); err != nil {
+					if err := a.printJSON("backup", newRecordLine(r)); err != nil {
 						return err
 					}
 				}
@@ -90,14 +94,14 @@ func newBackups(a *app) *cobra.Command {
 					fmt.Fprintln(t, "ID\tTIME\tHOST\tTYPE\tSTATE\tFILES\tSIZE\tTAGS")
 				}
 				for _, r := range rows {
-					fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", r.ID.Short(), r.Time.Local().Format(time.DateTime), r.Host.Name,
-						r.Type, r.State, r.Totals.Files, size(r.Totals.Bytes), strings.Join(r.Tags, ","))
+					fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", r.ID.Short(), r.Time.Local().Format(time.DateTime), printable(r.Host.Name),
+						r.Type, r.State, r.Totals.Files, size(r.Totals.Bytes), printable(strings.Join(r.Tags, ",")))
 				}
 			})
 			if err != nil {
 				return err
 			}
-			a.printf("%d backups\n", len(rows))
+			a.printf("%s\n", plural(len(rows), "backup"))
 			return damaged
 		},
 	}
@@ -132,54 +136,54 @@ consistency, what failed and what was left out, and the outcome of BackupComplet
 
 --document prints one of its documents instead, as bcd.xml, the Backup Components
 Document, or wmd/0.xml, the first Writer Metadata Document.`,
-		Args: cobra.ExactArgs(1),
+		Args: takes("BACKUP"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			repo, err := a.openRepository(ctx)
-			if err != nil {
-				return err
-			}
-			defer repo.Close()
-			rec, err := repo.Record(ctx, args[0])
-			if err != nil {
-				return err
-			}
-			if document != "" {
-				data, err := rec.Document(ctx, document, maxDocument)
-				if err != nil {
-					return &hintError{err, "the documents are listed by: sombra show --json " + rec.ID.Short()}
+			return a.withRecord(cmd, args[0], func(ctx context.Context, repo *repository.Repository, rec *repository.Record) error {
+				if cmd.Flags().Changed("document") {
+					data, err := rec.Document(ctx, document, maxDocument)
+					if err != nil {
+						return &hintError{err, "there are: " + strings.Join(documentNames(rec), ", ")}
+					}
+					_, err = a.stdout.Write(data)
+					return err
 				}
-				_, err = a.stdout.Write(data)
-				return err
-			}
-			notes, notesErr := repo.Notes(ctx, rec.ID)
-			result, resultErr := rec.Document(ctx, requester.DocResult, maxDocument)
-			if a.json {
-				return a.showJSON(rec, result, notes)
-			}
-			a.showText(rec, result, resultErr, notes)
-			if notesErr != nil {
-				return notesErr
-			}
-			return nil
+				return a.show(ctx, repo, rec)
+			})
 		},
 	}
 	cmd.Flags().StringVar(&document, "document", "", "print the `document` of this name")
 	return cmd
 }
 
-func (a *app) showJSON(rec *repository.Record, result []byte, notes []repository.Note) error {
-	l := newRecordLine(rec)
-	for name := range rec.Documents {
-		l.Documents = append(l.Documents, name)
+func documentNames(rec *repository.Record) []string {
+	return slices.Sorted(maps.Keys(rec.Documents))
+}
+
+// show prints what can be read of a record, and fails if something cannot.
+func (a *app) show(ctx context.Context, repo *repository.Repository, rec *repository.Record) error {
+	notes, notesErr := repo.Notes(ctx, rec.ID)
+	result, resultErr := rec.Document(ctx, requester.DocResult, maxDocument)
+	plan, planErr := rec.Document(ctx, requester.DocPlan, maxDocument)
+	failed := errors.Join(resultErr, planErr, notesErr)
+	if a.json {
+		return errors.Join(a.showJSON(rec, result, plan, notes), failed)
 	}
+	return errors.Join(a.showText(rec, result, plan, notes), failed)
+}
+
+func (a *app) showJSON(rec *repository.Record, result, plan []byte, notes []repository.Note) error {
+	l := newRecordLine(rec)
+	l.Documents = documentNames(rec)
 	if json.Valid(result) {
 		l.Result = result
+	}
+	if json.Valid(plan) {
+		l.Plan = plan
 	}
 	for _, n := range notes {
 		l.Notes = append(l.Notes, noteLine{n.Time, n.Kind, noteBody(n.Body)})
 	}
-	return a.printJSON(l)
+	return a.printJSON("backup", l)
 }
 
 // noteBody shows a note as what it is.
@@ -190,31 +194,72 @@ func noteBody(body []byte) any {
 	return string(body)
 }
 
-func (a *app) showText(rec *repository.Record, result []byte, resultErr error, notes []repository.Note) {
+func (a *app) showText(rec *repository.Record, result, plan []byte, notes []repository.Note) error {
 	w := a.stdout
 	fmt.Fprintf(w, "backup %s\n", rec.ID)
-	fmt.Fprintf(w, "of %s at %s, by %s with %s\n", rec.Host.Name, rec.Time.Local().Format(time.RFC3339Nano), rec.User, rec.Program)
-	fmt.Fprintf(w, "type %s, %s, %d files, %s; stored %s new\n", rec.Type, rec.State, rec.Totals.Files, size(rec.Totals.Bytes), size(rec.Totals.BytesStored))
+	fmt.Fprintf(w, "of %s at %s, by %s with %s\n", printable(rec.Host.Name), rec.Time.Local().Format(time.RFC3339Nano), printable(rec.User), printable(rec.Program))
+	fmt.Fprintf(w, "type %s, %s, %s, %s; %s of them new in the repository\n", rec.Type, rec.State, plural(rec.Totals.Files, "file"),
+		size(rec.Totals.Bytes), size(rec.Totals.BytesStored))
 	if len(rec.Tags) > 0 {
-		fmt.Fprintf(w, "tags %s\n", strings.Join(rec.Tags, ", "))
+		fmt.Fprintf(w, "tags %s\n", printable(strings.Join(rec.Tags, ", ")))
 	}
 	var r requester.Result
-	if resultErr == nil {
-		resultErr = json.Unmarshal(result, &r)
-	}
-	if resultErr != nil {
-		fmt.Fprintf(w, "what it came to cannot be read: %v\n", resultErr)
-	} else {
-		fmt.Fprintf(w, "consistency %s\n", r.Level)
-		a.components(r.Components, "saved")
-		printReceipt(w, r.Receipt)
-		a.failures(r.Failures, r.Failed)
-		printLeftOut(w, r.LeftOut, r.LeftOuts)
-		for _, x := range r.Warnings {
-			fmt.Fprintf(w, "warning: %s\n", x)
+	var p requester.Plan
+	var err error
+	if result != nil {
+		if err = json.Unmarshal(result, &r); err != nil {
+			err = fmt.Errorf("document %s: %w", requester.DocResult, err)
 		}
 	}
-	for _, n := range notes {
-		fmt.Fprintf(w, "%s at %s: %s\n", n.Kind, n.Time.Local().Format(time.RFC3339), n.Body)
+	if plan != nil {
+		if perr := json.Unmarshal(plan, &p); perr != nil {
+			err = errors.Join(err, fmt.Errorf("document %s: %w", requester.DocPlan, perr))
+		}
 	}
+	if result != nil && err == nil {
+		showResult(w, &r, &p)
+	}
+	for _, n := range notes {
+		fmt.Fprintf(w, "%s at %s: %s\n", printable(n.Kind), n.Time.Local().Format(time.RFC3339), noteText(n))
+	}
+	return err
+}
+
+func showResult(w io.Writer, r *requester.Result, p *requester.Plan) {
+	fmt.Fprintf(w, "outcome: %s\n", words(r.Outcome))
+	fmt.Fprintf(w, "consistency: %s\n", resultLevels(r, p.Volumes))
+	printComponents(w, r.Components, "saved")
+	printReceipt(w, r.Receipt)
+	if r.Failed > 0 {
+		fmt.Fprintf(w, "\nfailed (%d)\n", r.Failed)
+		for _, f := range head(r.Failures) {
+			fmt.Fprintf(w, "  %s: %s\n", printable(f.Path), oneLine(f.Error))
+		}
+		more(w, r.Failed)
+	}
+	printLeftOut(w, r.LeftOut, r.LeftOuts)
+	for _, x := range r.Warnings {
+		fmt.Fprintf(w, "warning: %s\n", oneLine(x))
+	}
+}
+
+// noteText is a note in words where it is one of ours.
+func noteText(n repository.Note) string {
+	var c requester.Completion
+	if n.Kind != requester.NoteComplete || json.Unmarshal(n.Body, &c) != nil {
+		return oneLine(string(n.Body))
+	}
+	text := words(c.Outcome)
+	if c.Error != "" {
+		text += ", " + oneLine(c.Error)
+	}
+	for _, w := range c.Writers {
+		if i := len(w.States) - 1; i >= 0 {
+			text += fmt.Sprintf("; %s is %s", writerName(w.Name, w.InstanceName), w.States[i].State)
+			if m := w.States[i].Message; m != "" {
+				text += " (" + oneLine(m) + ")"
+			}
+		}
+	}
+	return text
 }

@@ -15,7 +15,7 @@ func newCheck(a *app) *cobra.Command {
 		Short: "Check the repository for damage, and name what it hurts",
 		Long: `Check that everything the backups need is there and fits together. With
 --read-data every byte is read, decrypted and verified too.`,
-		Args: cobra.NoArgs,
+		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
 			repo, err := a.openRepository(ctx)
@@ -28,10 +28,7 @@ func newCheck(a *app) *cobra.Command {
 				return err
 			}
 			if a.json {
-				err = a.printJSON(struct {
-					Type string `json:"message_type"`
-					repository.Report
-				}{"summary", report})
+				err = a.printJSON("summary", report)
 			} else {
 				a.printf("%d objects, %s; %d records, %d entries, %d chunks, %d of them read\n", report.Objects, size(report.Bytes),
 					report.Records, report.Entries, report.Chunks, report.ChunksRead)
@@ -39,14 +36,14 @@ func newCheck(a *app) *cobra.Command {
 					a.printf("%d packs of interrupted or running backups, which harm nothing\n", report.Unindexed)
 				}
 				for _, f := range report.Foreign {
-					a.printf("not the repository's: %s\n", f)
+					a.printf("not the repository's: %s\n", printable(f))
 				}
 			}
 			if err != nil {
 				return err
 			}
 			if report.Problems > 0 {
-				return &hintError{fmt.Errorf("%d problems found", report.Problems),
+				return &hintError{fmt.Errorf("%s found", plural(report.Problems, "problem")),
 					"backups not named above are unharmed; copy the repository before anything else"}
 			}
 			a.printf("no damage found\n")
@@ -59,11 +56,11 @@ func newCheck(a *app) *cobra.Command {
 
 func (a *app) problem(p repository.Problem) {
 	if a.json {
-		m := map[string]any{"message_type": "error", "object": p.Object, "path": p.Path, "document": p.Document, "error": p.Err.Error()}
+		m := fields{"object": p.Object, "path": p.Path, "document": p.Document, "error": p.Err.Error()}
 		if !p.Record.IsZero() {
 			m["record"] = p.Record.String()
 		}
-		a.printJSON(m)
+		_ = a.printJSON("error", m)
 		return
 	}
 	what := p.Object
@@ -79,5 +76,5 @@ func (a *app) problem(p repository.Problem) {
 			what += " (" + p.Object + ")"
 		}
 	}
-	fmt.Fprintf(a.stderr, "sombra: %s: %v\n", what, p.Err)
+	fmt.Fprintf(a.stderr, "sombra: %s: %s\n", printable(what), oneLine(p.Err.Error()))
 }

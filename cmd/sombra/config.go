@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,15 +9,19 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 
 	"github.com/sombra-backup/sombra/session"
 )
 
-// config is the configuration file. Flags and environment come before it.
+// config is the configuration file. Flags and environment come before it. All
+// but Paths and Writers are flags, too, of the same names with dashes.
 type config struct {
+	name  string         // of the file
+	lines map[string]int // of the keys in it
+
 	Repository      string `yaml:"repository"`
 	PasswordFile    string `yaml:"password_file"`
 	PasswordCommand string `yaml:"password_command"`
@@ -24,20 +29,30 @@ type config struct {
 
 	Paths         []string `yaml:"paths"`
 	Exclude       []string `yaml:"exclude"`
+	ExcludeFile   []string `yaml:"exclude_file"`
 	OneFileSystem bool     `yaml:"one_file_system"`
-	Tags          []string `yaml:"tags"`
+	Tag           []string `yaml:"tag"`
 	Type          string   `yaml:"type"`
 	Consistency   string   `yaml:"consistency"`
 	Provider      string   `yaml:"provider"`
+	AsPlainFiles  bool     `yaml:"as_plain_files"`
+	NoWriters     bool     `yaml:"no_writers"`
+	Reread        bool     `yaml:"reread"`
 
 	Writer           []string `yaml:"writer"`
 	ExcludeWriter    []string `yaml:"exclude_writer"`
 	Component        []string `yaml:"component"`
 	ExcludeComponent []string `yaml:"exclude_component"`
 
+	FreezeLimit     string `yaml:"freeze_limit"`
+	HoldLimit       string `yaml:"hold_limit"`
+	DiscoveredLimit string `yaml:"discovered_limit"`
+	EventLimit      string `yaml:"event_limit"`
+	IdentifyLimit   string `yaml:"identify_limit"`
+	PrepareLimit    string `yaml:"prepare_limit"`
+
 	NoDiscovery bool           `yaml:"no_discovery"`
 	Writers     []writerConfig `yaml:"writers"`
-	Limits      limitsConfig   `yaml:"limits"`
 }
 
 // writerConfig configures one built-in writer; what is under config is the
@@ -49,28 +64,30 @@ type writerConfig struct {
 	Config   map[string]any `yaml:"config"`
 }
 
-type limitsConfig struct {
-	Writer     duration `yaml:"writer"`
-	Hold       duration `yaml:"hold"`
-	Discovered duration `yaml:"discovered"`
-	Event      duration `yaml:"event"`
-	Identify   duration `yaml:"identify"`
-	Prepare    duration `yaml:"prepare"`
-}
-
-// duration is a time.Duration as people write it: 90s, 2m30s.
-type duration time.Duration
-
-func (d *duration) UnmarshalText(text []byte) error {
-	v, err := time.ParseDuration(string(text))
-	if err != nil {
-		return err
+// options are the configuration's values by the flags they stand for.
+func (c *config) options() map[string][]string {
+	m := map[string][]string{
+		"exclude": c.Exclude, "exclude-file": c.ExcludeFile, "tag": c.Tag,
+		"writer": c.Writer, "exclude-writer": c.ExcludeWriter, "component": c.Component, "exclude-component": c.ExcludeComponent,
 	}
-	if v <= 0 {
-		return fmt.Errorf("%s is not a positive duration", text)
+	for name, v := range map[string]string{
+		"type": c.Type, "consistency": c.Consistency, "provider": c.Provider,
+		"freeze-limit": c.FreezeLimit, "hold-limit": c.HoldLimit, "discovered-limit": c.DiscoveredLimit,
+		"event-limit": c.EventLimit, "identify-limit": c.IdentifyLimit, "prepare-limit": c.PrepareLimit,
+	} {
+		if v != "" {
+			m[name] = []string{v}
+		}
 	}
-	*d = duration(v)
-	return nil
+	for name, v := range map[string]bool{
+		"one-file-system": c.OneFileSystem, "as-plain-files": c.AsPlainFiles, "no-writers": c.NoWriters,
+		"reread": c.Reread, "no-discovery": c.NoDiscovery,
+	} {
+		if v {
+			m[name] = []string{"true"}
+		}
+	}
+	return m
 }
 
 // maxConfig bounds the configuration file.
@@ -78,7 +95,7 @@ const maxConfig = 4 << 20
 
 // readConfig reads the configuration: the file named, or the usual one if there
 // is one. One that others could have written is refused, since it decides what
-// is run with the caller's rights.
+// is run with the caller's rights. /dev/null is an empty one.
 func (a *app) readConfig() (*config, error) {
 	name, named := a.configFile, true
 	if name == "" {
@@ -88,17 +105,21 @@ func (a *app) readConfig() (*config, error) {
 		name, named = defaultConfig(a.getenv), false
 	}
 	if name == os.DevNull {
-		return new(config), nil
+		return &config{name: name}, nil
 	}
 	f, err := os.Open(name)
 	if !named && errors.Is(err, fs.ErrNotExist) {
-		return new(config), nil
+		return &config{name: name}, nil
 	}
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", pathError(err))
+	}
+	defer f.Close()
+	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	if err := trusted(f); err != nil {
+	if err := trusted(name, info); err != nil {
 		return nil, err
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
@@ -108,11 +129,58 @@ func (a *app) readConfig() (*config, error) {
 	if len(data) > maxConfig {
 		return nil, fmt.Errorf("%s: larger than %d bytes", name, maxConfig)
 	}
-	c := new(config)
+	return parseConfig(name, data)
+}
+
+// parseConfig reads the text of a configuration. An error names the line.
+func parseConfig(name string, data []byte) (*config, error) {
+	c := &config{name: name, lines: keyLines(data)}
 	if err := yaml.UnmarshalWithOptions(data, c, yaml.Strict()); err != nil {
-		return nil, fmt.Errorf("%s: %s", name, yaml.FormatError(err, false, true))
+		return nil, configError(name, data, err)
+	}
+	for i, w := range c.Writers {
+		if w.Kind == "" {
+			return nil, &hintError{fmt.Errorf("%s: writers, entry %d, has no kind", name, i+1), "kinds are " + strings.Join(kindNames(), ", ")}
+		}
 	}
 	return c, nil
+}
+
+// configError puts an error of the YAML reader in one line, with the place, and
+// shows the line it is in.
+func configError(name string, data []byte, err error) error {
+	var e yaml.Error
+	if !errors.As(err, &e) || e.GetToken() == nil || e.GetToken().Position == nil {
+		return fmt.Errorf("%s: %s", name, oneLine(err.Error()))
+	}
+	pos := e.GetToken().Position
+	err = fmt.Errorf("%s:%d:%d: %s", name, pos.Line, pos.Column, oneLine(e.GetMessage()))
+	lines := strings.Split(string(data), "\n")
+	if pos.Line < 1 || pos.Line > len(lines) {
+		return err
+	}
+	return &hintError{err, fmt.Sprintf("line %d is: %s", pos.Line, strings.TrimSpace(lines[pos.Line-1]))}
+}
+
+// keyLines finds the lines of the keys, for errors that come after reading.
+func keyLines(data []byte) map[string]int {
+	m := map[string]int{}
+	n := 0
+	for line := range bytes.Lines(data) {
+		n++
+		if key, _, ok := bytes.Cut(line, []byte(":")); ok && len(key) < 64 {
+			m[string(key)] = n
+		}
+	}
+	return m
+}
+
+// at names the place of a key in the file.
+func (c *config) at(key string) string {
+	if n := c.lines[key]; n > 0 {
+		return fmt.Sprintf("%s:%d: %s", c.name, n, key)
+	}
+	return c.name + ": " + key
 }
 
 func defaultConfig(getenv func(string) string) string {
@@ -125,23 +193,16 @@ func defaultConfig(getenv func(string) string) string {
 	return filepath.Join(getenv("HOME"), ".config", "sombra", "sombra.yaml")
 }
 
-// sessionOptions is what the configuration says to the service.
-func (c *config) sessionOptions() (session.Options, error) {
-	o := session.Options{NoDiscovery: c.NoDiscovery, Limits: session.Limits{
-		Writer: time.Duration(c.Limits.Writer), Hold: time.Duration(c.Limits.Hold),
-		Discovered: time.Duration(c.Limits.Discovered), Event: time.Duration(c.Limits.Event),
-		Identify: time.Duration(c.Limits.Identify), Prepare: time.Duration(c.Limits.Prepare),
-	}}
+// sessionOptions is what the configuration and the limits say to the service.
+func (c *config) sessionOptions(l limitFlags) (session.Options, error) {
+	o := session.Options{NoDiscovery: c.NoDiscovery, Limits: l.session()}
 	for i, w := range c.Writers {
-		if w.Kind == "" {
-			return o, fmt.Errorf("configuration: writers[%d] has no kind", i)
-		}
-		data, err := json.Marshal(w.Config)
-		if err != nil {
-			return o, fmt.Errorf("configuration: writers[%d]: %w", i, err)
-		}
-		if w.Config == nil {
-			data = nil
+		var data []byte
+		if w.Config != nil {
+			var err error
+			if data, err = json.Marshal(w.Config); err != nil {
+				return o, fmt.Errorf("%s: writers, entry %d: %w", c.name, i+1, err)
+			}
 		}
 		o.Writers = append(o.Writers, session.WriterConfig{Kind: w.Kind, Name: w.Name, Required: w.Required, Config: data})
 	}

@@ -8,17 +8,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	_ "modernc.org/sqlite" // the demo's application uses SQLite like any other
 
+	"github.com/sombra-backup/sombra/requester"
 	"github.com/sombra-backup/sombra/session"
 )
 
@@ -31,11 +32,19 @@ func newDemo(a *app) *cobra.Command {
 files, back both up at one instant, damage both, restore them, and prove that the
 restored database holds exactly the transactions acknowledged at that instant.
 Everything happens below a scratch directory, which is removed in the end.`,
-		Args: cobra.NoArgs,
+		Args:              takes(),
+		PersistentPreRunE: needsNoConfig,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			scratch, err := os.MkdirTemp(dir, "sombra-demo-")
+			if a.json {
+				return errors.New("the demo is for people; it prints no JSON lines")
+			}
+			dir, err := filepath.Abs(dir)
 			if err != nil {
 				return err
+			}
+			scratch, err := os.MkdirTemp(dir, "sombra-demo-")
+			if err != nil {
+				return &hintError{pathError(err), "give a directory you can write to with --dir"}
 			}
 			defer os.RemoveAll(scratch)
 			d := &demo{app: a, ctx: cmd.Context(), dir: scratch}
@@ -44,7 +53,7 @@ Everything happens below a scratch directory, which is removed in the end.`,
 	}
 	cmd.Flags().StringVar(&dir, "dir", "/var/tmp", "make the scratch directory below this `directory`")
 	load := &cobra.Command{
-		Use: "load DB LOG", Hidden: true, Args: cobra.ExactArgs(2),
+		Use: "load DB LOG", Hidden: true, Args: takes("DB", "LOG"),
 		RunE: func(cmd *cobra.Command, args []string) error { return demoLoad(cmd.Context(), args[0], args[1]) },
 	}
 	cmd.AddCommand(load)
@@ -207,30 +216,39 @@ func (d *demo) acknowledged() ([]transaction, error) {
 // backup runs it with JSON, shows the receipt and returns it.
 func (d *demo) backup() (*session.Receipt, error) {
 	var out bytes.Buffer
-	fmt.Fprintf(d.stdout, "$ sombra backup --consistency none %s\n", d.path("app"))
+	fmt.Fprintf(d.stdout, "$ sombra backup %s\n", d.path("app"))
 	if err := d.sombra(&out, "backup", "--json", d.path("app")); err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, out.String())
 	}
-	var summary struct {
-		MessageType string           `json:"message_type"`
-		Outcome     string           `json:"outcome"`
-		Receipt     *session.Receipt `json:"receipt"`
-	}
+	var summary requester.Result
+	var plan requester.Plan
+	var err error
 	for line := range bytes.Lines(out.Bytes()) {
 		var m struct {
 			MessageType string `json:"message_type"`
 		}
-		if json.Unmarshal(line, &m) == nil && m.MessageType == "summary" {
-			if err := json.Unmarshal(line, &summary); err != nil {
-				return nil, err
-			}
+		if err := json.Unmarshal(line, &m); err != nil {
+			return nil, err
+		}
+		switch m.MessageType {
+		case "plan":
+			err = json.Unmarshal(line, &plan)
+		case "summary":
+			err = json.Unmarshal(line, &summary)
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	if summary.Receipt == nil || len(summary.Receipt.Writers) == 0 {
 		return nil, errors.New("the backup gave no freeze receipt")
 	}
-	fmt.Fprintf(d.stdout, "outcome: %s\n", summary.Outcome)
-	return summary.Receipt, printReceipt(d.stdout, summary.Receipt)
+	if summary.Outcome != requester.Complete || len(summary.Components) != 1 || summary.Components[0].Level != session.LevelApp.String() {
+		return nil, fmt.Errorf("the backup is %s, and not of one component at level app", summary.Outcome)
+	}
+	summary.Plan = &plan
+	d.summarizeBackup(&summary, silent{})
+	return summary.Receipt, nil
 }
 
 func (d *demo) damage() error {
@@ -302,14 +320,31 @@ func (d *demo) prove(r *session.Receipt) error {
 			return fmt.Errorf("restored file %s differs from the original", name)
 		}
 	}
-	if _, err := os.Stat(d.path("app", "app.db-shm")); err == nil {
-		return errors.New("a -shm file was restored")
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	fmt.Fprintf(d.stdout, "files: all %d are as they were, byte for byte\n", len(d.sums))
+	return d.proveListing()
+}
+
+// proveListing looks into the backup: a database's shared memory belongs to the
+// processes that have it open, and is never in one.
+func (d *demo) proveListing() error {
+	var out bytes.Buffer
+	if err := d.sombra(&out, "ls", "latest", d.path("app")); err != nil {
 		return err
 	}
-	fmt.Fprintf(d.stdout, "files: all %d are as they were, byte for byte\n", len(d.sums))
+	names := strings.Split(strings.TrimSpace(out.String()), "\n")
+	for suffix, want := range map[string]bool{"app.db": true, "app.db-wal": true, "app.db-shm": false} {
+		if slices.Contains(names, d.path("app", suffix)) != want {
+			return fmt.Errorf("%s in the backup: %t, not %t as it should be", suffix, !want, want)
+		}
+	}
+	fmt.Fprintf(d.stdout, "listing: %d entries; the database and its log are in the backup, its shared memory is not\n", len(names))
 	return nil
 }
+
+// silent is the reporter where nothing was reported yet.
+type silent struct{ reporter }
+
+func (silent) told(string) bool { return false }
 
 // demoLoad is the application: it commits numbered transactions and notes when
 // each was begun and acknowledged. An interrupt ends it.

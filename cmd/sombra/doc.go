@@ -13,16 +13,10 @@ import (
 )
 
 func newDoc(a *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "doc",
-		Short: "Look at Writer Metadata and Backup Components Documents, of any origin",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(&cobra.Command{
+	cmd := group("doc", "Look at Writer Metadata and Backup Components Documents, of any origin", &cobra.Command{
 		Use:   "inspect FILE",
 		Short: "Print a document as a readable tree, or with --json as JSON",
-		Args:  cobra.ExactArgs(1),
+		Args:  takes("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, err := readDocument(args[0], a.stdin)
 			if err != nil {
@@ -33,7 +27,7 @@ func newDoc(a *app) *cobra.Command {
 	}, &cobra.Command{
 		Use:   "roundtrip FILE",
 		Short: "Read a document and print it as this program writes it",
-		Args:  cobra.ExactArgs(1),
+		Args:  takes("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, err := readDocument(args[0], a.stdin)
 			if err != nil {
@@ -43,6 +37,7 @@ func newDoc(a *app) *cobra.Command {
 			return err
 		},
 	})
+	cmd.PersistentPreRunE = needsNoConfig
 	return cmd
 }
 
@@ -70,14 +65,17 @@ func readDocument(name string, stdin io.Reader) (document, error) {
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
-			return document{}, err
+			return document{}, pathError(err)
 		}
 		defer f.Close()
 		r = f
 	}
-	data, err := io.ReadAll(io.LimitReader(r, maxDocument))
+	data, err := io.ReadAll(io.LimitReader(r, maxDocument+1))
 	if err != nil {
-		return document{}, err
+		return document{}, pathError(err)
+	}
+	if len(data) > maxDocument {
+		return document{}, fmt.Errorf("%s: larger than %d bytes", name, maxDocument)
 	}
 	w, werr := metadata.ParseWriterMetadata(bytes.Clone(data))
 	if werr == nil {

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/requester"
@@ -106,24 +109,65 @@ func hint(err error) string {
 	return ""
 }
 
-// reportError tells an error once: as text with a hint, or as a JSON line.
+// reportError tells an error once, in one line and perhaps a hint, or as a JSON
+// line.
 func (a *app) reportError(command string, code int, err error) {
 	var outcome *outcomeError
-	quiet := errors.As(err, &outcome) && outcome.err == nil // the summary has said it
+	told := errors.As(err, &outcome) && outcome.err == nil // the summary has said it
+	text := oneLine(err.Error())
+	if code == exitInterrupted {
+		text = command + ": interrupted"
+	}
 	if a.json {
-		line := map[string]any{"message_type": "exit_error", "code": code, "message": err.Error()}
+		line := fields{"code": code, "message": text}
 		if h := hint(err); h != "" {
 			line["hint"] = h
 		}
-		data, _ := json.Marshal(line)
-		fmt.Fprintf(a.stderr, "%s\n", data)
+		data, _ := jsonLine("exit_error", line)
+		a.stderr.Write(data)
 		return
 	}
-	if quiet {
+	if told {
 		return
 	}
-	fmt.Fprintf(a.stderr, "sombra: %v\n", err)
-	if h := hint(err); h != "" {
-		fmt.Fprintf(a.stderr, "sombra: hint: %s\n", h)
+	fmt.Fprintf(a.stderr, "sombra: %s\n", text)
+	if h := hint(err); h != "" && code != exitInterrupted {
+		fmt.Fprintf(a.stderr, "hint: %s\n", h)
 	}
+}
+
+// oneLine puts a text of several lines in one, without what a terminal would
+// take for an order: names in errors are other people's.
+func oneLine(text string) string {
+	lines := strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
+	for i, l := range lines {
+		lines[i] = printable(strings.TrimSpace(l))
+	}
+	return strings.Join(lines, "; ")
+}
+
+// printable writes control characters as escapes, so that a file's name can do
+// nothing to the terminal it is shown on.
+func printable(s string) string {
+	if !strings.ContainsFunc(s, unprintable) && utf8.ValidString(s) {
+		return s
+	}
+	var b strings.Builder
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		if r == utf8.RuneError && n == 1 {
+			fmt.Fprintf(&b, `\x%02x`, s[0])
+		} else if unprintable(r) {
+			q := strconv.QuoteRune(r)
+			b.WriteString(q[1 : len(q)-1])
+		} else {
+			b.WriteRune(r)
+		}
+		s = s[n:]
+	}
+	return b.String()
+}
+
+func unprintable(r rune) bool {
+	return unicode.IsControl(r) || !unicode.IsPrint(r) && !unicode.IsSpace(r)
 }

@@ -17,7 +17,7 @@ func newInit(a *app) *cobra.Command {
 Without the password nobody can read the repository, and nobody can help: keep
 it somewhere else than on this machine.`,
 		Example: "  SOMBRA_PASSWORD_FILE=/root/.sombra sombra init --repo /mnt/backup/sombra",
-		Args:    cobra.NoArgs,
+		Args:    takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
 			st, err := a.openStore(ctx)
@@ -38,7 +38,7 @@ it somewhere else than on this machine.`,
 			}
 			defer r.Close()
 			if a.json {
-				return a.printJSON(map[string]any{"message_type": "initialized", "id": r.ID().String(), "repository": a.repo})
+				return a.printJSON("initialized", fields{"id": r.ID().String(), "repository": a.repo})
 			}
 			a.printf("made repository %s at %s\n", r.ID().Short(), a.repo)
 			return nil

@@ -40,16 +40,16 @@ func (a *app) inspect(d document) error {
 		n = manifestTree(d.manifest)
 	}
 	if a.json {
-		return a.printJSON(n)
+		return a.printJSON("document", n)
 	}
 	a.printTree(n, 0)
 	return nil
 }
 
 func (a *app) printTree(n *node, depth int) {
-	line := strings.Repeat("  ", depth) + n.Name
+	line := strings.Repeat("  ", depth) + printable(n.Name)
 	if n.Value != "" {
-		line += ": " + n.Value
+		line += ": " + oneLine(n.Value)
 	}
 	fmt.Fprintln(a.stdout, line)
 	for _, c := range n.Children {

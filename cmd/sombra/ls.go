@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,46 +20,29 @@ func newLs(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ls BACKUP [PATH...]",
 		Short: "List the files in a backup",
-		Args:  cobra.MinimumNArgs(1),
+		Long: `List the files in a backup, or those below each PATH.
+
+` + backupHelp,
+		Args: takes("BACKUP", "[PATH...]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := cmd.Context()
-			repo, err := a.openRepository(ctx)
-			if err != nil {
-				return err
-			}
-			defer repo.Close()
-			rec, err := repo.Record(ctx, args[0])
-			if err != nil {
-				return err
-			}
-			style := vss.POSIX
-			if rec.Host.PathStyle == "windows" {
-				style = vss.Windows
-			}
-			paths := args[1:]
-			if len(paths) == 0 {
-				paths = []string{""}
-			}
-			t := tabwriter.NewWriter(a.stdout, 0, 8, 1, ' ', tabwriter.AlignRight)
-			defer t.Flush()
-			for _, p := range paths {
-				found := false
-				for _, root := range rec.Roots {
-					for e, err := range rec.Table().Under(ctx, root.ID, requester.TablePath(style, p)) {
-						if err != nil {
-							return err
-						}
-						found = true
-						if err := a.list(t, e, requester.HostPath(style, e.Path), long); err != nil {
-							return err
-						}
+			return a.withRecord(cmd, args[0], func(ctx context.Context, _ *repository.Repository, rec *repository.Record) error {
+				out := bufio.NewWriter(a.stdout)
+				l := lister{app: a, w: out, long: long, style: vss.POSIX}
+				if rec.Host.PathStyle == "windows" {
+					l.style = vss.Windows
+				}
+				paths := args[1:]
+				if len(paths) == 0 {
+					paths = []string{""}
+				}
+				var err error
+				for _, p := range paths {
+					if err = l.below(ctx, rec, p); err != nil {
+						break
 					}
 				}
-				if !found && p != "" {
-					return fmt.Errorf("%s: not in backup %s", p, rec.ID.Short())
-				}
-			}
-			return nil
+				return errors.Join(err, out.Flush())
+			})
 		},
 	}
 	cmd.Flags().BoolVarP(&long, "long", "l", false, "show type, mode, owner, size, time and source")
@@ -66,45 +51,90 @@ func newLs(a *app) *cobra.Command {
 
 // entryLine is an entry of the file table as a JSON line.
 type entryLine struct {
-	MessageType string            `json:"message_type"`
-	Path        string            `json:"path"`
-	Type        string            `json:"type"`
-	Mode        string            `json:"mode"`
-	UID         uint32            `json:"uid"`
-	GID         uint32            `json:"gid"`
-	User        string            `json:"user,omitempty"`
-	Group       string            `json:"group,omitempty"`
-	Size        int64             `json:"size"`
-	Modified    time.Time         `json:"mtime"`
-	Target      string            `json:"target,omitempty"`
-	Facts       map[string]string `json:"facts,omitempty"`
+	Path     string            `json:"path"`
+	Type     string            `json:"type"`
+	Mode     string            `json:"mode"`
+	UID      uint32            `json:"uid"`
+	GID      uint32            `json:"gid"`
+	User     string            `json:"user,omitempty"`
+	Group    string            `json:"group,omitempty"`
+	Size     int64             `json:"size"`
+	Modified time.Time         `json:"mtime"`
+	Target   string            `json:"target,omitempty"`
+	Facts    map[string]string `json:"facts,omitempty"`
 }
 
-func (a *app) list(t *tabwriter.Writer, e *repository.Entry, path string, long bool) error {
-	switch {
-	case a.json:
-		return a.printJSON(entryLine{"entry", path, e.Type.String(), fmt.Sprintf("%04o", e.Mode), e.UID, e.GID, e.User, e.Group,
+// lister prints entries of a file table.
+type lister struct {
+	*app
+	w     *bufio.Writer
+	long  bool
+	style vss.PathStyle
+}
+
+// below prints what lies below a path of the host, "" for all.
+func (l *lister) below(ctx context.Context, rec *repository.Record, p string) error {
+	found := false
+	for _, root := range rec.Roots {
+		for e, err := range rec.Table().Under(ctx, root.ID, requester.TablePath(l.style, p)) {
+			if err != nil {
+				return err
+			}
+			found = true
+			if err := l.entry(e, requester.HostPath(l.style, e.Path)); err != nil {
+				return err
+			}
+		}
+	}
+	if !found && p != "" {
+		return &hintError{fmt.Errorf("%s: not in backup %s", p, rec.ID.Short()), "paths are as on the host, from its root: see sombra ls " + rec.ID.Short()}
+	}
+	return nil
+}
+
+func (l *lister) entry(e *repository.Entry, path string) error {
+	if l.json {
+		line, err := jsonLine("entry", entryLine{path, e.Type.String(), fmt.Sprintf("%04o", e.Mode), e.UID, e.GID, e.User, e.Group,
 			e.Size, e.ModTime, e.LinkTarget, e.Attrs})
-	case !long:
-		fmt.Fprintln(a.stdout, path)
-		return nil
+		if err == nil {
+			_, err = l.w.Write(line)
+		}
+		return err
+	}
+	path = printable(path)
+	if !l.long {
+		_, err := fmt.Fprintln(l.w, path)
+		return err
 	}
 	if e.LinkTarget != "" {
-		path += " -> " + e.LinkTarget
+		path += " -> " + printable(e.LinkTarget)
 	}
+	if facts := entryFacts(e); facts != "" {
+		path += "  [" + facts + "]"
+	}
+	_, err := fmt.Fprintf(l.w, "%-9s %04o %8s %8s %12d %s  %s\n", e.Type, e.Mode, owner(e.User, e.UID), owner(e.Group, e.GID),
+		e.Size, e.ModTime.Local().Format(time.DateTime), path)
+	return err
+}
+
+func owner(name string, id uint32) string {
+	if name != "" {
+		return printable(name)
+	}
+	return fmt.Sprint(id)
+}
+
+// entryFacts is what the requester knows of an entry, in short.
+func entryFacts(e *repository.Entry) string {
 	var facts []string
 	if s := e.Attrs[requester.AttrSource]; s != "" && s != "shadow" {
 		facts = append(facts, s)
 	}
 	if c := e.Attrs[requester.AttrComponent]; c != "" {
-		facts = append(facts, e.Attrs[requester.AttrWriter]+":"+c)
+		facts = append(facts, printable(e.Attrs[requester.AttrWriter]+": "+c))
 	}
 	if o := e.Attrs[requester.AttrOutcome]; o != "" {
-		facts = append(facts, strings.ToUpper(o)+": "+e.Attrs[requester.AttrError])
+		facts = append(facts, strings.ToUpper(o)+": "+oneLine(e.Attrs[requester.AttrError]))
 	}
-	if len(facts) > 0 {
-		path += "  [" + strings.Join(facts, ", ") + "]"
-	}
-	_, err := fmt.Fprintf(t, "%s\t%04o\t%d\t%d\t%d\t%s\t %s\n", e.Type, e.Mode, e.UID, e.GID, e.Size, e.ModTime.Local().Format(time.DateTime), path)
-	return err
+	return strings.Join(facts, ", ")
 }

@@ -60,7 +60,7 @@ func ask(w io.Writer, f *os.File, prompt string) ([]byte, error) {
 func readPasswordFile(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("password file: %w", pathError(err))
 	}
 	defer f.Close()
 	return readPassword(f, name)
@@ -85,18 +85,42 @@ func readPassword(r io.Reader, from string) ([]byte, error) {
 
 // passwordFrom runs a command by the shell, without our variables in its
 // environment, and takes the first line it prints.
+//
+// The program it begins with must be root's or the caller's own, and not
+// writable by others: it is run with the caller's rights.
 func (a *app) passwordFrom(ctx context.Context, command string) ([]byte, error) {
+	if err := trustedCommand(command); err != nil {
+		return nil, fmt.Errorf("password command: %w", err)
+	}
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", command)
 	cmd.Env = withoutOurs(os.Environ())
 	cmd.Stderr = a.stderr
 	cmd.Stdin = a.stdin
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("password command %q: %w", command, err)
+		return nil, fmt.Errorf("password command: %w", err)
 	}
 	defer clear(out)
 	p, err := readPassword(bytes.NewReader(out), "password command")
 	return bytes.Clone(p), err
+}
+
+// trustedCommand looks at the program a command begins with. What the shell
+// knows by itself is trusted.
+func trustedCommand(command string) error {
+	words := strings.Fields(command)
+	if len(words) == 0 {
+		return errors.New("it is empty")
+	}
+	name, err := exec.LookPath(words[0])
+	if err != nil {
+		return nil // the shell's own, or its error to tell
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return pathError(err)
+	}
+	return trusted(name, info)
 }
 
 func withoutOurs(env []string) []string {

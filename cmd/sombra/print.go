@@ -12,17 +12,12 @@ import (
 	"github.com/sombra-backup/sombra/session"
 )
 
-// planLine is a plan as a JSON line.
-type planLine struct {
-	Type string `json:"message_type"`
-	*requester.Plan
-}
-
 // unreachable is the error of a plan that cannot reach the level asked for.
 func unreachable(p *requester.Plan) error {
-	return &hintError{errors.New("consistency " + p.Required + " is out of reach: " + strings.Join(p.Unreachable, "; ")),
-		"ask for less with --consistency, or do without it and look at the result's level"}
+	return &hintError{errors.New("consistency " + p.Required + " is out of reach: " + strings.Join(p.Unreachable, "; ")), hintConsistency}
 }
+
+const hintConsistency = "nothing was frozen; ask for less with --consistency, leave out what cannot reach it, or give the data a volume that can be copied at one instant"
 
 // table writes aligned columns.
 func table(w io.Writer, rows func(*tabwriter.Writer)) error {
@@ -31,89 +26,146 @@ func table(w io.Writer, rows func(*tabwriter.Writer)) error {
 	return t.Flush()
 }
 
-// printPlan prints a plan for people.
-func printPlan(w io.Writer, p *requester.Plan) error {
-	fmt.Fprintf(w, "backup of %s on %s, type %s\n", pathList(p.Paths), p.Host.Name, p.Type)
-	fmt.Fprintf(w, "consistency %s", p.Level)
-	if p.Required != "" && p.Required != "none" {
-		fmt.Fprintf(w, " (asked for: %s)", p.Required)
+// plural is "1 file", "2 files".
+func plural[T int | int64](n T, noun string) string {
+	if n == 1 {
+		return "1 " + noun
 	}
-	fmt.Fprintf(w, ", applications held for about %s\n", ms(p.FreezeEstimate))
+	if stem, ok := strings.CutSuffix(noun, "y"); ok {
+		return fmt.Sprintf("%d %sies", n, stem)
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// printPlan prints a plan for people. Components nobody chose are only counted,
+// unless all is wanted.
+func printPlan(w io.Writer, p *requester.Plan, all bool) {
+	fmt.Fprintf(w, "backup of %s on %s, type %s\n", pathList(p.Paths), p.Host.Name, p.Type)
+	taken := 0
+	for _, wr := range p.Writers {
+		for _, c := range wr.Components {
+			if c.Selected != "no" {
+				taken++
+			}
+		}
+	}
+	fmt.Fprintf(w, "consistency: %s\n", levels(taken, p.Volumes))
+	if p.Required != "none" {
+		fmt.Fprintf(w, "asked for: %s\n", p.Required)
+	}
 	if !p.Reachable {
 		fmt.Fprintf(w, "OUT OF REACH: %s\n", strings.Join(p.Unreachable, "; "))
 	}
-	if len(p.Writers) > 0 {
-		fmt.Fprintln(w, "\nwriters")
+	if taken > 0 {
+		fmt.Fprintf(w, "applications are held for about %s\n", ms(p.FreezeEstimate))
 	}
-	err := table(w, func(t *tabwriter.Writer) {
-		for _, wr := range p.Writers {
-			fmt.Fprintf(t, "  %s\t%s\t%s\n", wr.Name, wr.InstanceName, writerNotes(wr))
-			for _, c := range wr.Components {
-				fmt.Fprintf(t, "    %s\t%s\t%s\n", componentName(c), chosen(c), c.Why)
-			}
-		}
-	})
-	if err != nil {
-		return err
+	if !p.Host.Privileged {
+		fmt.Fprintln(w, "not root: only what this user can read, with the writers and providers that need no privilege")
 	}
+	printWriters(w, p, all)
 	if len(p.Volumes) > 0 {
 		fmt.Fprintln(w, "\nvolumes")
 	}
-	err = table(w, func(t *tabwriter.Writer) {
-		for _, v := range p.Volumes {
-			printVolume(t, v)
-		}
-	})
-	if err != nil {
-		return err
+	for _, v := range p.Volumes {
+		printVolume(w, v)
 	}
 	printLeftOut(w, p.LeftOut, p.LeftOutCount)
 	if p.OutsideCount > 0 {
-		fmt.Fprintf(w, "\n%d files of these components lie outside the paths, and are taken too\n", p.OutsideCount)
+		fmt.Fprintf(w, "\n%s of these components outside the paths, taken too\n", plural(p.OutsideCount, "file"))
 		for _, f := range head(p.Outside) {
-			fmt.Fprintf(w, "  %s\n", f)
+			fmt.Fprintf(w, "  %s\n", printable(f))
 		}
+		more(w, p.OutsideCount)
 	}
 	for _, text := range p.Warnings {
-		fmt.Fprintf(w, "warning: %s\n", text)
+		fmt.Fprintf(w, "warning: %s\n", oneLine(text))
 	}
-	return nil
 }
 
-func printVolume(t *tabwriter.Writer, v requester.PlanVolume) {
-	if v.Provider == "" {
-		fmt.Fprintf(t, "  %s\t%s\tno provider: %s\n", v.Root, v.FileSystem, v.Refusal)
-		return
+func printWriters(w io.Writer, p *requester.Plan, all bool) {
+	if len(p.Writers) > 0 {
+		fmt.Fprintln(w, "\nwriters")
 	}
-	fmt.Fprintf(t, "  %s\t%s\t%s\troom %s of %s free\tlevel %s\n", v.Root, v.FileSystem, v.Provider,
-		size(v.Room), size(v.Free), volumeLevel(v))
+	for _, wr := range p.Writers {
+		fmt.Fprintf(w, "  %s: %s\n", writerName(wr.Name, wr.InstanceName), writerNotes(wr))
+		idle := 0
+		for _, c := range wr.Components {
+			if c.Selected == "no" && c.Why == "not selected" && !all {
+				idle++
+				continue
+			}
+			fmt.Fprintf(w, "    %s: %s\n", printable(componentName(c.LogicalPath, c.Name)), chosen(c))
+		}
+		if idle > 0 {
+			fmt.Fprintf(w, "    %s not chosen\n", plural(idle, "component"))
+		}
+	}
+}
+
+// writerName names a writer, and the instance unless that begins with it anyway.
+func writerName(name, instance string) string {
+	if instance == "" || strings.EqualFold(instance, name) {
+		return printable(name)
+	}
+	return printable(name + " (" + instance + ")")
+}
+
+// levels says in words how consistent a backup is.
+func levels(components int, volumes []requester.PlanVolume) string {
+	var s []string
+	if components > 0 {
+		s = append(s, "app for "+plural(components, "component"))
+	}
+	byLevel := map[string][]string{}
+	for _, v := range volumes {
+		if v.Unclaimed {
+			byLevel[v.UnclaimedLevel] = append(byLevel[v.UnclaimedLevel], v.Root)
+		}
+	}
+	for _, l := range []string{"crash", "none"} {
+		if roots := byLevel[l]; len(roots) > 0 {
+			s = append(s, fmt.Sprintf("%s for data of no writer on %s, %s", l, strings.Join(roots, ", "), levelMeans[l]))
+		}
+	}
+	if len(s) == 0 {
+		return "none: nothing is saved"
+	}
+	return strings.Join(s, "; ")
+}
+
+var levelMeans = map[string]string{"crash": "all of it of the same instant", "none": "read live, each file by itself"}
+
+func printVolume(w io.Writer, v requester.PlanVolume) {
+	fmt.Fprintf(w, "  %s (%s): ", v.Root, v.FileSystem)
+	switch {
+	case v.Provider == "" && v.Refusal == "":
+		fmt.Fprintln(w, "no shadow copy, read live")
+	case v.Provider == "":
+		fmt.Fprintf(w, "no provider: %s\n", oneLine(v.Refusal))
+	default:
+		kind := "file by file"
+		if v.Atomic {
+			kind = "the whole volume at one instant"
+		}
+		fmt.Fprintf(w, "%s, %s; needs %s of %s free\n", v.Provider, kind, size(v.Room), size(v.Free))
+	}
 	for _, r := range v.Refused {
-		fmt.Fprintf(t, "    not by %s: %s\n", r.Subject, r.Reason)
+		fmt.Fprintf(w, "    not by %s: %s\n", r.Provider, oneLine(r.Reason))
 	}
 	for _, n := range v.Notes {
-		fmt.Fprintf(t, "    %s\n", n)
+		fmt.Fprintf(w, "    %s\n", oneLine(n))
 	}
-	if v.Refusal != "" {
-		fmt.Fprintf(t, "    refused: %s\n", v.Refusal)
-	}
-}
-
-func volumeLevel(v requester.PlanVolume) string {
-	var s []string
-	if v.Claimed {
-		s = append(s, v.Level+" (components)")
-	}
-	if v.Unclaimed {
-		s = append(s, v.UnclaimedLevel+" (data of no writer)")
-	}
-	return strings.Join(s, ", ")
 }
 
 func writerNotes(w requester.PlanWriter) string {
-	notes := []string{w.Stillness}
+	var notes []string
+	if w.Error != "" {
+		return "UNUSABLE: " + oneLine(w.Error)
+	}
 	if w.Discovered {
 		notes = append(notes, "discovered")
 	}
+	notes = append(notes, w.Stillness)
 	if w.Required {
 		notes = append(notes, "required")
 	}
@@ -121,32 +173,26 @@ func writerNotes(w requester.PlanWriter) string {
 		notes = append(notes, "reads paused")
 	}
 	if w.Weak != "" {
-		notes = append(notes, "weak: "+w.Weak)
+		notes = append(notes, "weak: "+oneLine(w.Weak))
 	}
 	if w.TypeNote != "" {
 		notes = append(notes, w.TypeNote)
 	}
-	if w.Error != "" {
-		notes = append(notes, "UNUSABLE: "+w.Error)
-	}
 	return strings.Join(notes, ", ")
 }
 
-func componentName(c requester.PlanComponent) string {
-	if c.LogicalPath == "" {
-		return c.Name
+func componentName(logicalPath, name string) string {
+	if logicalPath == "" {
+		return name
 	}
-	return c.LogicalPath + `\` + c.Name
+	return logicalPath + `\` + name
 }
 
 func chosen(c requester.PlanComponent) string {
 	if c.Selected == "no" {
-		return "left out"
+		return "left out: " + oneLine(c.Why)
 	}
-	if c.Level != "" {
-		return c.Selected + ", " + c.Level
-	}
-	return c.Selected
+	return c.Level + ", " + oneLine(c.Why)
 }
 
 func pathList(places []requester.Place) string {
@@ -154,8 +200,11 @@ func pathList(places []requester.Place) string {
 		return "the components named"
 	}
 	var s []string
-	for _, p := range places {
-		s = append(s, p.Path)
+	for _, p := range head(places) {
+		s = append(s, printable(p.Path))
+	}
+	if n := len(places) - len(s); n > 0 {
+		s = append(s, fmt.Sprintf("and %d more", n))
 	}
 	return strings.Join(s, ", ")
 }
@@ -164,6 +213,13 @@ func pathList(places []requester.Place) string {
 const most = 50
 
 func head[T any](list []T) []T { return list[:min(len(list), most)] }
+
+// more says that a list goes on.
+func more(w io.Writer, count int) {
+	if count > most {
+		fmt.Fprintf(w, "  ... and %d more; --json lists them\n", count-most)
+	}
+}
 
 func printLeftOut(w io.Writer, list []requester.LeftOut, count int) {
 	if count == 0 {
@@ -175,11 +231,13 @@ func printLeftOut(w io.Writer, list []requester.LeftOut, count int) {
 		if what == "" {
 			what = strings.Trim(l.Writer+":"+l.Component, ":")
 		}
-		fmt.Fprintf(w, "  %s: %s\n", what, l.Reason)
+		asked := ""
+		if l.Asked {
+			asked = " (as asked)"
+		}
+		fmt.Fprintf(w, "  %s: %s%s\n", printable(what), oneLine(l.Reason), asked)
 	}
-	if count > most {
-		fmt.Fprintln(w, "  ... and more; --json lists them")
-	}
+	more(w, count)
 }
 
 // printReceipt prints what was held, and for how long.
@@ -188,40 +246,44 @@ func printReceipt(w io.Writer, r *session.Receipt) error {
 		return nil
 	}
 	fmt.Fprintf(w, "freeze receipt: one instant at %s, held for %s\n", r.Instant.Format(time.RFC3339Nano), ms(r.Hold))
-	return table(w, func(t *tabwriter.Writer) {
-		if len(r.Writers) > 0 {
-			fmt.Fprintln(t, "  writer\tprepare\tlock wait\tfreeze\theld\tthaw\tstillness\t")
+	for _, x := range r.Writers {
+		fmt.Fprintf(w, "  writer %s: %s\n", writerName(x.Name, x.InstanceName), writerHeld(x))
+	}
+	for _, v := range r.Volumes {
+		what := fmt.Sprintf("prepare %s, commit %s", ms(v.Prepare), ms(v.Commit))
+		if v.Files > 0 {
+			what += fmt.Sprintf("; in the hold %s, %s", plural(v.Files, "file"), size(v.Bytes))
 		}
-		for _, x := range r.Writers {
-			still := x.Stillness
-			if x.Stopped {
-				still += ", processes stopped"
-			}
-			if x.ReadsPaused {
-				still += ", reads paused"
-			}
-			if x.Weak != "" {
-				still += ", weak: " + x.Weak
-			}
-			if x.Error != "" {
-				still = "FAILED: " + x.Error
-			}
-			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.InstanceName, ms(x.Prepare), ms(x.LockWait), ms(x.Freeze), ms(x.Held), ms(x.Thaw), still)
+		if v.Extents > 0 {
+			what += ", " + plural(v.Extents, "extent")
 		}
-		if len(r.Volumes) > 0 {
-			fmt.Fprintln(t, "  volume\tprovider\tprepare\tcommit\tin the hold\t")
-		}
-		for _, v := range r.Volumes {
-			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%d files, %s, %d extents\n", v.Root, v.Provider, ms(v.Prepare), ms(v.Commit), v.Files, size(v.Bytes), v.Extents)
-		}
-	})
+		fmt.Fprintf(w, "  volume %s: by %s, %s\n", v.Root, v.Provider, what)
+	}
+	if r.Stopped > 0 {
+		fmt.Fprintf(w, "  %s stopped by %s\n", plural(r.Stopped, "process"), r.Stop)
+	}
+	return nil
+}
+
+func writerHeld(x session.WriterReceipt) string {
+	if x.Error != "" {
+		return "FAILED: " + oneLine(x.Error)
+	}
+	s := []string{"prepare " + ms(x.Prepare), "lock wait " + ms(x.LockWait), "freeze " + ms(x.Freeze), "held " + ms(x.Held), "thaw " + ms(x.Thaw), x.Stillness}
+	if x.Stopped {
+		s = append(s, "processes stopped")
+	}
+	if x.ReadsPaused {
+		s = append(s, "reads paused")
+	}
+	if x.Weak != "" {
+		s = append(s, "weak: "+oneLine(x.Weak))
+	}
+	return strings.Join(s, ", ")
 }
 
 // ms prints a duration in milliseconds, as the freeze receipt does.
 func ms(d time.Duration) string {
-	if d == 0 {
-		return "-"
-	}
 	return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
 }
 

@@ -2,11 +2,11 @@ package main
 
 import (
 	"fmt"
-	"path/filepath"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sombra-backup/sombra/requester"
 	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/vss"
 )
@@ -28,7 +28,7 @@ func newProviders(a *app) *cobra.Command {
 			}
 			if a.json {
 				for _, p := range list {
-					if err := a.printJSON(map[string]any{"message_type": "provider", "name": p.Name, "id": p.ID, "type": p.Type.String(), "version": p.Version}); err != nil {
+					if err := a.printJSON("provider", fields{"name": p.Name, "id": p.ID, "type": p.Type.String(), "version": p.Version}); err != nil {
 						return err
 					}
 				}
@@ -39,7 +39,11 @@ func newProviders(a *app) *cobra.Command {
 			}); err != nil {
 				return err
 			}
-			for _, arg := range args {
+			paths, err := existing(args)
+			if err != nil {
+				return err
+			}
+			for _, arg := range paths {
 				if err := a.serving(cmd, s, arg); err != nil {
 					return err
 				}
@@ -51,12 +55,8 @@ func newProviders(a *app) *cobra.Command {
 
 // serving tells which provider serves the volume of a path, and why the better
 // ones do not.
-func (a *app) serving(cmd *cobra.Command, s session.Session, arg string) error {
+func (a *app) serving(cmd *cobra.Command, s session.Session, path string) error {
 	ctx := cmd.Context()
-	path, err := filepath.Abs(arg)
-	if err != nil {
-		return err
-	}
 	loc, err := s.ResolvePath(ctx, path)
 	if err != nil {
 		return err
@@ -66,14 +66,18 @@ func (a *app) serving(cmd *cobra.Command, s session.Session, arg string) error {
 		return err
 	}
 	sup, err := s.IsVolumeSupported(ctx, vss.GUID{}, loc.Volume)
+	refused := make([]requester.PlanRefusal, 0, len(sup.Refused))
+	for _, r := range sup.Refused {
+		refused = append(refused, requester.PlanRefusal{Provider: r.Subject, Reason: r.Reason})
+	}
 	if a.json {
-		m := map[string]any{"message_type": "support", "path": path, "volume": v.ID, "root": v.Root, "file_system": v.FSType, "refused": sup.Refused}
+		m := fields{"path": path, "volume": v.ID, "root": v.Root, "file_system": v.FSType, "refused_providers": refused}
 		if err != nil {
 			m["error"] = err.Error()
 		} else {
 			m["provider"], m["atomic"] = sup.Provider.Name, sup.Capabilities.Atomic
 		}
-		return a.printJSON(m)
+		return a.printJSON("support", m)
 	}
 	if err != nil {
 		fmt.Fprintf(a.stdout, "%s: on %s (%s): %v\n", path, v.Root, v.FSType, err)
@@ -85,7 +89,7 @@ func (a *app) serving(cmd *cobra.Command, s session.Session, arg string) error {
 	}
 	fmt.Fprintf(a.stdout, "%s: on %s (%s): %s, %s\n", path, v.Root, v.FSType, sup.Provider.Name, kind)
 	for _, r := range sup.Refused {
-		fmt.Fprintf(a.stdout, "  not by %s: %s\n", r.Subject, r.Reason)
+		fmt.Fprintf(a.stdout, "  not by %s: %s\n", r.Subject, oneLine(r.Reason))
 	}
 	return nil
 }

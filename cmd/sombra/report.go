@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -14,22 +13,26 @@ import (
 	"github.com/sombra-backup/sombra/session"
 )
 
-// ender is a Reporter with a last word.
-type ender interface {
+// reporter is a Reporter with a last word.
+type reporter interface {
 	requester.Reporter
+	// end comes when nothing more is reported.
 	end()
+	// told tells whether a warning was shown already.
+	told(warning string) bool
 }
 
 // reporter is the one the flags ask for: JSON lines, a bar on a terminal, or
 // quiet.
-func (a *app) reporter() ender {
+func (a *app) reporter() reporter {
 	if a.json {
 		return &jsonReporter{a: a}
 	}
-	t := &textReporter{a: a}
+	t := &textReporter{a: a, warned: map[string]bool{}}
 	if f, ok := a.stderr.(*os.File); ok && !a.quiet && term.IsTerminal(int(f.Fd())) {
 		t.bar = true
 	}
+	t.stop = onStatusSignal(t.status)
 	return t
 }
 
@@ -40,20 +43,12 @@ type jsonReporter struct {
 	last time.Time
 }
 
-func (j *jsonReporter) line(kind string, fields map[string]any) {
-	fields["message_type"] = kind
-	data, err := json.Marshal(fields)
-	if err != nil {
-		data = fmt.Appendf(nil, `{"message_type":"error","error":%q}`, err.Error())
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	fmt.Fprintf(j.a.stdout, "%s\n", data)
+func (j *jsonReporter) line(kind string, f fields) {
+	// An error of standard output is kept there, and ends the command badly.
+	_ = j.a.printJSON(kind, f)
 }
 
-func (j *jsonReporter) Phase(p requester.Phase) {
-	j.line("status", map[string]any{"phase": p})
-}
+func (j *jsonReporter) Phase(p requester.Phase) { j.line("status", fields{"phase": p}) }
 
 func (j *jsonReporter) Step(s session.Step) {
 	kind := "step"
@@ -63,7 +58,7 @@ func (j *jsonReporter) Step(s session.Step) {
 	case "Thaw":
 		kind = "thaw"
 	}
-	m := map[string]any{"event": s.Event, "subject": s.Subject, "done": s.Done}
+	m := fields{"event": s.Event, "subject": s.Subject, "done": s.Done}
 	if s.Done {
 		m["ms"] = float64(s.Took) / float64(time.Millisecond)
 	}
@@ -73,18 +68,25 @@ func (j *jsonReporter) Step(s session.Step) {
 	j.line(kind, m)
 }
 
-func (j *jsonReporter) Plan(p *requester.Plan) { j.line("plan", map[string]any{"plan": p}) }
+func (j *jsonReporter) Plan(p *requester.Plan) { _ = j.a.printJSON("plan", p) }
 
 func (j *jsonReporter) Status(after requester.Phase, s session.WriterStatus) {
-	j.line("writer_state", map[string]any{"after": after, "writer": s.Name, "instance_name": s.InstanceName, "instance": s.Instance,
-		"state": s.State.String(), "failure": s.Failure.String(), "message": s.Message})
+	m := fields{"after": after, "writer": s.Name, "instance_name": s.InstanceName, "instance": s.Instance,
+		"state": s.State.String(), "failure": s.Failure.Name()}
+	if s.Message != "" {
+		m["message"] = s.Message
+	}
+	if s.Event != "" {
+		m["event"] = s.Event
+	}
+	j.line("writer_state", m)
 }
 
 func (j *jsonReporter) File(f requester.FileEvent) {
 	if f.Error != "" {
-		j.line("error", map[string]any{"item": f.Path, "error": f.Error})
+		j.line("error", fields{"item": f.Path, "error": f.Error})
 	} else if j.a.verbose > 1 {
-		j.line("verbose_status", map[string]any{"file": f})
+		_ = j.a.printJSON("verbose_status", f)
 	}
 }
 
@@ -96,23 +98,29 @@ func (j *jsonReporter) Totals(t requester.Totals) {
 	}
 	j.mu.Unlock()
 	if due {
-		j.line("status", map[string]any{"totals": t})
+		j.line("status", fields{"totals": t})
 	}
 }
 
-func (j *jsonReporter) Warning(text string) { j.line("warning", map[string]any{"message": text}) }
+func (j *jsonReporter) Warning(text string) { j.line("warning", fields{"message": text}) }
 
 func (j *jsonReporter) end() {}
+
+func (j *jsonReporter) told(string) bool { return true }
 
 // textReporter prints for people: what fails and what is odd at once, the rest
 // as a bar that overwrites itself, or not at all.
 type textReporter struct {
-	a     *app
-	bar   bool
-	mu    sync.Mutex
-	phase requester.Phase
-	drawn bool
-	last  time.Time
+	a    *app
+	bar  bool
+	stop func()
+
+	mu     sync.Mutex
+	phase  requester.Phase
+	totals requester.Totals
+	drawn  bool
+	last   time.Time
+	warned map[string]bool
 }
 
 func (t *textReporter) Phase(p requester.Phase) {
@@ -153,17 +161,19 @@ func (t *textReporter) wipe() {
 }
 
 func (t *textReporter) Step(s session.Step) {
-	if s.Done && s.Err != "" {
-		t.say("sombra: %s of %s: %s\n", s.Event, s.Subject, s.Err)
-	} else if s.Done && t.a.verbose > 0 && !t.a.quiet {
-		t.say("%s %s: %s\n", s.Event, s.Subject, ms(s.Took))
+	switch {
+	case !s.Done:
+	case s.Err != "" && t.a.verbose > 0: // else the error or the summary tells
+		t.say("%s %s: %s\n", s.Event, printable(s.Subject), oneLine(s.Err))
+	case t.a.verbose > 0 && !t.a.quiet:
+		t.say("%s %s: %s\n", s.Event, printable(s.Subject), ms(s.Took))
 	}
 }
 
 func (t *textReporter) Plan(p *requester.Plan) {
 	if t.a.verbose > 0 && !t.a.quiet {
 		var b strings.Builder
-		printPlan(&b, p)
+		printPlan(&b, p, t.a.verbose > 1)
 		t.say("%s\n", b.String())
 	}
 }
@@ -173,29 +183,56 @@ func (t *textReporter) Status(requester.Phase, session.WriterStatus) {}
 func (t *textReporter) File(f requester.FileEvent) {
 	switch {
 	case f.Error != "":
-		t.say("sombra: %s: %s\n", f.Path, f.Error)
+		t.say("sombra: %s: %s\n", printable(f.Path), oneLine(f.Error))
 	case t.a.verbose > 1 && !t.a.quiet:
-		t.say("%-9s %s\n", f.Action, f.Path)
+		t.say("%-9s %s\n", f.Action, printable(f.Path))
 	}
 }
 
 func (t *textReporter) Totals(n requester.Totals) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.totals = n
 	if time.Since(t.last) < 100*time.Millisecond {
 		return
 	}
 	t.last = time.Now()
+	t.draw(t.line())
+}
+
+// line is what goes on now. t.mu is held.
+func (t *textReporter) line() string {
+	n := t.totals
 	text := fmt.Sprintf("%s: %d files, %s", phaseWords[t.phase], n.Files, size(n.Bytes))
 	if n.ExpectedBytes > 0 {
 		text += fmt.Sprintf(" of about %s", size(n.ExpectedBytes))
 	}
-	t.draw(text)
+	return text
 }
 
-func (t *textReporter) Warning(text string) { t.say("sombra: warning: %s\n", text) }
+// status prints what goes on now, bar or not: somebody has asked.
+func (t *textReporter) status() {
+	t.mu.Lock()
+	text := t.line()
+	t.mu.Unlock()
+	t.say("%s\n", text)
+}
+
+func (t *textReporter) Warning(text string) {
+	t.mu.Lock()
+	t.warned[text] = true
+	t.mu.Unlock()
+	t.say("sombra: warning: %s\n", oneLine(text))
+}
+
+func (t *textReporter) told(warning string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.warned[warning]
+}
 
 func (t *textReporter) end() {
+	t.stop()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.wipe()

@@ -8,32 +8,24 @@ import (
 
 // newRoot builds the command tree: one file a command.
 func newRoot(a *app) *cobra.Command {
-	root := &cobra.Command{
-		Use:   "sombra",
-		Short: "Application-consistent backups by the Volume Shadow Copy model",
-		Long: `Sombra brings applications to a consistent state, takes shadow copies of all
-their volumes at one instant, lets the applications go on within milliseconds,
-and copies from the shadow copies into a deduplicating, encrypted repository.`,
-		SilenceUsage:      true,
-		SilenceErrors:     true,
-		PersistentPreRunE: a.load,
-		Args:              cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return cmd.Help()
-		},
-	}
-	root.CompletionOptions.DisableDefaultCmd = true
-	a.addGlobalFlags(root)
-	root.SetUsageTemplate(root.UsageTemplate() + exitHelp)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &hintError{err, fmt.Sprintf("see: %s --help", cmd.CommandPath())}
-	})
-	root.AddCommand(
+	root := group("sombra", "Application-consistent backups by the Volume Shadow Copy model",
 		newInit(a), newBackup(a), newPlan(a), newRestore(a), newExtract(a),
 		newBackups(a), newShow(a), newLs(a), newCheck(a),
 		newWriters(a), newProviders(a), newShadow(a),
 		newDoc(a), newTestWriter(a), newDemo(a), newGenerate(a), newVersion(a),
 	)
+	root.Long = `Sombra brings applications to a consistent state, takes shadow copies of all
+their volumes at one instant, lets the applications go on within milliseconds,
+and copies from the shadow copies into a deduplicating, encrypted repository.`
+	root.SilenceUsage, root.SilenceErrors = true, true
+	root.PersistentPreRunE = a.load
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SuggestionsMinimumDistance = 2
+	a.addGlobalFlags(root)
+	root.SetUsageTemplate(root.UsageTemplate() + exitHelp)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &hintError{err, fmt.Sprintf("see: %s --help", cmd.CommandPath())}
+	})
 	return root
 }
 
@@ -47,4 +39,7 @@ func (a *app) addGlobalFlags(root *cobra.Command) {
 	f.BoolVar(&a.json, "json", false, "print JSON lines")
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "print only errors and what was asked for")
 	f.CountVarP(&a.verbose, "verbose", "v", "print more; twice for every file")
+	must(root.MarkPersistentFlagFilename("config", "yaml", "yml"))
+	must(root.MarkPersistentFlagDirname("repo"))
+	must(root.MarkPersistentFlagDirname("state-dir"))
 }

@@ -5,8 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -34,30 +37,42 @@ type backupFlags struct {
 	excludeFile []string
 	filesFrom   []string
 	noDiscovery bool
+	limits      limitFlags
 }
 
 func (b *backupFlags) add(cmd *cobra.Command) {
 	r := &b.request
 	addSelectors(cmd, &r.Selectors)
+	addChoice(cmd, &b.typ, "type", "type", "type of backup: copy (the default; changes nothing for the writers) or full", "copy", "full")
+	addChoice(cmd, &b.consistency, "consistency", "level", "least level wanted, app, crash or none; out of reach is an error before anything is frozen", "app", "crash", "none")
 	f := cmd.Flags()
-	f.StringVar(&b.typ, "type", "", "type of `backup`: copy (default; changes nothing for the writers) or full")
-	f.StringVar(&b.consistency, "consistency", "", "least `level` wanted: app, crash or none; out of reach is an error before anything is frozen")
-	f.StringVar(&b.provider, "provider", "", "use this `provider` for all volumes: name or GUID")
 	f.StringArrayVarP(&r.Exclude, "exclude", "e", nil, "leave out paths that match this `pattern` (data of no writer)")
 	f.StringArrayVar(&b.excludeFile, "exclude-file", nil, "read exclude patterns from a `file`, one a line")
 	f.StringArrayVar(&b.filesFrom, "files-from", nil, "read paths from a `file`, one a line")
 	f.BoolVar(&r.OneFileSystem, "one-file-system", false, "leave out volumes mounted or nested below the paths")
-	f.BoolVar(&r.NoWriters, "no-writers", false, "take part of no writer: nothing is application-consistent")
 	f.BoolVar(&r.AsPlainFiles, "as-plain-files", false, "take files of writers that are left out or fail as data of no writer")
-	f.BoolVar(&b.noDiscovery, "no-discovery", false, "use only configured writers")
 	f.BoolVar(&r.Reread, "reread", false, "read every file, even if unchanged since the last backup")
 	f.BoolVar(&r.SystemState, "system-state", false, "take the system state in")
 	f.StringArrayVar(&r.Tags, "tag", nil, "`tag` the backup; repeatable")
+	mark(f, settable, "type", "consistency", "writer", "exclude-writer", "component", "exclude-component", "exclude",
+		"exclude-file", "one-file-system", "as-plain-files", "reread", "tag")
+	mark(f, addsUp, "exclude-writer", "exclude-component", "exclude", "exclude-file", "tag")
+	b.addService(cmd)
+}
+
+// addService adds the flags that concern the shadow copies themselves.
+func (b *backupFlags) addService(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&b.provider, "provider", "", "use this `provider` for all volumes: name or GUID")
+	f.BoolVar(&b.request.NoWriters, "no-writers", false, "take part of no writer: nothing is application-consistent")
+	f.BoolVar(&b.noDiscovery, "no-discovery", false, "use only configured writers")
+	mark(f, settable, "provider", "no-writers", "no-discovery")
+	b.limits.add(cmd)
 }
 
 // fill completes the request from arguments, files and configuration.
-func (b *backupFlags) fill(ctx context.Context, a *app, args []string) (requester.Opener, error) {
-	r, c := &b.request, a.config
+func (b *backupFlags) fill(cmd *cobra.Command, a *app, args []string) (requester.Opener, error) {
+	ctx, r := cmd.Context(), &b.request
 	for _, name := range b.filesFrom {
 		lines, err := readLines(name)
 		if err != nil {
@@ -72,74 +87,80 @@ func (b *backupFlags) fill(ctx context.Context, a *app, args []string) (requeste
 		}
 		r.Exclude = append(r.Exclude, lines...)
 	}
-	if len(args) == 0 {
-		args = c.Paths
+	if len(args) == 0 && len(b.filesFrom) == 0 && !cmd.Flags().Changed("writer") && !cmd.Flags().Changed("component") {
+		args = a.config.Paths
 	}
-	for _, p := range args {
-		abs, err := filepath.Abs(p)
-		if err != nil {
-			return nil, err
-		}
-		if _, err := os.Lstat(abs); err != nil {
-			return nil, err
-		}
-		r.Paths = append(r.Paths, abs)
-	}
-	r.Exclude = append(r.Exclude, c.Exclude...)
-	r.Tags = append(r.Tags, c.Tags...)
-	r.OneFileSystem = r.OneFileSystem || c.OneFileSystem
-	r.Selectors.ExcludeWriters = append(r.Selectors.ExcludeWriters, c.ExcludeWriter...)
-	r.Selectors.ExcludeComponents = append(r.Selectors.ExcludeComponents, c.ExcludeComponent...)
-	if !r.Selectors.Includes() {
-		r.Selectors.Writers, r.Selectors.Components = c.Writer, c.Component
+	var err error
+	if r.Paths, err = existing(args); err != nil {
+		return nil, err
 	}
 	if len(r.Paths) == 0 && !r.Selectors.Includes() && !r.SystemState {
 		return nil, &hintError{errors.New("nothing to back up is named"), "give paths, --writer or --component, or paths: in the configuration"}
 	}
-	if err := b.words(c); err != nil {
-		return nil, err
+	if b.typ != "" {
+		if r.Type, err = vss.ParseBackupType(b.typ); err != nil {
+			return nil, err
+		}
 	}
-	o, err := c.sessionOptions()
+	r.Consistency = map[string]session.Level{"crash": session.LevelCrash, "app": session.LevelApp}[b.consistency]
+	o, err := a.config.sessionOptions(b.limits)
 	if err != nil {
 		return nil, err
 	}
-	o.Paths, o.Exclude, o.NoDiscovery = r.Paths, r.Exclude, o.NoDiscovery || b.noDiscovery
-	r.Program, r.User = "sombra "+version, userName(a)
+	o.Paths, o.Exclude, o.NoDiscovery = lookIn(r, a.config), r.Exclude, b.noDiscovery || r.NoWriters
+	r.Program, r.User = "sombra "+version, userName()
 	open := a.sessions(o)
-	if b.provider == "" {
-		b.provider = c.Provider
-	}
 	if b.provider != "" {
 		r.Provider, err = findProvider(ctx, open, b.provider)
 	}
 	return open, err
 }
 
-// words reads the flags that are one of a few words.
-func (b *backupFlags) words(c *config) error {
-	if b.typ == "" {
-		b.typ = c.Type
+// lookIn is where writers look for their data: below the paths chosen, or, where
+// components are named instead, below those usual here, and where a component
+// is named as a file.
+func lookIn(r *requester.Request, c *config) []string {
+	paths := slices.Clone(r.Paths)
+	if len(paths) == 0 {
+		paths = append(paths, c.Paths...)
 	}
-	if b.typ != "" {
-		t, err := vss.ParseBackupType(b.typ)
-		if err != nil {
-			return &hintError{fmt.Errorf("backup type %q is not known", b.typ), "use copy or full"}
+	for _, name := range r.Selectors.Components {
+		if i := strings.Index(name, ":/"); i >= 0 {
+			name = name[i+1:]
 		}
-		b.request.Type = t
+		if _, err := os.Lstat(name); err == nil && filepath.IsAbs(name) {
+			paths = append(paths, filepath.Clean(name))
+		}
 	}
-	if b.consistency == "" {
-		b.consistency = c.Consistency
+	return paths
+}
+
+// existing makes paths absolute, and refuses those that are not there.
+func existing(paths []string) ([]string, error) {
+	var list []string
+	for _, p := range paths {
+		if p == "" {
+			return nil, errors.New("a path is empty")
+		}
+		abs, err := filepath.Abs(p)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := os.Lstat(abs); err != nil {
+			return nil, pathError(err)
+		}
+		list = append(list, abs)
 	}
-	switch b.consistency {
-	case "", "none":
-	case "crash":
-		b.request.Consistency = session.LevelCrash
-	case "app":
-		b.request.Consistency = session.LevelApp
-	default:
-		return &hintError{fmt.Errorf("consistency %q is not known", b.consistency), "use app, crash or none"}
+	return list, nil
+}
+
+// pathError is an error without the system call it comes from.
+func pathError(err error) error {
+	var e *fs.PathError
+	if errors.As(err, &e) {
+		return fmt.Errorf("%s: %w", e.Path, e.Err)
 	}
-	return nil
+	return err
 }
 
 // findProvider finds a provider by name or GUID.
@@ -160,14 +181,14 @@ func findProvider(ctx context.Context, open requester.Opener, word string) (vss.
 			return p.ID, nil
 		}
 	}
-	return vss.GUID{}, &hintError{fmt.Errorf("no provider is called %q", word), "there are " + strings.Join(names, ", ")}
+	return vss.GUID{}, &hintError{fmt.Errorf("no provider is called %q", word), "there are: " + strings.Join(names, ", ")}
 }
 
 // readLines reads a file's lines without empty ones and comments.
 func readLines(name string) ([]string, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, err
+		return nil, pathError(err)
 	}
 	defer f.Close()
 	var lines []string
@@ -184,9 +205,9 @@ func readLines(name string) ([]string, error) {
 	return lines, nil
 }
 
-func userName(a *app) string {
-	if u := a.getenv("USER"); u != "" {
-		return u
+func userName() string {
+	if u, err := user.Current(); err == nil {
+		return u.Username
 	}
 	return fmt.Sprintf("uid %d", os.Geteuid())
 }

@@ -16,14 +16,8 @@ import (
 )
 
 func newShadow(a *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "shadow",
-		Short: "Make, list, delete and expose persistent shadow copies",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(newShadowCreate(a), newShadowList(a), newShadowDelete(a), newShadowExpose(a), newShadowUnexpose(a))
-	return cmd
+	return group("shadow", "Make, list, delete and expose persistent shadow copies",
+		newShadowCreate(a), newShadowList(a), newShadowDelete(a), newShadowExpose(a), newShadowUnexpose(a))
 }
 
 func newShadowCreate(a *app) *cobra.Command {
@@ -31,10 +25,10 @@ func newShadowCreate(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create PATH...",
 		Short: "Take a persistent shadow copy of the volumes of the paths, with the writers",
-		Args:  cobra.MinimumNArgs(1),
+		Args:  takes("PATH..."),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			open, err := b.fill(ctx, a, args)
+			open, err := b.fill(cmd, a, args)
 			if err != nil {
 				return err
 			}
@@ -59,10 +53,7 @@ func newShadowCreate(a *app) *cobra.Command {
 			return nil
 		},
 	}
-	f := cmd.Flags()
-	f.BoolVar(&b.request.NoWriters, "no-writers", false, "without the writers: crash-consistent")
-	f.StringVar(&b.provider, "provider", "", "use this `provider`: name or GUID")
-	f.BoolVar(&b.noDiscovery, "no-discovery", false, "use only configured writers")
+	b.addService(cmd)
 	return cmd
 }
 
@@ -120,7 +111,7 @@ func newShadowList(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the persistent shadow copies",
-		Args:  cobra.NoArgs,
+		Args:  takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
 			s, err := a.sessions(session.Options{})(ctx)
@@ -134,7 +125,7 @@ func newShadowList(a *app) *cobra.Command {
 					return err
 				}
 			}
-			a.printf("%d shadow copies\n", len(list))
+			a.printf("%s\n", copies(len(list)))
 			return err
 		},
 	}
@@ -142,7 +133,7 @@ func newShadowList(a *app) *cobra.Command {
 
 func (a *app) printShadow(p session.SnapshotProperties) error {
 	if a.json {
-		return a.printJSON(map[string]any{"message_type": "shadow_copy", "id": p.ID, "set_id": p.SetID, "count": p.Count,
+		return a.printJSON("shadow_copy", fields{"id": p.ID, "set_id": p.SetID, "count": p.Count,
 			"volume": p.Volume, "root": p.VolumeRoot, "device": p.Device, "exposed": p.Exposed, "provider": p.Provider.Name,
 			"context": p.Context.String(), "created": p.Created})
 	}
@@ -162,7 +153,7 @@ func (a *app) printShadow(p session.SnapshotProperties) error {
 func (a *app) withID(cmd *cobra.Command, arg string, fn func(context.Context, session.Session, vss.GUID) error) error {
 	id, err := vss.ParseGUID(arg)
 	if err != nil {
-		return &hintError{err, "ids are listed by: sombra shadow list"}
+		return &hintError{fmt.Errorf("%q is not the id of a shadow copy", arg), "ids are listed by: sombra shadow list"}
 	}
 	s, err := a.sessions(session.Options{})(cmd.Context())
 	if err != nil {
@@ -177,7 +168,7 @@ func newShadowDelete(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete ID",
 		Short: "Delete a shadow copy, or with --set all of a set",
-		Args:  cobra.ExactArgs(1),
+		Args:  takes("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withID(cmd, args[0], func(ctx context.Context, s session.Session, id vss.GUID) error {
 				kind := vss.ObjectSnapshot
@@ -185,8 +176,11 @@ func newShadowDelete(a *app) *cobra.Command {
 					kind = vss.ObjectSnapshotSet
 				}
 				n, err := s.DeleteSnapshots(ctx, id, kind)
+				if a.json {
+					return errors.Join(a.printJSON("shadow_deleted", fields{"id": id, "count": n}), err)
+				}
 				if err == nil || n > 0 {
-					a.printf("%d shadow copies deleted\n", n)
+					a.printf("%s deleted\n", copies(n))
 				}
 				return err
 			})
@@ -200,7 +194,7 @@ func newShadowExpose(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "expose ID DIR",
 		Short: "Make a shadow copy readable at an empty directory",
-		Args:  cobra.ExactArgs(2),
+		Args:  takes("ID", "DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, err := filepath.Abs(args[1])
 			if err != nil {
@@ -208,6 +202,9 @@ func newShadowExpose(a *app) *cobra.Command {
 			}
 			return a.withID(cmd, args[0], func(ctx context.Context, s session.Session, id vss.GUID) error {
 				at, err := s.ExposeSnapshot(ctx, id, dir)
+				if err == nil && a.json {
+					return a.printJSON("shadow_exposed", fields{"id": id, "exposed": at})
+				}
 				if err == nil {
 					a.printf("exposed at %s\n", at)
 				}
@@ -221,11 +218,19 @@ func newShadowUnexpose(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "unexpose ID",
 		Short: "Undo expose",
-		Args:  cobra.ExactArgs(1),
+		Args:  takes("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withID(cmd, args[0], func(ctx context.Context, s session.Session, id vss.GUID) error {
 				return s.UnexposeSnapshot(ctx, id)
 			})
 		},
 	}
+}
+
+// copies counts shadow copies.
+func copies(n int) string {
+	if n == 1 {
+		return "1 shadow copy"
+	}
+	return fmt.Sprintf("%d shadow copies", n)
 }

@@ -2,32 +2,72 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
 	"github.com/sombra-backup/sombra/requester"
 )
 
-// summarizeBackup prints what a backup came to.
-func (a *app) summarizeBackup(r *requester.Result) {
+// summarizeBackup prints what a backup came to. What is missing is told even
+// where quiet is asked for, then on standard error.
+func (a *app) summarizeBackup(r *requester.Result, rep reporter) {
 	if a.json {
-		a.printJSON(struct {
-			Type string `json:"message_type"`
-			*requester.Result
-		}{"summary", r})
+		line := *r
+		line.Plan = nil // told before
+		_ = a.printJSON("summary", line)
 		return
 	}
-	if a.quiet || r.ID == "" {
+	if r.ID == "" {
 		return
 	}
-	fmt.Fprintf(a.stdout, "backup %s: %s, consistency %s, type %s\n", short(r.ID), words(r.Outcome), r.Level, r.Type)
-	fmt.Fprintf(a.stdout, "%d files (%d unchanged), %s in %s\n", r.Totals.Files, r.Totals.Unchanged, size(r.Totals.Bytes), took(r.Started, r.Ended))
-	a.components(r.Components, "saved")
-	printReceipt(a.stdout, r.Receipt)
-	a.failures(r.Failures, r.Failed)
-	printLeftOut(a.stdout, unasked(r.LeftOut), r.LeftOuts-(len(r.LeftOut)-len(unasked(r.LeftOut))))
-	for _, w := range r.Warnings {
-		fmt.Fprintf(a.stdout, "warning: %s\n", w)
+	w := a.stdout
+	if a.quiet {
+		if r.Outcome == requester.Complete {
+			return
+		}
+		w = a.stderr
+	}
+	fmt.Fprintf(w, "backup %s: %s, type %s\n", short(r.ID), words(r.Outcome), r.Type)
+	var volumes []requester.PlanVolume
+	if r.Plan != nil {
+		volumes = r.Plan.Volumes
+	}
+	fmt.Fprintf(w, "consistency: %s\n", resultLevels(r, volumes))
+	fmt.Fprintf(w, "%s (%d unchanged), %s in %s\n", plural(r.Totals.Files, "file"), r.Totals.Unchanged, size(r.Totals.Bytes), took(r.Started, r.Ended))
+	printComponents(w, r.Components, "saved")
+	if !a.quiet {
+		printReceipt(w, r.Receipt)
+	}
+	if r.Failed > 0 {
+		fmt.Fprintf(w, "%s could not be saved, named above; again with: sombra show %s\n", plural(r.Failed, "file"), short(r.ID))
+	}
+	a.printRest(w, r.LeftOut, r.LeftOuts, r.Warnings, rep)
+}
+
+// resultLevels says how consistent a backup is, as far as it was saved.
+func resultLevels(r *requester.Result, volumes []requester.PlanVolume) string {
+	n := 0
+	for _, c := range r.Components {
+		if c.Succeeded {
+			n++
+		}
+	}
+	text := levels(n, volumes)
+	if r.Outcome == requester.LowerConsistency {
+		text += "; LOWER than asked for or planned"
+	}
+	return text
+}
+
+// printRest prints what was left out unasked, and warnings not yet seen.
+func (a *app) printRest(w io.Writer, out []requester.LeftOut, count int, warnings []string, rep reporter) {
+	rest := unasked(out)
+	printLeftOut(w, rest, count-(len(out)-len(rest)))
+	for _, text := range warnings {
+		if !rep.told(text) {
+			fmt.Fprintf(w, "warning: %s\n", oneLine(text))
+		}
 	}
 }
 
@@ -42,59 +82,50 @@ func unasked(list []requester.LeftOut) []requester.LeftOut {
 	return rest
 }
 
-// summarizeRestore prints what a restore or an extraction came to.
-func (a *app) summarizeRestore(r *requester.RestoreResult) {
+// summarizeRestore prints what a restore or an extraction came to. One that
+// began and failed says how far it got.
+func (a *app) summarizeRestore(r *requester.RestoreResult, err error, rep reporter) {
 	if a.json {
-		a.printJSON(struct {
-			Type string `json:"message_type"`
-			*requester.RestoreResult
-		}{"summary", r})
+		_ = a.printJSON("summary", r)
 		return
 	}
+	if err != nil && len(r.Components) == 0 && r.Totals.Files == 0 {
+		return
+	}
+	w := a.stdout
 	if a.quiet {
-		return
+		if r.Outcome == requester.Complete {
+			return
+		}
+		w = a.stderr
 	}
-	verb := "restore"
+	verb, done, what := "restore", "restored", ""
 	if r.Extraction {
-		verb = "extraction (files only, no writer took part)"
+		verb, done, what = "extraction", "extracted", " to "+printable(r.Target)+", without writers"
 	}
 	if r.DryRun {
-		verb = "dry run of a " + verb
+		verb, done = "dry run of the "+verb, "would be "+done
 	}
-	fmt.Fprintf(a.stdout, "%s of backup %s: %s\n", verb, short(r.Record), words(r.Outcome))
-	fmt.Fprintf(a.stdout, "%d files, %s in %s\n", r.Totals.Files, size(r.Totals.Bytes), took(r.Started, r.Ended))
-	a.components(r.Components, "restored")
-	a.failures(r.Failures, r.Failed)
-	printLeftOut(a.stdout, unasked(r.LeftOut), r.LeftOuts-(len(r.LeftOut)-len(unasked(r.LeftOut))))
-	for _, w := range r.Warnings {
-		fmt.Fprintf(a.stdout, "warning: %s\n", w)
+	fmt.Fprintf(w, "%s of backup %s%s: %s\n", verb, short(r.Record), what, words(r.Outcome))
+	fmt.Fprintf(w, "%s, %s in %s\n", plural(r.Totals.Files, "file"), size(r.Totals.Bytes), took(r.Started, r.Ended))
+	printComponents(w, r.Components, done)
+	if r.Failed > 0 {
+		fmt.Fprintf(w, "%s could not be %s, named above\n", plural(r.Failed, "file"), strings.TrimPrefix(done, "would be "))
 	}
+	a.printRest(w, r.LeftOut, r.LeftOuts, r.Warnings, rep)
 }
 
-func (a *app) components(list []requester.ComponentResult, done string) {
+func printComponents(w io.Writer, list []requester.ComponentResult, done string) {
 	for _, c := range list {
-		name := c.Name
-		if c.LogicalPath != "" {
-			name = c.LogicalPath + `\` + c.Name
-		}
 		state := done
 		if !c.Succeeded {
-			state = "FAILED: " + c.Error
+			state = "FAILED: " + oneLine(c.Error)
 		}
-		if c.Status != "" {
-			state += ", " + c.Status
+		if c.Level != "" && c.Succeeded {
+			state += ", " + c.Level
 		}
-		fmt.Fprintf(a.stdout, "  %s: %s: %s (%d files, %s)\n", c.Writer, name, state, c.Files, size(c.Bytes))
-	}
-}
-
-func (a *app) failures(list []requester.Failure, count int) {
-	if count == 0 {
-		return
-	}
-	fmt.Fprintf(a.stdout, "failed (%d)\n", count)
-	for _, f := range head(list) {
-		fmt.Fprintf(a.stdout, "  %s: %s\n", f.Path, f.Error)
+		fmt.Fprintf(w, "  %s: %s: %s (%s, %s)\n", printable(c.Writer), printable(componentName(c.LogicalPath, c.Name)), state,
+			plural(c.Files, "file"), size(c.Bytes))
 	}
 }
 

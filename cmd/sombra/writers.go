@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
@@ -15,6 +14,7 @@ import (
 
 func newWriters(a *app) *cobra.Command {
 	var xml bool
+	var limits limitFlags
 	cmd := &cobra.Command{
 		Use:   "writers [PATH...]",
 		Short: "List the writers, their state and components",
@@ -23,16 +23,12 @@ Writers that look for their data, as that of SQLite, look below the paths given
 and below paths: of the configuration.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			o, err := a.config.sessionOptions()
+			o, err := a.config.sessionOptions(limits)
 			if err != nil {
 				return err
 			}
-			for _, p := range append(args, a.config.Paths...) {
-				abs, err := filepath.Abs(p)
-				if err != nil {
-					return err
-				}
-				o.Paths = append(o.Paths, abs)
+			if o.Paths, err = existing(append(args, a.config.Paths...)); err != nil {
+				return err
 			}
 			o.Exclude = a.config.Exclude
 			s, err := a.sessions(o)(ctx)
@@ -64,17 +60,19 @@ and below paths: of the configuration.`,
 					return err
 				}
 			}
-			a.printf("%d writers\n", len(infos))
+			if !xml {
+				a.printf("%s\n", plural(len(infos), "writer"))
+			}
 			return nil
 		},
 	}
+	limits.add(cmd)
 	cmd.Flags().BoolVar(&xml, "xml", false, "print the Writer Metadata Documents")
 	return cmd
 }
 
 // writerLine is a writer as a JSON line.
 type writerLine struct {
-	MessageType  string          `json:"message_type"`
 	Name         string          `json:"name"`
 	InstanceName string          `json:"instance_name,omitempty"`
 	Class        vss.GUID        `json:"class"`
@@ -105,7 +103,7 @@ func (a *app) writer(info session.WriterInfo, st session.WriterStatus) error {
 	}
 	id := m.Identity()
 	l := writerLine{
-		MessageType: "writer", Name: id.Name, InstanceName: id.InstanceName, Class: id.ClassID, Instance: id.InstanceID,
+		Name: id.Name, InstanceName: id.InstanceName, Class: id.ClassID, Instance: id.InstanceID,
 		State: st.State.String(), Failure: st.Failure.String(), Discovered: info.Discovered, Required: info.Required,
 		FilesStill: info.FilesStill, Weak: info.Weak, Schema: m.BackupSchema().String(),
 	}
@@ -117,7 +115,7 @@ func (a *app) writer(info session.WriterInfo, st session.WriterStatus) error {
 		l.Components = append(l.Components, cl)
 	}
 	if a.json {
-		return a.printJSON(l)
+		return a.printJSON("writer", l)
 	}
 	fmt.Fprintf(a.stdout, "* WRITER %q\n", l.Name)
 	return table(a.stdout, func(t *tabwriter.Writer) {
