@@ -3,7 +3,6 @@
 package requester_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -50,6 +49,8 @@ func TestMain(m *testing.M) {
 				os.Exit(1)
 			}
 			os.Exit(0)
+		case "test-client":
+			os.Exit(sqliteClient(os.Args[2]))
 		case "test-host":
 			os.Exit(host.Main(context.Background(), testKinds))
 		}
@@ -418,5 +419,4 @@ func TestBackupAndRestoreWithWriter(t *testing.T) {
 	if d.status["main"] != vss.FileRestoreStatusAll {
 		t.Errorf("file restore status %v, want ALL (R-RES-32)", d.status["main"])
 	}
-	_ = bytes.Equal
 }
