@@ -78,7 +78,7 @@ func newLedger(t *testing.T) *ledger {
 	if err := os.Mkdir(filepath.Dir(l.file), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	lock, config := filepath.Join(l.state, "lock"), filepath.Join(l.state, "number.xml")
+	lock, config := filepath.Join(l.state, "number.lock"), filepath.Join(l.state, "number.xml")
 	if err := os.WriteFile(config, fmt.Appendf(nil, ledgerWriter, lock, filepath.Dir(l.file)), 0o600); err != nil {
 		t.Fatal(err)
 	}
