@@ -117,6 +117,14 @@ func clone(src, dst *os.File, size int64, fresh bool) error {
 		}
 	}
 	err := ficlone(dst, src)
+	if err == unix.EINVAL && !fresh {
+		// The file has become shorter since it was looked at, and its last
+		// block would end inside what dst has: over nothing, it fits.
+		if err := dst.Truncate(0); err != nil {
+			return err
+		}
+		err = ficlone(dst, src)
+	}
 	if err == unix.EINVAL {
 		// On btrfs a file without checksums (chattr +C) shares blocks
 		// only with its like, and becomes one only while empty.
