@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -79,6 +81,9 @@ func (a *app) env(name string) string { return a.getenv("SOMBRA_" + name) }
 // load reads the configuration and fills what no flag has set: flags come before
 // the environment, the environment before the configuration.
 func (a *app) load(cmd *cobra.Command, _ []string) error {
+	if cmd.HasSubCommands() {
+		return nil // it prints its help, or that it has no such command
+	}
 	c, err := a.readConfig()
 	if err != nil {
 		return err
@@ -149,8 +154,16 @@ func (a *app) openStore(ctx context.Context) (store.Store, error) {
 		return nil, &codeError{exitNoRepository, &hintError{errors.New("no repository is named"),
 			"give --repo DIR, or set SOMBRA_REPOSITORY, or repository: in the configuration"}}
 	}
+	if word := otherStyle.FindString(a.repo); word != "" && !strings.HasPrefix(a.repo, word+"//") {
+		return nil, &hintError{fmt.Errorf("repository %s...: no location begins with %q", word, word),
+			"a repository is a directory, or a URL such as file:///srv/backup; a directory of that name is ./" + word + "..."}
+	}
 	return stores().Open(ctx, a.repo)
 }
+
+// otherStyle is how other programs write the places of repositories: taken for
+// a directory's name it would put the backups where nobody looks for them.
+var otherStyle = regexp.MustCompile(`^[A-Za-z0-9]{2,}:`)
 
 // openRepository opens the repository with the password.
 func (a *app) openRepository(ctx context.Context) (*repository.Repository, error) {

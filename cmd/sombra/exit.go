@@ -114,7 +114,8 @@ func hint(err error) string {
 func (a *app) reportError(command string, code int, err error) {
 	var outcome *outcomeError
 	told := errors.As(err, &outcome) && outcome.err == nil // the summary has said it
-	text := oneLine(err.Error())
+	// A layer's error may begin as the one it wraps does.
+	text := strings.ReplaceAll(oneLine(err.Error()), "repository: repository: ", "repository: ")
 	if code == exitInterrupted {
 		text = command + ": interrupted"
 	}

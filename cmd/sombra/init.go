@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sombra-backup/sombra/repository"
+	"github.com/sombra-backup/sombra/repository/store"
 )
 
 func newInit(a *app) *cobra.Command {
@@ -37,10 +38,14 @@ it somewhere else than on this machine.`,
 				return err
 			}
 			defer r.Close()
-			if a.json {
-				return a.printJSON("initialized", fields{"id": r.ID().String(), "repository": a.repo})
+			where := a.repo
+			if u, err := store.Locate(a.repo); err == nil && u.Scheme != "file" {
+				where = u.Redacted()
 			}
-			a.printf("made repository %s at %s\n", r.ID().Short(), a.repo)
+			if a.json {
+				return a.printJSON("initialized", fields{"id": r.ID().String(), "repository": where})
+			}
+			a.printf("made repository %s at %s\n", r.ID().Short(), where)
 			return nil
 		},
 	}

@@ -73,14 +73,14 @@ func (a *app) serving(cmd *cobra.Command, s session.Session, path string) error 
 	if a.json {
 		m := fields{"path": path, "volume": v.ID, "root": v.Root, "file_system": v.FSType, "refused_providers": refused}
 		if err != nil {
-			m["error"] = err.Error()
+			m["error"] = oneLine(cause(err).Error())
 		} else {
 			m["provider"], m["atomic"] = sup.Provider.Name, sup.Capabilities.Atomic
 		}
 		return a.printJSON("support", m)
 	}
 	if err != nil {
-		fmt.Fprintf(a.stdout, "%s: on %s (%s): %v\n", path, v.Root, v.FSType, err)
+		fmt.Fprintf(a.stdout, "%s: on %s (%s): no provider: %s\n", path, v.Root, v.FSType, oneLine(cause(err).Error()))
 		return nil
 	}
 	kind := "file by file"

@@ -21,6 +21,10 @@ and copies from the shadow copies into a deduplicating, encrypted repository.`
 	root.PersistentPreRunE = a.load
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SuggestionsMinimumDistance = 2
+	root.InitDefaultHelpCmd()
+	if help, _, err := root.Find([]string{"help"}); err == nil {
+		help.PersistentPreRunE = needsNoConfig
+	}
 	a.addGlobalFlags(root)
 	root.SetUsageTemplate(root.UsageTemplate() + exitHelp)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

@@ -111,7 +111,7 @@ func (b *backupFlags) fill(cmd *cobra.Command, a *app, args []string) (requester
 	r.Program, r.User = "sombra "+version, userName()
 	open := a.sessions(o)
 	if b.provider != "" {
-		r.Provider, err = findProvider(ctx, open, b.provider)
+		r.Provider, err = chooseProvider(ctx, open, b.provider, r.Paths)
 	}
 	return open, err
 }
@@ -163,25 +163,53 @@ func pathError(err error) error {
 	return err
 }
 
-// findProvider finds a provider by name or GUID.
-func findProvider(ctx context.Context, open requester.Opener, word string) (vss.GUID, error) {
+// chooseProvider finds a provider by name or GUID. One that is asked for by name
+// must serve the paths: what it does not serve would be read without it.
+func chooseProvider(ctx context.Context, open requester.Opener, word string, paths []string) (vss.GUID, error) {
 	s, err := open(ctx)
 	if err != nil {
 		return vss.GUID{}, err
 	}
 	defer s.Close()
-	list, err := s.QueryProviders(ctx)
+	p, err := findProvider(ctx, s, word)
 	if err != nil {
 		return vss.GUID{}, err
+	}
+	for _, path := range paths {
+		loc, err := s.ResolvePath(ctx, path)
+		if err != nil {
+			return vss.GUID{}, err
+		}
+		if _, err := s.IsVolumeSupported(ctx, p.ID, loc.Volume); err != nil {
+			return vss.GUID{}, &hintError{fmt.Errorf("provider %s does not serve %s: %w", p.Name, path, cause(err)),
+				"which one does is told by: sombra providers " + path}
+		}
+	}
+	return p.ID, nil
+}
+
+func findProvider(ctx context.Context, s session.Session, word string) (session.Provider, error) {
+	list, err := s.QueryProviders(ctx)
+	if err != nil {
+		return session.Provider{}, err
 	}
 	var names []string
 	for _, p := range list {
 		names = append(names, p.Name)
 		if id, err := vss.ParseGUID(word); strings.EqualFold(p.Name, word) || err == nil && id == p.ID {
-			return p.ID, nil
+			return p, nil
 		}
 	}
-	return vss.GUID{}, &hintError{fmt.Errorf("no provider is called %q", word), "there are: " + strings.Join(names, ", ")}
+	return session.Provider{}, &hintError{fmt.Errorf("no provider is called %q", word), "there are: " + strings.Join(names, ", ")}
+}
+
+// cause is what is particular in an error with one of the model's codes.
+func cause(err error) error {
+	var e *vss.Error
+	if errors.As(err, &e) && e.Err != nil {
+		return e.Err
+	}
+	return err
 }
 
 // readLines reads a file's lines without empty ones and comments.
