@@ -36,6 +36,7 @@ var may = map[string][]string{
 	"session/coordinator": {"vss", "metadata", "provider", "provider/providers", "writer", "session"},
 	"internal":            {"*"},
 	"cmd":                 {"*"},
+	"bench":               {"*"},
 }
 
 func room(pkg string) string {

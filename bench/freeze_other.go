@@ -1,0 +1,16 @@
+//go:build !linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+)
+
+// roles are what the program may be started again as.
+var roles map[string]func(args []string) error
+
+func benchFreeze(context.Context, []string, io.Writer) error {
+	return errors.New("freeze measures the shadow copy service for hosts without one of their own, and btrfs: it needs Linux")
+}
