@@ -24,13 +24,32 @@ type Table struct {
 	// leaves keeps the blocks used last decoded, for those who look up one
 	// entry after another.
 	leaves *lru[ID, []*Entry]
+	// uppers does the same for the blocks above: every look-up of one entry
+	// comes through them, several times.
+	uppers *lru[upperKey, upperBlock]
 }
 
-// keptLeaves is how many entries a table keeps decoded.
-const keptLeaves = 8192
+// upperKey names a block by what it was read as.
+type upperKey struct {
+	id    ID
+	level int
+}
+
+// upperBlock is a decoded block that is no leaf.
+type upperBlock struct {
+	refs    []tableRef
+	entries uint64
+}
+
+// keptLeaves is how many entries a table keeps decoded, keptUppers how many
+// references.
+const (
+	keptLeaves = 8192
+	keptUppers = 32768
+)
 
 func newTable(rec *Record, root tableRoot) *Table {
-	return &Table{rec: rec, root: root, leaves: newLRU[ID, []*Entry](keptLeaves)}
+	return &Table{rec: rec, root: root, leaves: newLRU[ID, []*Entry](keptLeaves), uppers: newLRU[upperKey, upperBlock](keptUppers)}
 }
 
 // check says whether the reference can be right.
@@ -304,20 +323,25 @@ func decodeLeaf(block []byte) ([]*Entry, error) {
 	return entries, nil
 }
 
-// upper reads the references of a block that is no leaf.
+// upper reads the references of a block that is no leaf. They are shared.
 func (t *Table) upper(ctx context.Context, ref tableRef, level int, top bool) ([]tableRef, error) {
-	block, err := t.readBlock(ctx, ref, level)
-	if err != nil {
-		return nil, err
+	id := ID(ref.ID)
+	key := upperKey{id, level}
+	u, ok := t.uppers.get(key)
+	if !ok {
+		block, err := t.readBlock(ctx, ref, level)
+		if err != nil {
+			return nil, err
+		}
+		if u.refs, u.entries, err = decodeUpper(block); err != nil {
+			return nil, fmt.Errorf("block %s: %w", id.Short(), err)
+		}
+		t.uppers.put(key, u, int64(len(u.refs)))
 	}
-	refs, entries, err := decodeUpper(block)
-	if err != nil {
-		return nil, fmt.Errorf("block %s: %w", ID(ref.ID).Short(), err)
+	if u.entries != ref.Entries || !top && ComparePaths(string(u.refs[0].Root), string(u.refs[0].Path), string(ref.Root), string(ref.Path)) != 0 {
+		return nil, damagef("block %s is not what the block above it says", id.Short())
 	}
-	if entries != ref.Entries || !top && ComparePaths(string(refs[0].Root), string(refs[0].Path), string(ref.Root), string(ref.Path)) != 0 {
-		return nil, damagef("block %s is not what the block above it says", ID(ref.ID).Short())
-	}
-	return refs, nil
+	return u.refs, nil
 }
 
 // decodeUpper reads the references of a block, one or more, and says to how
