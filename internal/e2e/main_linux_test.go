@@ -52,10 +52,17 @@ func TestMain(m *testing.M) {
 			exit(ledgerClient(os.Args[2:]))
 		case "test-load":
 			exit(loadClient(os.Args[2:]))
+		case "test-late":
+			exit(lateClient(os.Args[2:]))
+		case "test-read":
+			exit(readClient(os.Args[2:]))
 		}
 	}
 	dir, err := os.MkdirTemp("", "sombra-e2e-")
 	if err != nil {
+		exit(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { // other users run it, too
 		exit(err)
 	}
 	program = filepath.Join(dir, "sombra")
