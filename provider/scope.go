@@ -40,7 +40,7 @@ func (s FileSet) Reaches(dir string, fold bool) bool {
 }
 
 func sameDir(a, b string, fold bool) bool {
-	return a == b || fold && strings.EqualFold(a, b)
+	return a == b || fold && nameKey(a, true) == nameKey(b, true)
 }
 
 // belowDir reports whether dir lies strictly below top.
@@ -48,16 +48,20 @@ func belowDir(top, dir string, fold bool) bool {
 	if top == "." {
 		return dir != "."
 	}
-	if len(dir) <= len(top) || dir[len(top)] != '/' {
-		return false
+	if fold {
+		top, dir = nameKey(top, true), nameKey(dir, true)
 	}
-	return sameDir(top, dir[:len(top)], fold)
+	return len(dir) > len(top) && dir[len(top)] == '/' && dir[:len(top)] == top
 }
 
 // Claim is what one writer says of one volume: the files of its chosen
 // components, less its excludes, which hold for all of them (R-SET-10).
 type Claim struct {
-	Writer  string // instance name, for messages
+	// Writer is the writer's instance id, as vss.GUID's String gives it: the
+	// one in its document, under which its components were added. The
+	// service goes by it to know which writers' files must be still, and
+	// refuses a claim of a writer it does not know. Providers ignore it.
+	Writer  string
 	Files   []FileSet
 	Exclude []FileSet
 }
@@ -69,6 +73,9 @@ func (c Claim) Has(name string, fold bool) bool {
 
 // Scope is the candidate files of one volume in one set: what a file-by-file
 // provider copies. Providers of whole volumes ignore it.
+//
+// Its methods try every set: [NewMatcher] makes what answers the same for many
+// names.
 type Scope struct {
 	// Fold compares names without regard to case.
 	Fold bool

@@ -48,7 +48,7 @@ func (s *Snapshot) list(ctx context.Context) error {
 // says no.
 func (s *Snapshot) measure(ctx context.Context, unclaimed bool, fits func(Totals) bool) (Totals, error) {
 	t := Totals{Suspect: !s.trusted, FSType: s.fsType}
-	w := &walk{root: s.root, scope: &s.req.Scope, unclaimed: unclaimed, failed: func(string, error) {}}
+	w := &walk{root: s.root, scope: s.scope, unclaimed: unclaimed, failed: func(string, error) {}}
 	if fd, err := unix.Open(s.req.Ref.Area, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
 		if st, err := statAt(fd, ""); err == nil {
 			w.area = &st

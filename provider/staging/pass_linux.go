@@ -79,7 +79,7 @@ func (p *pass) walk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w := &walk{root: p.s.root, area: &areaStat, scope: &p.s.req.Scope, unclaimed: p.s.unclaimed,
+	w := &walk{root: p.s.root, area: &areaStat, scope: p.s.scope, unclaimed: p.s.unclaimed,
 		visit: func(o *object) error { return p.visit(ctx, o) },
 		failed: func(name string, err error) {
 			r := p.s.records[name]

@@ -28,6 +28,7 @@ const (
 // [provider.Refresher].
 type Snapshot struct {
 	req     provider.Request
+	scope   *provider.Matcher
 	method  Method
 	seq     *provider.Sequence
 	root    *os.File
@@ -73,7 +74,7 @@ func New(ctx context.Context, req provider.Request, method Method) (*Snapshot, e
 		root.Close()
 		return nil, area.Failure("BeginPrepare", req.Ref.Volume.Root, err)
 	}
-	s := &Snapshot{req: req, method: method, root: root, fsType: int64(fs.Type), trusted: Trusted(int64(fs.Type)),
+	s := &Snapshot{req: req, scope: provider.NewMatcher(&req.Scope), method: method, root: root, fsType: int64(fs.Type), trusted: Trusted(int64(fs.Type)),
 		isRoot: os.Geteuid() == 0, tick: clockTick(), path: copyPath(req.Ref), tree: -1, aside: -1,
 		records: map[string]*record{}}
 	s.seq = provider.NewSequence("shadow copy of "+req.Ref.Volume.Root,

@@ -387,7 +387,7 @@ func TestAMountNotSeenInTheListingIsNotEntered(t *testing.T) {
 	must(t, err)
 	scope := everything()
 	var seen []*object
-	w := &walk{root: f, rootDev: st.dev, scope: &scope, visit: func(o *object) error { seen = append(seen, o); return nil }}
+	w := &walk{root: f, rootDev: st.dev, scope: provider.NewMatcher(&scope), visit: func(o *object) error { seen = append(seen, o); return nil }}
 	if sub, err := w.directory(t.Context(), "data/point"); err != nil || len(sub) != 0 || len(seen) != 1 || !seen[0].mount {
 		t.Errorf("%v, %v, visited %+v; want the mount point alone", sub, err, seen)
 	}

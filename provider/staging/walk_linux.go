@@ -8,7 +8,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -56,7 +55,7 @@ type walk struct {
 	root      *os.File
 	rootDev   uint64
 	area      *stat // the area, not to be entered; nil if it isn't there yet
-	scope     *provider.Scope
+	scope     *provider.Matcher
 	unclaimed bool
 	visit     func(*object) error
 	// failed is told of objects of no writer that cannot be looked at. Any
@@ -206,9 +205,9 @@ func (w *walk) entry(d *directory, name string) (enter string, err error) {
 // names lists a directory, or if no file set has files in it only the names
 // that lead to one: that needs no right to read it, and no time.
 func (w *walk) names(d *directory) ([]string, error) {
-	steps, all := w.steps(d.path)
-	if !all {
-		return steps, nil
+	if steps, all := w.scope.Steps(d.path, w.unclaimed); !all {
+		steps = slices.Sorted(slices.Values(steps))
+		return slices.Compact(steps), nil
 	}
 	names, err := d.src.Readdirnames(-1)
 	if err == io.EOF {
@@ -218,34 +217,6 @@ func (w *walk) names(d *directory) ([]string, error) {
 		err = unix.EACCES
 	}
 	return names, err
-}
-
-func (w *walk) steps(dir string) (names []string, all bool) {
-	if w.scope.Fold {
-		return nil, true
-	}
-	sets := make([]provider.FileSet, 0, 16)
-	for _, c := range w.scope.Claims {
-		sets = append(sets, c.Files...)
-	}
-	if w.unclaimed {
-		sets = append(sets, w.scope.Unclaimed...)
-	}
-	for _, s := range sets {
-		if s.Covers(dir, false) {
-			return nil, true
-		}
-		rest, below := s.Dir, dir == "."
-		if !below {
-			rest, below = strings.CutPrefix(s.Dir, dir+"/")
-		}
-		if below {
-			name, _, _ := strings.Cut(rest, "/")
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names), false
 }
 
 // fail is an error if it concerns what was chosen, and a note otherwise.

@@ -33,6 +33,7 @@ type StagedOptions struct {
 type staged struct {
 	opts     StagedOptions
 	manifest *provider.Manifest
+	scope    *provider.Matcher // nil without live
 	copied   *base
 	live     *tree // nil: the copy alone
 }
@@ -61,6 +62,7 @@ func OpenStaged(opts StagedOptions) (session.Tree, error) {
 			return nil, err
 		}
 		s.live = live.(*tree)
+		s.scope = provider.NewMatcher(opts.Scope)
 	}
 	return s, nil
 }
@@ -84,7 +86,7 @@ func (s *staged) later(name string, e session.Entry) bool {
 	if m, ok := s.manifest.Lookup(name); ok && s.readLive(m) {
 		return false
 	}
-	return s.opts.Scope.Claimed(name) || s.opts.Unclaimed && s.opts.Scope.IsUnclaimed(name)
+	return s.scope.Claimed(name) || s.opts.Unclaimed && s.scope.IsUnclaimed(name)
 }
 
 func (s *staged) check(ctx context.Context, op, name string) error {

@@ -1,0 +1,179 @@
+package provider
+
+import (
+	"path"
+	"strings"
+
+	"github.com/sombra-backup/sombra/vss"
+)
+
+// SetIndex finds the file sets that a name is in without trying each of them:
+// a writer may declare tens of thousands, and every file of a volume is looked
+// up. The time of a look-up goes with the depth of the name and the number of
+// wildcard patterns of the directories above it, not with the number of sets.
+//
+// It is filled by one goroutine and may then be read by many. The zero SetIndex
+// is empty and compares names exactly; see NewSetIndex.
+type SetIndex[T any] struct {
+	fold bool
+	dirs map[string]*indexedDir[T]
+	// above holds each set's directory and the directories above it, with
+	// the names in it that lead to a set.
+	above map[string][]string
+	wide  bool // some set is recursive
+}
+
+// indexedDir is the sets of one directory.
+type indexedDir[T any] struct {
+	here  indexedSets[T] // files directly in it
+	below indexedSets[T] // files in it or anywhere below
+}
+
+type indexedSets[T any] struct {
+	named map[string][]T // patterns without wildcards
+	wild  []wildSet[T]
+}
+
+type wildSet[T any] struct {
+	pattern string
+	value   T
+}
+
+// NewSetIndex makes an empty index; with fold names are compared without regard
+// to case.
+func NewSetIndex[T any](fold bool) *SetIndex[T] { return &SetIndex[T]{fold: fold} }
+
+// Add enters a set with what is to be found by it.
+func (x *SetIndex[T]) Add(s FileSet, value T) {
+	if x.dirs == nil {
+		x.dirs, x.above = map[string]*indexedDir[T]{}, map[string][]string{}
+	}
+	key := nameKey(s.Dir, x.fold)
+	d := x.dirs[key]
+	if d == nil {
+		d = &indexedDir[T]{}
+		x.dirs[key] = d
+		x.lead(key)
+	}
+	list := &d.here
+	if s.Recursive {
+		list, x.wide = &d.below, true
+	}
+	if vss.HasWildcard(s.Pattern) {
+		list.wild = append(list.wild, wildSet[T]{s.Pattern, value})
+		return
+	}
+	if list.named == nil {
+		list.named = map[string][]T{}
+	}
+	name := nameKey(s.Pattern, x.fold)
+	list.named[name] = append(list.named[name], value)
+}
+
+// lead notes the way to a directory.
+func (x *SetIndex[T]) lead(dir string) {
+	if _, known := x.above[dir]; known {
+		return
+	}
+	x.above[dir] = nil
+	for dir != "." {
+		up := path.Dir(dir)
+		_, known := x.above[up]
+		x.above[up] = append(x.above[up], path.Base(dir))
+		if known {
+			return
+		}
+		dir = up
+	}
+}
+
+// Each calls fn with the value of every set that has the file called name
+// (slash-separated, from the volume's root), until fn returns false. Sets of
+// nearer directories come first.
+func (x *SetIndex[T]) Each(name string, fn func(T) bool) {
+	if len(x.dirs) == 0 {
+		return
+	}
+	name = nameKey(name, x.fold)
+	dir, base := path.Split(name)
+	if dir = strings.TrimSuffix(dir, "/"); dir == "" {
+		dir = "."
+	}
+	if d := x.dirs[dir]; d != nil && !d.here.each(base, x.fold, fn) {
+		return
+	}
+	for up := dir; x.wide; up = path.Dir(up) {
+		if d := x.dirs[up]; d != nil && !d.below.each(base, x.fold, fn) {
+			return
+		}
+		if up == "." {
+			return
+		}
+	}
+}
+
+func (l *indexedSets[T]) each(base string, fold bool, fn func(T) bool) bool {
+	for _, v := range l.named[base] {
+		if !fn(v) {
+			return false
+		}
+	}
+	for i := range l.wild {
+		if vss.MatchPattern(l.wild[i].pattern, base, fold) && !fn(l.wild[i].value) {
+			return false
+		}
+	}
+	return true
+}
+
+// Matches reports whether any set has the file called name.
+func (x *SetIndex[T]) Matches(name string) (found bool) {
+	x.Each(name, func(T) bool {
+		found = true
+		return false
+	})
+	return found
+}
+
+// Covers reports whether files in the directory dir can be in a set.
+func (x *SetIndex[T]) Covers(dir string) bool {
+	dir = nameKey(dir, x.fold)
+	if x.dirs[dir] != nil {
+		return true
+	}
+	for up := dir; x.wide; up = path.Dir(up) {
+		if d := x.dirs[up]; d != nil && d.below.any() {
+			return true
+		}
+		if up == "." {
+			return false
+		}
+	}
+	return false
+}
+
+func (l *indexedSets[T]) any() bool { return len(l.named)+len(l.wild) > 0 }
+
+// Reaches reports whether a walk looking for files of the sets must enter the
+// directory dir.
+func (x *SetIndex[T]) Reaches(dir string) bool {
+	_, above := x.above[nameKey(dir, x.fold)]
+	return above || x.Covers(dir)
+}
+
+// Steps tells which names in a directory a walk looking for files of the sets
+// must look at: those that lead to a set, or all of them.
+func (x *SetIndex[T]) Steps(dir string) (names []string, all bool) {
+	if x.fold || x.Covers(dir) {
+		return nil, true
+	}
+	return x.above[dir], false
+}
+
+// nameKey is what two names have in common that are compared as equal.
+func nameKey(name string, fold bool) string {
+	if fold {
+		return vss.Windows.NameKey(name)
+	}
+	return name
+}
