@@ -168,14 +168,14 @@ func (c *checker) object(name string, err error) error {
 // list looks at all names. What refers is listed before what is referred to:
 // a backup that is committed meanwhile is then seen whole or not at all.
 func (c *checker) list(ctx context.Context) error {
-	first := []string{prefixNotes, prefixRecords, prefixIndex, prefixKeys}
-	for _, prefix := range first {
+	known := []string{prefixNotes, prefixRecords, prefixIndex, prefixKeys, prefixData, prefixMeta}
+	for _, prefix := range known {
 		if err := c.r.store.List(ctx, prefix, c.listed); err != nil {
 			return err
 		}
 	}
 	return c.r.store.List(ctx, "", func(info store.Info) error {
-		for _, prefix := range first {
+		for _, prefix := range known {
 			if strings.HasPrefix(info.Name, prefix) {
 				return nil
 			}

@@ -37,7 +37,8 @@ var (
 // it is done, as far as the system lets them.
 type Store interface {
 	// Put creates the object. It never replaces one: if the name is taken it
-	// gives ErrExist and changes nothing. It does not keep data.
+	// gives ErrExist and changes nothing, and the object that has the name is
+	// durable then. It does not keep data.
 	Put(ctx context.Context, name string, data []byte) error
 
 	// ReadAt fills p from the object's bytes at offset and says how many it

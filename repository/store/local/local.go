@@ -3,11 +3,17 @@
 // An object is written to a temporary file in its own directory, checked,
 // synced, and renamed without replacing; then the directory is synced. So a
 // name is either absent or names the whole object, and after Put returned, or
-// List showed it, it survives a loss of power. Directories are made when first needed, with mode
-// 0700, files with mode 0600 (less what the umask takes away).
+// List showed it, it survives a loss of power. Directories are made when first
+// needed, with mode 0700, files with mode 0600 (less what the umask takes away).
+//
+// The folder itself may be reached through symbolic links. Below it none is
+// followed, and only regular files are objects: a medium may come from anywhere,
+// and neither a link out of it nor a pipe that nobody writes to may lead astray
+// or hold up whoever reads it.
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,14 +24,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/sombra-backup/sombra/repository/store"
 )
 
 // tempPrefix begins the names of files not yet complete. No object's name has
 // a component that begins with a dot.
-const tempPrefix = ".tmp-"
+const tempPrefix = ".sombra-tmp-"
 
 // Store keeps objects below one folder. Use Open.
 type Store struct {
@@ -69,10 +74,10 @@ func (s *Store) Put(ctx context.Context, name string, data []byte) (err error) {
 		return err
 	}
 	path := s.path(name)
-	if _, err := os.Lstat(path); err == nil {
-		return fmt.Errorf("put %s: %w", name, store.ErrExist)
-	}
 	dir := filepath.Dir(path)
+	if _, err := os.Lstat(path); err == nil {
+		return exists(name, dir)
+	}
 	if err := s.makeDir(dir); err != nil {
 		return fmt.Errorf("put %s: %w", name, err)
 	}
@@ -87,7 +92,7 @@ func (s *Store) Put(ctx context.Context, name string, data []byte) (err error) {
 	if err := renameNoReplace(temp, path); err != nil {
 		os.Remove(temp)
 		if errors.Is(err, fs.ErrExist) {
-			err = store.ErrExist
+			return exists(name, dir)
 		}
 		return fmt.Errorf("put %s: %w", name, err)
 	}
@@ -95,6 +100,15 @@ func (s *Store) Put(ctx context.Context, name string, data []byte) (err error) {
 		return fmt.Errorf("put %s: sync its directory: %w", name, err)
 	}
 	return nil
+}
+
+// exists is what Put gives for a name that is taken. Whoever gave it may have
+// been killed before the directory was synced.
+func exists(name, dir string) error {
+	if err := syncDir(dir); err != nil {
+		return fmt.Errorf("put %s: sync its directory: %w", name, err)
+	}
+	return fmt.Errorf("put %s: %w", name, store.ErrExist)
 }
 
 // writeTemp makes a durable file of the data, under a name of its own.
@@ -136,8 +150,16 @@ func (s *Store) makeDirLocked(dir string) error {
 	if s.made[dir] {
 		return nil
 	}
-	fi, err := os.Stat(dir)
+	const separator = string(filepath.Separator)
+	below := dir != s.dir && strings.HasPrefix(dir, strings.TrimSuffix(s.dir, separator)+separator)
+	stat := os.Stat
+	if below {
+		stat = os.Lstat
+	}
+	fi, err := stat(dir)
 	switch {
+	case err == nil && fi.Mode().Type() == fs.ModeSymlink:
+		return linked(dir)
 	case err == nil && !fi.IsDir():
 		return fmt.Errorf("%s is not a folder", dir)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
@@ -145,13 +167,15 @@ func (s *Store) makeDirLocked(dir string) error {
 	}
 	parent := filepath.Dir(dir)
 	missing := err != nil
-	if missing {
-		if parent == dir {
-			return err
-		}
+	if missing && parent == dir {
+		return err
+	}
+	if missing || below {
 		if err := s.makeDirLocked(parent); err != nil {
 			return err
 		}
+	}
+	if missing {
 		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
@@ -159,7 +183,7 @@ func (s *Store) makeDirLocked(dir string) error {
 	// A directory of ours that was there already may have been made by a
 	// process that was killed before it synced the parent. One above ours is
 	// not our business, and may not be ours to open.
-	if missing || strings.HasPrefix(dir, s.dir+string(filepath.Separator)) {
+	if missing || below {
 		if err := syncDir(parent); err != nil {
 			return err
 		}
@@ -173,11 +197,14 @@ func (s *Store) ReadAt(ctx context.Context, name string, p []byte, offset int64)
 	if err := before(ctx, "read", name); err != nil {
 		return 0, err
 	}
-	f, err := os.Open(s.path(name))
+	f, err := openObject(s.path(name))
 	if err != nil {
 		return 0, notExist("read", name, err)
 	}
 	defer f.Close()
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return 0, notExist("read", name, cmp.Or(err, fs.ErrNotExist))
+	}
 	n, err := f.ReadAt(p, offset)
 	if err != nil && err != io.EOF {
 		return n, fmt.Errorf("read %s: %w", name, err)
@@ -190,7 +217,7 @@ func (s *Store) Stat(ctx context.Context, name string) (store.Info, error) {
 	if err := before(ctx, "stat", name); err != nil {
 		return store.Info{}, err
 	}
-	fi, err := os.Stat(s.path(name))
+	fi, err := os.Lstat(s.path(name))
 	if err != nil {
 		return store.Info{}, notExist("stat", name, err)
 	}
@@ -198,70 +225,6 @@ func (s *Store) Stat(ctx context.Context, name string) (store.Info, error) {
 		return store.Info{}, fmt.Errorf("stat %s: %w", name, store.ErrNotExist)
 	}
 	return store.Info{Name: name, Size: fi.Size(), ModTime: fi.ModTime()}, nil
-}
-
-// List implements store.Store. Files whose names no object can have are
-// passed over.
-//
-// Another process may have renamed a file into place and not yet synced the
-// directory. Whoever builds on what was listed must not lose it, so each
-// directory is synced before its files are shown; the files themselves were
-// synced before they got their names.
-func (s *Store) List(ctx context.Context, prefix string, f func(store.Info) error) error {
-	// Begin at the deepest directory that the prefix names whole.
-	top := s.dir
-	if i := strings.LastIndexByte(prefix, '/'); i >= 0 {
-		if err := store.CheckName(prefix[:i]); err != nil {
-			return fmt.Errorf("list: %w", err)
-		}
-		top = s.path(prefix[:i])
-	}
-	synced := ""
-	return filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err != nil {
-			// Gone since it was listed, or never there.
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil
-			}
-			return err
-		}
-		rel, err := filepath.Rel(s.dir, path)
-		if err != nil {
-			return err
-		}
-		name := filepath.ToSlash(rel)
-		if d.IsDir() {
-			if name != "." && (!store.ValidName(name) || !related(name+"/", prefix)) {
-				return fs.SkipDir
-			}
-			return nil
-		}
-		if !d.Type().IsRegular() || !store.ValidName(name) || !strings.HasPrefix(name, prefix) {
-			return nil
-		}
-		fi, err := d.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if dir := filepath.Dir(path); dir != synced {
-			if err := syncDir(dir); err != nil {
-				return fmt.Errorf("list: sync %s: %w", dir, err)
-			}
-			synced = dir
-		}
-		return f(store.Info{Name: name, Size: fi.Size(), ModTime: fi.ModTime()})
-	})
-}
-
-// related says whether names below dir can begin with prefix.
-func related(dir, prefix string) bool {
-	return strings.HasPrefix(dir, prefix) || strings.HasPrefix(prefix, dir)
 }
 
 // Delete implements store.Store.
@@ -278,39 +241,13 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	return nil
 }
 
-// Sweep implements store.Sweeper: it removes temporary files last written to
-// longer than age ago.
-func (s *Store) Sweep(ctx context.Context, age time.Duration) error {
-	err := filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if d.IsDir() || !strings.HasPrefix(d.Name(), tempPrefix) {
-			return nil
-		}
-		fi, err := d.Info()
-		if err == nil && time.Since(fi.ModTime()) > age {
-			err = os.Remove(path)
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("sweep %s: %w", s.dir, err)
-	}
-	return nil
+// linked says that a link stands where there must be a folder.
+func linked(path string) error {
+	return fmt.Errorf("%s is a symbolic link, and none is followed inside a repository: put the folder itself there, or mount it there", path)
 }
 
 // notExist turns the system's errors for a name that is not there into ours:
-// absent, below a file, or a directory.
+// absent, below a file, or no regular file.
 func notExist(op, name string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) || isNotDir(err) {
 		err = store.ErrNotExist

@@ -89,7 +89,7 @@ func TestSweepRemovesRemainsOfPuts(t *testing.T) {
 	if err := st.Put(t.Context(), "data/aa/x", []byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	old, young := filepath.Join(dir, "data", "aa", ".tmp-old"), filepath.Join(dir, "data", "aa", ".tmp-young")
+	old, young := filepath.Join(dir, "data", "aa", ".sombra-tmp-old"), filepath.Join(dir, "data", "aa", ".sombra-tmp-young")
 	for _, name := range []string{old, young} {
 		if err := os.WriteFile(name, []byte("part"), 0o600); err != nil {
 			t.Fatal(err)

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"os"
 
 	"golang.org/x/sys/windows"
@@ -21,6 +22,14 @@ func renameNoReplace(from, to string) error {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 	}
 	return nil
+}
+
+// openObject opens a file for reading. It follows no link in the last element.
+func openObject(path string) (*os.File, error) {
+	if fi, err := os.Lstat(path); err != nil || !fi.Mode().IsRegular() {
+		return nil, &os.PathError{Op: "open", Path: path, Err: cmp.Or(err, os.ErrNotExist)}
+	}
+	return os.Open(path)
 }
 
 // syncDir does nothing: Windows has no such operation, and the moves are

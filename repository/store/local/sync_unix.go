@@ -8,6 +8,16 @@ import (
 	"syscall"
 )
 
+// openObject opens a file for reading. It follows no link in the last element,
+// and does not wait for somebody to write to a pipe.
+func openObject(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENXIO) {
+		return nil, &os.PathError{Op: "open", Path: path, Err: syscall.ENOENT} // a link, or a socket
+	}
+	return f, err
+}
+
 // syncDir makes the names in a directory durable.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
