@@ -108,3 +108,14 @@ func pipeSize(t *testing.T, f *os.File, size int) {
 		t.Fatal(err)
 	}
 }
+
+// tryFlock reports whether a lock file is free.
+func tryFlock(t *testing.T, name string) bool {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
+}
