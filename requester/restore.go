@@ -147,7 +147,7 @@ func (r *restore) write(ctx context.Context) error {
 			return err
 		}
 	}
-	t, err := r.sess.Target(ctx, r.target, r.roots())
+	t, err := r.openTarget(ctx)
 	if err != nil {
 		return err
 	}

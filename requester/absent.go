@@ -1,0 +1,43 @@
+package requester
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"github.com/sombra-backup/sombra/session"
+)
+
+// openTarget opens where the restore writes. Opening makes a directory that is
+// absent, and a dry run must not: it sees an empty one in its place.
+func (r *restore) openTarget(ctx context.Context) (session.Target, error) {
+	if r.req.DryRun && r.extract {
+		loc, err := r.sess.ResolvePath(ctx, r.target)
+		if err != nil {
+			return nil, err
+		}
+		live, err := r.sess.Live(ctx, loc.Volume)
+		if err != nil {
+			return nil, err
+		}
+		defer live.Close()
+		if _, err := live.Lstat(ctx, loc.Name); errors.Is(err, fs.ErrNotExist) {
+			return absentTarget{}, nil
+		}
+	}
+	return r.sess.Target(ctx, r.target, r.roots())
+}
+
+// absentTarget is a directory that is not there. It can only be looked at, which
+// is all a dry run does.
+type absentTarget struct{ session.Target }
+
+func (absentTarget) Lstat(_ context.Context, name string) (session.Entry, error) {
+	return session.Entry{}, &fs.PathError{Op: "describe", Path: name, Err: fs.ErrNotExist}
+}
+
+func (absentTarget) ReadDir(_ context.Context, name string, _ func(session.Entry, error) error) error {
+	return &fs.PathError{Op: "read directory", Path: name, Err: fs.ErrNotExist}
+}
+
+func (absentTarget) Close() error { return nil }
