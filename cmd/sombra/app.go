@@ -136,16 +136,10 @@ func (a *app) log() *slog.Logger {
 	case a.quiet:
 		level = slog.LevelError
 	}
-	o := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, at slog.Attr) slog.Attr {
-		if at.Key == slog.TimeKey && !a.json {
-			return slog.Attr{}
-		}
-		return at
-	}}
 	if a.json {
-		return slog.New(slog.NewJSONHandler(a.stderr, o))
+		return slog.New(&messages{w: a.stderr, level: level, json: true})
 	}
-	return slog.New(slog.NewTextHandler(a.stderr, o))
+	return slog.New(&messages{w: a.stderr, level: level})
 }
 
 // openStore opens the place the repository is in.
@@ -176,7 +170,23 @@ func (a *app) openRepository(ctx context.Context) (*repository.Repository, error
 		return nil, err
 	}
 	defer clear(password)
-	return repository.Open(ctx, st, password, repository.Options{})
+	r, err := repository.Open(ctx, st, password, repository.Options{})
+	switch {
+	case errors.Is(err, repository.ErrNoRepository):
+		return nil, &codeError{exitNoRepository, &hintError{fmt.Errorf("there is no repository at %s", a.where()), "make one with: sombra init --repo DIR"}}
+	case errors.Is(err, repository.ErrWrongPassword):
+		return nil, &codeError{exitWrongPassword, &hintError{fmt.Errorf("wrong password for the repository at %s", a.where()),
+			"the password comes from SOMBRA_PASSWORD, --password-file or --password-command"}}
+	}
+	return r, err
+}
+
+// where is the repository's place, to be shown.
+func (a *app) where() string {
+	if u, err := store.Locate(a.repo); err == nil && u.Scheme != "file" {
+		return u.Redacted()
+	}
+	return printable(a.repo)
 }
 
 // sessions opens sessions of this host's service.

@@ -30,8 +30,8 @@ func newCheck(a *app) *cobra.Command {
 			if a.json {
 				err = a.printJSON("summary", report)
 			} else {
-				a.printf("%d objects, %s; %d records, %d entries, %d chunks, %d of them read\n", report.Objects, size(report.Bytes),
-					report.Records, report.Entries, report.Chunks, report.ChunksRead)
+				a.printf("%s, %s; %s, %s, %s, %d of them read\n", plural(report.Objects, "object"), size(report.Bytes),
+					plural(report.Records, "record"), plural(report.Entries, "entry"), plural(report.Chunks, "chunk"), report.ChunksRead)
 				if report.Unindexed > 0 {
 					a.printf("%d packs of interrupted or running backups, which harm nothing\n", report.Unindexed)
 				}

@@ -2,7 +2,7 @@ package main
 
 import (
 	"bytes"
-	"errors"
+	"encoding/xml"
 	"fmt"
 	"io"
 	"os"
@@ -90,11 +90,30 @@ func readDocument(name string, stdin io.Reader) (document, error) {
 		return document{manifest: m}, nil
 	}
 	// Tell the failure of the kind it says it is.
-	for _, err := range []error{werr, berr, merr} {
-		var syntax *metadata.SyntaxError
-		if errors.As(err, &syntax) {
-			return document{}, fmt.Errorf("%s: %w", name, err)
+	switch root := rootElement(data); root {
+	case "WRITER_METADATA", "":
+		err = werr
+	case "BACKUP_COMPONENTS":
+		err = berr
+	case "Manifest":
+		err = merr
+	default:
+		err = fmt.Errorf("neither a Writer Metadata Document nor a Backup Components Document nor a manifest: its root element is %.60s", root)
+	}
+	return document{}, fmt.Errorf("%s: %w", name, err)
+}
+
+// rootElement is the name of a document's root, or empty where this reader does
+// not get that far.
+func rootElement(data []byte) string {
+	d := xml.NewDecoder(bytes.NewReader(data))
+	for {
+		t, err := d.Token()
+		if err != nil {
+			return ""
+		}
+		if e, ok := t.(xml.StartElement); ok {
+			return e.Name.Local
 		}
 	}
-	return document{}, fmt.Errorf("%s: neither a Writer Metadata Document nor a Backup Components Document: %w", name, werr)
 }

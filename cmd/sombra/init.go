@@ -2,11 +2,11 @@ package main
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sombra-backup/sombra/repository"
-	"github.com/sombra-backup/sombra/repository/store"
 )
 
 func newInit(a *app) *cobra.Command {
@@ -32,20 +32,16 @@ it somewhere else than on this machine.`,
 			defer clear(password)
 			r, err := repository.Create(ctx, st, password, repository.Options{})
 			if errors.Is(err, repository.ErrExist) {
-				return &hintError{err, "it can be used as it is; nothing was changed"}
+				return &hintError{fmt.Errorf("there is a repository at %s already", a.where()), "it can be used as it is; nothing was changed"}
 			}
 			if err != nil {
 				return err
 			}
 			defer r.Close()
-			where := a.repo
-			if u, err := store.Locate(a.repo); err == nil && u.Scheme != "file" {
-				where = u.Redacted()
-			}
 			if a.json {
-				return a.printJSON("initialized", fields{"id": r.ID().String(), "repository": where})
+				return a.printJSON("initialized", fields{"id": r.ID().String(), "repository": a.where()})
 			}
-			a.printf("made repository %s at %s\n", r.ID().Short(), where)
+			a.printf("made repository %s at %s\n", r.ID().Short(), a.where())
 			return nil
 		},
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -221,8 +222,12 @@ func more(w io.Writer, count int) {
 	}
 }
 
+// componentFailed begins the reason of a file whose component failed; why it did
+// stands with the component.
+const componentFailed = "its component failed"
+
 func printLeftOut(w io.Writer, list []requester.LeftOut, count int) {
-	if count == 0 {
+	if count <= 0 {
 		return
 	}
 	fmt.Fprintf(w, "\nleft out (%d)\n", count)
@@ -235,15 +240,20 @@ func printLeftOut(w io.Writer, list []requester.LeftOut, count int) {
 		if l.Asked {
 			asked = " (as asked)"
 		}
-		fmt.Fprintf(w, "  %s: %s%s\n", printable(what), oneLine(l.Reason), asked)
+		reason := oneLine(l.Reason)
+		if strings.HasPrefix(reason, componentFailed+":") {
+			reason = componentFailed
+		}
+		fmt.Fprintf(w, "  %s: %s%s\n", printable(what), reason, asked)
 	}
 	more(w, count)
 }
 
-// printReceipt prints what was held, and for how long.
-func printReceipt(w io.Writer, r *session.Receipt) error {
-	if r == nil {
-		return nil
+// printReceipt prints what was held, and for how long. There is nothing to print
+// of a set without writers whose copies hold no data of one instant.
+func printReceipt(w io.Writer, r *session.Receipt) {
+	if r == nil || len(r.Writers) == 0 && !slices.ContainsFunc(r.Volumes, func(v session.VolumeReceipt) bool { return v.Atomic }) {
+		return
 	}
 	fmt.Fprintf(w, "freeze receipt: one instant at %s, held for %s\n", r.Instant.Format(time.RFC3339Nano), ms(r.Hold))
 	for _, x := range r.Writers {
@@ -260,14 +270,13 @@ func printReceipt(w io.Writer, r *session.Receipt) error {
 		fmt.Fprintf(w, "  volume %s: by %s, %s\n", v.Root, v.Provider, what)
 	}
 	if r.Stopped > 0 {
-		fmt.Fprintf(w, "  %s stopped by %s\n", plural(r.Stopped, "process"), r.Stop)
+		fmt.Fprintf(w, "  processes stopped: %d, by %s\n", r.Stopped, r.Stop)
 	}
-	return nil
 }
 
 func writerHeld(x session.WriterReceipt) string {
 	if x.Error != "" {
-		return "FAILED: " + oneLine(x.Error)
+		return "FAILED: " + x.State
 	}
 	s := []string{"prepare " + ms(x.Prepare), "lock wait " + ms(x.LockWait), "freeze " + ms(x.Freeze), "held " + ms(x.Held), "thaw " + ms(x.Thaw), x.Stillness}
 	if x.Stopped {

@@ -36,7 +36,9 @@ func TestMain(m *testing.M) {
 // how it exits, and that a command that fails changes nothing. See the README
 // there for the commands of scripts that are ours.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, params("testdata/script", nil))
+	// A provider that serves every file system, so that the scripts say the
+	// same wherever the temporary directory is.
+	testscript.Run(t, params("testdata/script", map[string]string{"SOMBRA_PROVIDER": "precopy"}))
 }
 
 // TestScriptsOnVolumes runs the scripts that need a file system of a certain
@@ -61,7 +63,7 @@ func params(dir string, vars map[string]string) testscript.Params {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
-			for name := range strings.SplitSeq("REPOSITORY PASSWORD_FILE PASSWORD_COMMAND CONSISTENCY TYPE PROVIDER EXCLUDE", " ") {
+			for name := range strings.SplitSeq("REPOSITORY PASSWORD_FILE PASSWORD_COMMAND CONSISTENCY TYPE PROVIDER EXCLUDE WRITER COMPONENT TAG", " ") {
 				e.Setenv("SOMBRA_"+name, "")
 			}
 			e.Setenv("SOMBRA_CONFIG", os.DevNull)
@@ -70,6 +72,7 @@ func params(dir string, vars map[string]string) testscript.Params {
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("SOMBRA_VSSDOCS", documents())
 			e.Setenv("FIXTURES", abs("../../metadata/testdata"))
+			e.Setenv("CONTRIB", abs("../../contrib"))
 			for name, value := range vars {
 				e.Setenv(name, value)
 			}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,7 +43,7 @@ func (a *app) summarizeBackup(r *requester.Result, rep reporter) {
 	if r.Failed > 0 {
 		fmt.Fprintf(w, "%s could not be saved, named above; again with: sombra show %s\n", plural(r.Failed, "file"), short(r.ID))
 	}
-	a.printRest(w, r.LeftOut, r.LeftOuts, r.Warnings, rep)
+	printRest(w, r.Components, r.LeftOut, r.LeftOuts, r.Warnings, rep)
 }
 
 // resultLevels says how consistent a backup is, as far as it was saved.
@@ -61,8 +62,15 @@ func resultLevels(r *requester.Result, volumes []requester.PlanVolume) string {
 }
 
 // printRest prints what was left out unasked, and warnings not yet seen.
-func (a *app) printRest(w io.Writer, out []requester.LeftOut, count int, warnings []string, rep reporter) {
-	rest := unasked(out)
+// Components that failed were printed with the others.
+func printRest(w io.Writer, done []requester.ComponentResult, out []requester.LeftOut, count int, warnings []string, rep reporter) {
+	failed := map[string]bool{}
+	for _, c := range done {
+		if !c.Succeeded {
+			failed[componentName(c.LogicalPath, c.Name)] = true
+		}
+	}
+	rest := slices.DeleteFunc(unasked(out), func(l requester.LeftOut) bool { return l.Path == "" && failed[l.Component] })
 	printLeftOut(w, rest, count-(len(out)-len(rest)))
 	for _, text := range warnings {
 		if !rep.told(text) {
@@ -112,7 +120,7 @@ func (a *app) summarizeRestore(r *requester.RestoreResult, err error, rep report
 	if r.Failed > 0 {
 		fmt.Fprintf(w, "%s could not be %s, named above\n", plural(r.Failed, "file"), strings.TrimPrefix(done, "would be "))
 	}
-	a.printRest(w, r.LeftOut, r.LeftOuts, r.Warnings, rep)
+	printRest(w, r.Components, r.LeftOut, r.LeftOuts, r.Warnings, rep)
 }
 
 func printComponents(w io.Writer, list []requester.ComponentResult, done string) {
