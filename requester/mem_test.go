@@ -115,6 +115,11 @@ func (h *memHost) AddToSnapshotSet(ctx context.Context, volume string, _ vss.GUI
 	if err := h.call(ctx, "AddToSnapshotSet "+volume); err != nil {
 		return vss.GUID{}, err
 	}
+	for _, c := range s.Claims { // as the service does
+		if !slices.ContainsFunc(h.writers, func(w session.WriterInfo) bool { return w.Instance.String() == c.Writer }) {
+			return vss.GUID{}, vss.Errorf(vss.ErrInvalidArgument, "AddToSnapshotSet", volume, "a claim of writer instance %q", c.Writer)
+		}
+	}
 	id := vss.NewGUID()
 	h.scopes[volume], h.snaps[id] = s, h.volume(volume)
 	return id, nil

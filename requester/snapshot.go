@@ -88,20 +88,19 @@ func (a *attempt) estimate(ctx context.Context, refused map[string]string) error
 func (a *attempt) scope(v *volumeState) session.Scope {
 	s := session.Scope{Fold: a.fold}
 	for _, w := range a.writers {
-		in := provider.Claim{Writer: w.Label()}
-		out := provider.Claim{Writer: w.Label()}
+		id := w.Instance.String() // by which the service knows whose files must be still
+		in := provider.Claim{Writer: id}
+		out := provider.Claim{Writer: id}
 		// Excludes are tested against the normal path, never against the
 		// alternate one (R-SET-11): files read there are a claim without any.
-		spit := provider.Claim{Writer: w.Label()}
+		spit := provider.Claim{Writer: id}
 		for _, c := range w.Components {
 			for _, cl := range a.claims.Of(c) {
 				a.scopeClaim(v, c, cl, &in, &out, &spit)
 			}
 		}
-		for _, list := range a.claims.excludesOf(w, v.ID) {
-			in.Exclude = append(in.Exclude, list)
-			out.Exclude = append(out.Exclude, list)
-		}
+		in.Exclude = a.claims.excludesOf(w, v.ID)
+		out.Exclude = in.Exclude
 		if len(in.Files) > 0 {
 			s.Claims = append(s.Claims, in)
 		}
@@ -145,22 +144,6 @@ func (a *attempt) scopeClaim(v *volumeState, c *Component, cl *Claim, in, out, s
 	case cl.Volume == v.ID && (a.sel.Has(c) || !a.req.AsPlainFiles):
 		out.Files = append(out.Files, cl.Set)
 	}
-}
-
-// excludesOf lists a writer's excludes on a volume.
-func (c *Claims) excludesOf(w *Writer, volume string) (sets []provider.FileSet) {
-	v := c.volumes[volume]
-	if v == nil {
-		return nil
-	}
-	for _, list := range v.excludes {
-		for _, e := range list {
-			if e.writer == w {
-				sets = append(sets, e.set)
-			}
-		}
-	}
-	return sets
 }
 
 // reach opens sessions until one has a set that no estimate refuses, and calls
