@@ -84,9 +84,11 @@ func (p *parser) root(n *xmldoc.Node) *Config {
 		LockFile: p.path(n, "lockFile"),
 		PIDFile:  p.path(n, "pidFile"),
 	}
-	stillness := writer.CommitsHeld
-	if c.LockFile != "" {
-		stillness = writer.FilesStill
+	// Files that no application writes to are still; where processes are
+	// named that write them, only stopping those makes them so.
+	stillness := writer.FilesStill
+	if c.LockFile == "" && c.PIDFile != "" {
+		stillness = writer.CommitsHeld
 	}
 	c.Stillness = word(p, n, "stillness", stillness,
 		oneOf(map[string]writer.Stillness{"filesStill": writer.FilesStill, "commitsHeld": writer.CommitsHeld}))

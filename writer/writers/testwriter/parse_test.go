@@ -110,7 +110,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Verbosity != Medium || !c.Supports.NewTarget || c.Supports.Copy || c.Usage != vss.UsageUserData || c.Stillness != writer.CommitsHeld || !c.Components[0].Selectable {
+	if c.Verbosity != Medium || !c.Supports.NewTarget || c.Supports.Copy || c.Usage != vss.UsageUserData || c.Stillness != writer.FilesStill || !c.Components[0].Selectable {
 		t.Errorf("%+v", c)
 	}
 }
