@@ -19,11 +19,12 @@ type extentReader struct {
 	kept *lru[ID, *listNode]
 }
 
-// keptNodes is how many blocks of an extent list a reader keeps decoded.
-const keptNodes = 32
+// keptExtents is how many references and extents of an extent list a reader
+// keeps decoded: about 32 blocks as Sombra writes them.
+const keptExtents = 1 << 17
 
 func newExtentReader(r *Repository, c Content) *extentReader {
-	return &extentReader{r: r, c: c, kept: newLRU[ID, *listNode](keptNodes)}
+	return &extentReader{r: r, c: c, kept: newLRU[ID, *listNode](keptExtents)}
 }
 
 // holeReader gives the extents of a file that is one hole.
@@ -43,6 +44,11 @@ func (x *extentReader) between(ctx context.Context, from, to int64, f func(piece
 
 // walk does it for the node that begins at the offset start of the file.
 func (x *extentReader) walk(ctx context.Context, n *listNode, start, from, to int64, f func(piece) error) error {
+	// A small list can claim a file without end: whoever reads it must be able
+	// to stop, also when all of it is in caches.
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if n.level == 0 {
 		return walkLeaf(n, start, from, to, f)
 	}
@@ -92,7 +98,7 @@ func (x *extentReader) child(ctx context.Context, n *listNode, i int) (*listNode
 	}
 	child, err := x.r.listNode(ctx, n, i)
 	if err == nil {
-		x.kept.put(n.refs[i].id, child, 1)
+		x.kept.put(n.refs[i].id, child, int64(len(child.refs)+len(child.extents)))
 	}
 	return child, err
 }

@@ -108,8 +108,8 @@ func (f *File) Each(ctx context.Context, fn func(offset int64, data []byte) erro
 	return f.extents.between(ctx, 0, f.Size(), func(p piece) error {
 		offset := at
 		at += p.length
-		if p.hole {
-			return ctx.Err()
+		if err := ctx.Err(); err != nil || p.hole {
+			return err
 		}
 		data, err := f.data(ctx, p)
 		if err != nil {

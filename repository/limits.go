@@ -7,10 +7,16 @@ const (
 	maxChunk = 4 << 20
 	// minChunk is the least that Chunking.Min may be.
 	minChunk = 64
+	// maxFrameBox bounds the box of a frame: data that does not compress is
+	// kept as it is.
+	maxFrameBox = maxChunk + frameHeaderSize + boxOverhead
 	// maxPack bounds a pack object.
 	maxPack = 256 << 20
 	// maxPackChunks bounds a pack's directory.
 	maxPackChunks = 1 << 20
+	// maxDirectoryBox bounds the box of a pack's directory: each chunk may
+	// have a frame of its own.
+	maxDirectoryBox = 4 + maxPackChunks*(8+IDSize+4) + boxOverhead
 	// maxIndexEntries bounds the lines of one index object, maxIndexPacks its
 	// pack table.
 	maxIndexEntries = 1 << 20
@@ -24,7 +30,7 @@ const (
 	// maxConfig and maxSlot bound those objects.
 	maxConfig = 64 << 10
 	maxSlot   = 64 << 10
-	// maxSlots is how many key slots are tried.
+	// maxSlots is how many key slots are looked at.
 	maxSlots = 256
 	// maxRecords bounds the records (and the notes of one record) listed.
 	maxRecords = 1 << 20

@@ -106,10 +106,10 @@ func (r *Repository) frame(ctx context.Context, loc location) (*openFrame, error
 		return nil, err
 	}
 	name := packName(loc.pack.kind, loc.pack.id)
-	box := make([]byte, loc.size)
-	if loc.size > maxChunk+boxOverhead+frameHeaderSize {
+	if loc.size > maxFrameBox {
 		return nil, &ObjectError{"read", name, damagef("a frame of %d bytes", loc.size)}
 	}
+	box := make([]byte, loc.size)
 	if err := readFull(ctx, r.store, name, box, int64(loc.offset)); err != nil {
 		return nil, err
 	}
@@ -158,7 +158,12 @@ func (r *Repository) directory(ctx context.Context, p knownPack) ([]packedFrame,
 	if err := readFull(ctx, r.store, name, trailer[:], p.size-trailerSize); err != nil {
 		return nil, err
 	}
+	// Nothing vouches for the trailer, and the directory's box has to be in
+	// memory before it can be opened.
 	offset, n, err := decodeTrailer(p.kind, trailer[:], p.size, headerSize)
+	if err == nil && n > maxDirectoryBox {
+		err = damagef("a directory of %d bytes", n)
+	}
 	if err != nil {
 		return nil, &ObjectError{"decode", name, err}
 	}

@@ -2,11 +2,15 @@ package repository
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/argon2"
@@ -18,7 +22,8 @@ import (
 type KDF struct {
 	// Time is the number of passes, 1 to 32.
 	Time uint32
-	// Memory is in KiB, at least 8 a thread and at most 1 GiB.
+	// Memory is in KiB, at least 8 a thread and at most 1 GiB; Time times
+	// Memory is at most 4 GiB.
 	Memory uint32
 	// Threads is the number of lanes, 1 to 64.
 	Threads uint8
@@ -27,11 +32,15 @@ type KDF struct {
 // defaultKDF is what RFC 9106 recommends where memory is scarce.
 func defaultKDF() KDF { return KDF{Time: 3, Memory: 64 << 10, Threads: 4} }
 
-// valid bounds what opening a slot can cost: a slot is read before anything
-// is known to be genuine.
+// valid bounds what opening a slot can cost, in memory and in time: a slot is
+// read before anything is known to be genuine.
 func (k KDF) valid() bool {
-	return k.Time >= 1 && k.Time <= 32 && k.Threads >= 1 && k.Threads <= 64 && k.Memory >= 8*uint32(k.Threads) && k.Memory <= 1<<20
+	return k.Time >= 1 && k.Time <= 32 && k.Threads >= 1 && k.Threads <= 64 && k.Memory >= 8*uint32(k.Threads) && k.Memory <= 1<<20 &&
+		k.cost() <= 4<<20
 }
+
+// cost is how much memory the passes go through together, in KiB.
+func (k KDF) cost() uint64 { return uint64(k.Time) * uint64(k.Memory) }
 
 // key derives the key of a slot. The salt is never used twice, so the key
 // encrypts one message.
@@ -181,45 +190,77 @@ func (s *slot) keyring(keys *slotKeys) (*keyring, error) {
 
 // unlock tries the slots of the repository until one opens, and says which.
 // Slots of another repository id are remains of a creation that lost; damaged
-// ones are told from a wrong password by their name, which is their hash.
+// ones are told from a wrong password by their name, which is their hash. The
+// cheap ones come first: anybody who can write to the medium can add a slot that
+// takes long.
 func unlock(ctx context.Context, st store.Store, repo, password []byte) (*keyring, string, error) {
+	names, err := slotNames(ctx, st)
+	if err != nil {
+		return nil, "", err
+	}
+	var failed []error
+	if len(names) > maxSlots {
+		failed = append(failed, &ObjectError{"open", prefixKeys, damagef("there are more than %d key slots, and only as many were looked at", maxSlots)})
+		names = names[:maxSlots]
+	}
+	slots := map[string]*slot{}
+	for _, name := range names {
+		s, err := readSlot(ctx, st, name)
+		if err != nil {
+			failed = append(failed, err)
+		} else if bytes.Equal(s.Repo, repo) {
+			slots[name] = s
+		}
+	}
+	order := slices.SortedFunc(maps.Keys(slots), func(a, b string) int {
+		return cmp.Or(cmp.Compare(slots[a].kdf().cost(), slots[b].kdf().cost()), strings.Compare(a, b))
+	})
+	wrong := false
+	for _, name := range order {
+		if err := ctx.Err(); err != nil {
+			return nil, "", err
+		}
+		k, err := slots[name].open(password)
+		if err == nil {
+			return k, name, nil
+		}
+		if errors.Is(err, ErrWrongPassword) {
+			wrong = true
+		} else {
+			failed = append(failed, &ObjectError{"decode", name, err})
+		}
+	}
+	switch {
+	case wrong && len(failed) > 0:
+		return nil, "", fmt.Errorf("%w: %w", ErrWrongPassword, errors.Join(failed...))
+	case wrong:
+		return nil, "", ErrWrongPassword
+	case len(failed) == 0:
+		failed = append(failed, &ObjectError{"open", prefixKeys, damagef("no key slot is of the repository that %s names", configName)})
+	}
+	return nil, "", errors.Join(failed...)
+}
+
+// slotNames lists the key slots, one more than are looked at at most.
+func slotNames(ctx context.Context, st store.Store) ([]string, error) {
 	var names []string
 	err := st.List(ctx, prefixKeys, func(info store.Info) error {
-		if o, ok := parseName(info.Name); ok && o.kind == kindSlot && len(names) < maxSlots {
+		if o, ok := parseName(info.Name); ok && o.kind == kindSlot && len(names) <= maxSlots {
 			names = append(names, info.Name)
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, "", fmt.Errorf("list key slots: %w", err)
+		return nil, fmt.Errorf("list key slots: %w", err)
 	}
 	if len(names) == 0 {
-		return nil, "", &ObjectError{"open", prefixKeys, damagef("there is no key slot")}
+		return nil, &ObjectError{"open", prefixKeys, damagef("there is no key slot")}
 	}
-	var failed []error
-	for _, name := range names {
-		if err := ctx.Err(); err != nil {
-			return nil, "", err
-		}
-		k, err := unlockSlot(ctx, st, name, repo, password)
-		if err == nil {
-			return k, name, nil
-		}
-		if !errors.Is(err, ErrWrongPassword) {
-			failed = append(failed, err)
-		}
-	}
-	if len(failed) == len(names) {
-		return nil, "", errors.Join(failed...)
-	}
-	if len(failed) > 0 {
-		return nil, "", fmt.Errorf("%w: %w", ErrWrongPassword, errors.Join(failed...))
-	}
-	return nil, "", ErrWrongPassword
+	return names, nil
 }
 
-// unlockSlot tries one slot.
-func unlockSlot(ctx context.Context, st store.Store, name string, repo, password []byte) (*keyring, error) {
+// readSlot reads a slot and takes it apart.
+func readSlot(ctx context.Context, st store.Store, name string) (*slot, error) {
 	object, err := readObject(ctx, st, name, maxSlot)
 	if err != nil {
 		return nil, err
@@ -231,12 +272,5 @@ func unlockSlot(ctx context.Context, st store.Store, name string, repo, password
 	if err != nil {
 		return nil, &ObjectError{"decode", name, err}
 	}
-	if !bytes.Equal(s.Repo, repo) {
-		return nil, ErrWrongPassword
-	}
-	k, err := s.open(password)
-	if err != nil && !errors.Is(err, ErrWrongPassword) {
-		return nil, &ObjectError{"decode", name, err}
-	}
-	return k, err
+	return s, nil
 }
