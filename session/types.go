@@ -35,9 +35,11 @@ type WriterConfig struct {
 
 // Limits bound how long anything may take. Zero means the default.
 type Limits struct {
-	// Writer is from Freeze to Thaw of one writer; 60 s.
+	// Writer is from Freeze to Thaw of one writer; 60 s. Freezing all of
+	// them may take as much of it as leaves room for the hold.
 	Writer time.Duration
-	// Hold is from the first commit to the last; 10 s.
+	// Hold is from the last writer frozen to the last volume committed,
+	// stopping processes included; 10 s.
 	Hold time.Duration
 	// Discovered is how long a writer that nobody configured may take to
 	// freeze; 2 s.
@@ -244,8 +246,8 @@ type Receipt struct {
 	Volumes []VolumeReceipt `json:"volumes"`
 	// Hold is from the last writer frozen to the last volume committed.
 	Hold time.Duration `json:"hold_ns"`
-	// Stopped is how many processes were stopped, and Stop how (ptrace,
-	// freezer, signal; empty if none were).
+	// Stopped is how many processes were stopped, descendants of those named
+	// included, and Stop how (ptrace, freezer, signal; empty if none were).
 	Stopped int    `json:"stopped"`
 	Stop    string `json:"stop,omitempty"`
 }

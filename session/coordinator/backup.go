@@ -24,7 +24,8 @@ func (s *service) PrepareForBackup(ctx context.Context, p session.Progress) erro
 			p.in = true // R-SEL-14
 		}
 	}
-	pr := &reporter{fn: p}
+	pr := newReporter(p)
+	defer pr.end()
 	each(s.partaking(), func(p *participant) {
 		done := pr.begin(writer.EventPrepareForBackup.String(), p.instanceName)
 		start := time.Now()
@@ -54,7 +55,8 @@ func (s *service) BackupComplete(ctx context.Context, p session.Progress) error 
 	for _, p := range s.writers {
 		p.begun = false
 	}
-	pr := &reporter{fn: p}
+	pr := newReporter(p)
+	defer pr.end()
 	each(s.partaking(), func(p *participant) {
 		done := pr.begin(writer.EventBackupComplete.String(), p.instanceName)
 		_, err := s.tell(ctx, p, writer.EventBackupComplete, s.limits.Event)
@@ -75,7 +77,7 @@ func (s *service) GatherWriterStatus(ctx context.Context, p session.Progress) er
 	for _, p := range s.writers {
 		if p.in && !p.out && p.gone() {
 			p.out = true
-			p.failure = writer.Failure{Code: vss.ErrWriterNotResponding, Message: p.lostError(writer.EventIdentify).Error()}
+			p.failure = writer.Failure{Code: vss.ErrWriterNotResponding, Message: "the writer's process has ended, in no event"}
 			p.state = vss.WriterUnknown
 		}
 	}

@@ -26,6 +26,12 @@ func (s *service) ResolvePath(ctx context.Context, name string) (session.Locatio
 	if err := s.open("ResolvePath"); err != nil {
 		return session.Location{}, err
 	}
+	return s.resolve(ctx, name)
+}
+
+// resolve finds the volume of a path of the host. The path is not cleaned: what
+// ".." leads to behind a link only the kernel knows.
+func (s *service) resolve(ctx context.Context, name string) (session.Location, error) {
 	expanded, err := vss.ExpandEnv(name, lookupEnv)
 	if err != nil {
 		return session.Location{}, err
@@ -37,7 +43,7 @@ func (s *service) ResolvePath(ctx context.Context, name string) (session.Locatio
 	if err != nil {
 		return session.Location{}, err
 	}
-	loc, _, err := table.Resolve(ctx, filepath.Clean(expanded))
+	loc, _, err := table.Resolve(ctx, expanded)
 	return loc, err
 }
 

@@ -84,7 +84,7 @@ func (g *gathering) takeIn(ctx context.Context, p *participant, doc []byte) erro
 // checkOwner refuses a writer of another program that declares files that are
 // not its user's: it could have them read, or replaced in a restore.
 func (g *gathering) checkOwner(p *participant, m *metadata.WriterMetadata) error {
-	if p.socket == "" {
+	if p.socket == "" || p.uid == nil {
 		return nil
 	}
 	for _, c := range m.Components() {
@@ -95,12 +95,12 @@ func (g *gathering) checkOwner(p *participant, m *metadata.WriterMetadata) error
 				}
 				spec := set.FileSpec
 				spec.Path = dir
-				foreign, err := g.foreignFile(p.foreignUID, spec)
+				foreign, err := g.foreignFile(*p.uid, spec)
 				if err != nil {
 					return err
 				}
 				if foreign != "" {
-					return errForeign(p.socket, p.foreignUID, foreign)
+					return errForeign(p.socket, *p.uid, foreign)
 				}
 			}
 		}

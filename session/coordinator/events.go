@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
 )
@@ -129,38 +128,56 @@ func (s *service) requiredFailure() error {
 }
 
 // abort sends Abort to one writer, and if it does not answer ends its process;
-// whatever outlives that is undone by a new one.
-func (s *service) abort(p *participant) {
-	p.begun, p.frozen = false, false
-	e := s.event(p, writer.EventAbort)
+// whatever outlives that is undone by a new one. It looks at nothing of p that
+// changes, so that it can run beside other calls.
+func (s *service) abort(p *participant, e *writer.Event) error {
 	err := p.lostError(writer.EventAbort)
 	if !p.gone() {
 		_, err = p.send(context.Background(), writer.EventAbort, e, abortLimit)
 		if err == nil {
-			return
+			return nil
 		}
 	}
 	s.log.Warn("writer did not handle Abort", "writer", p.instanceName, "error", err)
 	if p.kill != nil {
 		p.kill()
 	}
-	if p.spec != nil && p.desc.OutlivesProcess {
-		if err := s.people.abortAnew(context.Background(), *p.spec, e); err != nil {
-			s.log.Error("writer is gone and what it held could not be undone", "writer", p.instanceName, "error", err)
+	if p.spec == nil || !p.desc.OutlivesProcess {
+		return err
+	}
+	if err = s.people.abortAnew(context.Background(), *p.spec, e); err != nil {
+		s.log.Error("writer is gone and what it held could not be undone", "writer", p.instanceName, "error", err)
+	}
+	return err
+}
+
+// giveUp notes that a writer needs Abort and nothing else any more, and returns
+// what sends it.
+func (s *service) giveUp(p *participant) func() {
+	p.begun, p.frozen = false, false
+	unwatch := p.unwatch
+	p.unwatch = nil
+	e := s.event(p, writer.EventAbort)
+	return func() {
+		if err := s.abort(p, e); err == nil && unwatch != nil {
+			unwatch()
 		}
 	}
 }
 
-// abortSoon is abort for a writer that others must not wait for.
-func (s *service) abortSoon(p *participant) {
-	s.background.Go(func() { s.abort(p) })
-}
+// abortSoon sends Abort to a writer that others must not wait for.
+func (s *service) abortSoon(p *participant) { s.background.Go(s.giveUp(p)) }
 
 // abortWriters sends Abort to every writer that may still need it. It is not
 // sent once PostSnapshot was handled.
 func (s *service) abortWriters() {
-	waitFor(&s.background, abortLimit) // aborts already under way
-	each(s.pick(func(p *participant) bool { return p.begun }), s.abort)
+	for _, p := range s.writers {
+		if p.begun {
+			s.abortSoon(p)
+		}
+	}
+	// Time for Abort, and for the end of one that does not handle it.
+	s.background.wait(2*abortLimit + time.Second)
 }
 
 // shutdownWriters sends BackupShutdown, which comes also when a backup failed,
@@ -176,32 +193,4 @@ func (s *service) shutdownWriters() {
 			s.log.Warn("writer did not handle BackupShutdown", "writer", p.instanceName, "error", err)
 		}
 	})
-}
-
-// reporter passes progress on, one step at a time.
-type reporter struct {
-	mu sync.Mutex
-	fn session.Progress
-}
-
-// begin reports the beginning of a step and returns what reports its end.
-func (r *reporter) begin(event, subject string) func(error) {
-	if r == nil || r.fn == nil {
-		return func(error) {}
-	}
-	start := time.Now()
-	r.report(session.Step{Event: event, Subject: subject})
-	return func(err error) {
-		st := session.Step{Event: event, Subject: subject, Done: true, Took: time.Since(start)}
-		if err != nil {
-			st.Err = err.Error()
-		}
-		r.report(st)
-	}
-}
-
-func (r *reporter) report(st session.Step) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.fn(st)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -74,13 +75,15 @@ func (s *service) GatherWriterMetadata(ctx context.Context, p session.Progress) 
 		s.reached(gathered)
 		return nil
 	}
-	g := &gathering{service: s, pr: &reporter{fn: p}}
+	g := &gathering{service: s, pr: newReporter(p)}
+	defer g.pr.end()
 	if err := g.builtIn(ctx); err != nil {
 		return err
 	}
 	g.foreign(ctx)
 	for _, w := range s.opts.InProcess {
-		g.found = append(g.found, &participant{w: w, desc: w.Describe()})
+		guard := writer.NewGuard(w, s.log) // what other processes' writers have on their side
+		g.found = append(g.found, &participant{w: guard, desc: guard.Describe()})
 	}
 	g.identify(ctx)
 	if err := context.Cause(ctx); err != nil {
@@ -199,10 +202,14 @@ func (g *gathering) start(ctx context.Context, specs []writer.Spec) error {
 	defer g.mu.Unlock()
 	for _, w := range h.Writers() {
 		spec := w.Spec
-		g.found = append(g.found, &participant{
+		p := &participant{
 			w: w, desc: w.Describe(), spec: &spec, lost: h.Done(), kill: h.Kill,
 			discovered: spec.Discovered, required: spec.Required,
-		})
+		}
+		if spec.Owner.UID != 0 && g.host.Privileged {
+			p.uid = &spec.Owner.UID
+		}
+		g.found = append(g.found, p)
 	}
 	return errors.Join(errs...)
 }
@@ -235,34 +242,52 @@ func (g *gathering) notStarted(specs []writer.Spec, err error) error {
 	return nil
 }
 
-// foreign connects to writers of other programs. One that does not answer is
-// left out and logged: anybody may leave a socket behind.
+// foreign connects to writers of other programs, to all at the same time: one
+// that does not answer is left out and logged, as anybody may leave a socket
+// behind, and must not cost the others their time.
 func (g *gathering) foreign(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, g.limits.Identify)
 	defer cancel()
-	for _, path := range socketPaths(g.opts.SocketDirs) {
-		c, uid, err := g.people.visit(ctx, path)
-		if err != nil {
-			g.log.Warn("no writer answers at this socket", "socket", path, "error", err)
-			continue
-		}
-		if uid != 0 && !g.host.Privileged && !isSelf(uid) {
-			g.log.Warn("writer of another user is left out", "socket", path, "uid", uid)
-			continue
-		}
-		ws, err := c.Writers(ctx)
-		if err != nil {
-			g.log.Warn("writer does not answer", "socket", path, "error", err)
-			continue
-		}
-		for _, w := range ws {
-			p := &participant{w: w, desc: w.Describe(), lost: c.Done()}
-			if uid != 0 && g.host.Privileged {
-				p.foreignUID, p.socket = uid, path
+	var wg sync.WaitGroup
+	paths := socketPaths(g.opts.SocketDirs)
+	found := make([][]*participant, len(paths))
+	for i, path := range paths {
+		wg.Go(func() {
+			var err error
+			if found[i], err = g.visit(ctx, path); err != nil {
+				g.log.Warn("the writers at this socket are left out", "socket", path, "error", err)
 			}
-			g.found = append(g.found, p)
-		}
+		})
 	}
+	wg.Wait()
+	g.found = slices.Concat(append([][]*participant{g.found}, found...)...)
+}
+
+// visit connects to the writers of one program.
+func (g *gathering) visit(ctx context.Context, path string) ([]*participant, error) {
+	v, err := g.people.visit(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	if v.uid != 0 && !g.host.Privileged && !isSelf(v.uid) {
+		return nil, fmt.Errorf("they are of another user, uid %d", v.uid)
+	}
+	ws, err := v.Writers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []*participant
+	for _, w := range ws {
+		p := &participant{w: w, desc: w.Describe(), lost: v.Done(), socket: path}
+		if v.uid != 0 && g.host.Privileged {
+			p.uid = &v.uid
+		}
+		if !countsAlike(v.pid) {
+			p.unnamed = "the processes it names cannot be known, as it runs in another pid namespace"
+		}
+		list = append(list, p)
+	}
+	return list, nil
 }
 
 // identify sends Identify to all that were found. One that fails is left out of

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -63,6 +64,54 @@ func ownedBy(uid uint32, name string, recursive bool, match func(string) bool) (
 		return nil
 	})
 	return foreign, err
+}
+
+// foreignProcess finds the first of the processes that does not run as uid alone:
+// one with more rights, as a set-user-id program, is not the user's to have
+// stopped. Those that have ended are nobody's.
+func foreignProcess(uid uint32, pids []int) (pid int, err error) {
+	want := strconv.FormatUint(uint64(uid), 10)
+	for _, pid := range pids {
+		status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+			continue
+		}
+		if err != nil {
+			return pid, err
+		}
+		ids := ownersOf(status)
+		if len(ids) != 4 {
+			return pid, errors.New("/proc does not tell")
+		}
+		for _, id := range ids {
+			if id != want {
+				return pid, nil
+			}
+		}
+	}
+	return 0, nil
+}
+
+// ownersOf reads the user ids (real, effective, saved, file system) of a process
+// from its status.
+func ownersOf(status []byte) []string {
+	for line := range strings.Lines(string(status)) {
+		if ids, ok := strings.CutPrefix(line, "Uid:"); ok {
+			return strings.Fields(ids)
+		}
+	}
+	return nil
+}
+
+// countsAlike reports whether a process numbers processes as we do: whether it is
+// in our pid namespace.
+func countsAlike(pid int) bool {
+	own, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return false
+	}
+	its, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/ns/pid")
+	return err == nil && its == own
 }
 
 // expose makes the tree at root readable at the directory at, read-only.

@@ -16,6 +16,12 @@ func ownedBy(_ uint32, name string, _ bool, _ func(string) bool) (string, error)
 	return "", vss.Errorf(vss.ErrNotSupported, "check the owner of", name, "")
 }
 
+func foreignProcess(_ uint32, pids []int) (int, error) {
+	return pids[0], vss.Errorf(vss.ErrNotSupported, "check the owner of", "processes", "")
+}
+
+func countsAlike(int) bool { return false }
+
 func expose(_, at string) error {
 	return vss.Errorf(vss.ErrNotSupported, "ExposeSnapshot", at, "")
 }

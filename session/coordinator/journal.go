@@ -9,8 +9,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sombra-backup/sombra/provider"
@@ -43,6 +45,41 @@ type journalCopy struct {
 	Atomic     bool            `json:"atomic,omitempty"`
 	NeedsScope bool            `json:"needs_scope,omitempty"`
 	Exposed    string          `json:"exposed,omitempty"`
+}
+
+// setEntry is the journal's entry of a set in the making. The keeper's connection
+// changes it too, so that it has a lock of its own.
+type setEntry struct {
+	journal journal
+
+	mu    sync.Mutex
+	entry journalEntry
+	gone  bool
+}
+
+// change changes the entry and makes that durable. If that fails nothing has
+// changed. Once the entry was removed nothing brings it back.
+func (s *setEntry) change(fn func(*journalEntry)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return nil
+	}
+	e := s.entry
+	e.Copies = slices.Clone(e.Copies)
+	fn(&e)
+	if err := s.journal.write(&e); err != nil {
+		return err
+	}
+	s.entry = e
+	return nil
+}
+
+func (s *setEntry) remove() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone = true
+	return s.journal.remove(s.entry.SetID)
 }
 
 // maxJournalFile bounds a journal file read back.

@@ -47,6 +47,10 @@ func TestMain(m *testing.M) {
 			os.Exit(host.Main(context.Background(), kinds))
 		case "test-backup":
 			os.Exit(backupProcess(os.Args[2:]))
+		case "test-app":
+			os.Exit(appProcess(os.Args[2:]))
+		case "test-writer":
+			os.Exit(writerProcess(os.Args[2:]))
 		}
 	}
 	os.Exit(m.Run())

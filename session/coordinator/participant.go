@@ -20,10 +20,15 @@ type participant struct {
 	spec *writer.Spec
 	// lost is closed when the writer's process is gone; nil if it is ours.
 	lost <-chan struct{}
-	// foreignUID is who runs a writer of another program, if not root, and
-	// socket where it listens: it must own the files it declares.
-	foreignUID uint32
-	socket     string
+	// uid is who the writer's process runs as, where that limits what it is
+	// believed; nil where it does not: it is root's, or ours.
+	uid *uint32
+	// socket is where a writer of another program listens. If it has a uid,
+	// that must own the files it declares.
+	socket string
+	// unnamed is why process ids that it names mean nothing here; empty if
+	// they do.
+	unnamed string
 	// kill ends the process of a built-in writer that hangs; nil for others.
 	kill func()
 
@@ -51,8 +56,13 @@ type participant struct {
 
 	receipt session.WriterReceipt
 	heldAt  time.Time // since when the application is held
-	stopped []int     // processes stopped for it
-	unwatch func()    // ends the keeper's duty to undo its freeze
+	until   time.Time // when it must be thawed
+	clock   *time.Timer
+	unwatch func() // ends the keeper's duty to undo its freeze; may be nil
+
+	// still: holding commits does not suffice, its processes must be stopped.
+	still     bool
+	processes []int // named by its Freeze
 }
 
 // failedAt is the state of a writer that failed in an event.
@@ -124,7 +134,7 @@ func (p *participant) status() session.WriterStatus {
 		Instance: p.instance, Writer: p.class, Name: p.name, InstanceName: p.instanceName,
 		State: p.state, Failure: p.failure.Code, Application: p.failure.Application, Message: p.failure.Message,
 	}
-	if p.out {
+	if p.failed != 0 { // else it is well, or died between events
 		st.Event = p.failed.String()
 	}
 	return st

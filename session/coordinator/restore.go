@@ -15,7 +15,8 @@ func (s *service) PreRestore(ctx context.Context, p session.Progress) error {
 		return err
 	}
 	defer leave()
-	pr := &reporter{fn: p}
+	pr := newReporter(p)
+	defer pr.end()
 	each(s.partaking(), func(p *participant) {
 		done := pr.begin(writer.EventPreRestore.String(), p.instanceName)
 		done(s.preRestore(ctx, p))
@@ -47,7 +48,8 @@ func (s *service) PostRestore(ctx context.Context, p session.Progress) error {
 		return err
 	}
 	defer leave()
-	pr := &reporter{fn: p}
+	pr := newReporter(p)
+	defer pr.end()
 	each(s.partaking(), func(p *participant) {
 		done := pr.begin(writer.EventPostRestore.String(), p.instanceName)
 		_, err := s.tell(ctx, p, writer.EventPostRestore, s.limits.Event)

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
-	"time"
 
 	"github.com/sombra-backup/sombra/metadata"
 	"github.com/sombra-backup/sombra/session"
@@ -48,9 +47,8 @@ type service struct {
 	statuses    []session.WriterStatus
 	statusKnown bool
 
-	// background is aborts of writers that hang, which nobody waits for
-	// until Close.
-	background sync.WaitGroup
+	// background is Aborts, which nobody waits for until the end.
+	background background
 }
 
 var _ session.Session = (*service)(nil)
@@ -272,19 +270,9 @@ func (s *service) Close() error {
 	}
 	s.shutdownWriters()
 	errs := []error{s.dropSet()}
-	waitFor(&s.background, abortLimit)
+	s.background.wait(abortLimit)
 	errs = append(errs, s.people.dismiss())
 	s.slots.free(s.id)
 	s.reached(closed)
 	return errors.Join(errs...)
-}
-
-// waitFor waits for a group, but not longer than limit.
-func waitFor(wg *sync.WaitGroup, limit time.Duration) {
-	done := make(chan struct{})
-	go func() { wg.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(limit):
-	}
 }

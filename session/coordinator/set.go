@@ -8,7 +8,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/sombra-backup/sombra/provider"
@@ -26,13 +25,15 @@ type snapshotSet struct {
 	id     vss.GUID
 	lock   *os.File // held while the set, or an auto-release copy of it, exists
 	keeper *hold.Keeper
-	duty   uint64
-	entry  *journalEntry
+	entry  *setEntry
 	copies []*shadow
+	stuck  bool // a call for a copy that is not in copies was left behind
 	kept   bool // finished and persistent
 }
 
-// shadow is one shadow copy of the set.
+// shadow is one shadow copy of the set. It belongs to whoever runs the session's
+// call; the provider's own calls, which may never return, see only what does not
+// change (see [snapshotSet.together]).
 type shadow struct {
 	ref     provider.Ref
 	prov    provider.Provider
@@ -41,11 +42,9 @@ type shadow struct {
 	snap    provider.Snapshot
 	copied  provider.Copied
 	state   vss.SnapshotState
+	stuck   bool // a call of the provider was left behind
 	created time.Time
 	receipt session.VolumeReceipt
-
-	mu    sync.Mutex
-	stuck bool // a call of the provider was given up
 }
 
 // describe names the copies to a writer.
@@ -76,7 +75,7 @@ func (s *service) StartSnapshotSet(ctx context.Context) (vss.GUID, error) {
 		s.log.Warn("what an interrupted run left behind is not all removed", "error", err)
 	}
 	t := &snapshotSet{id: vss.NewGUID(), lock: lock}
-	t.entry = &journalEntry{SetID: t.id, Context: s.context, Created: time.Now(), PID: os.Getpid()}
+	t.entry = &setEntry{journal: s.journal(), entry: journalEntry{SetID: t.id, Context: s.context, Created: time.Now(), PID: os.Getpid()}}
 	if err := s.appointKeeper(ctx, t); err != nil {
 		lock.Close()
 		return vss.GUID{}, err
@@ -90,7 +89,9 @@ func (s *service) StartSnapshotSet(ctx context.Context) (vss.GUID, error) {
 // appointKeeper starts the keeper and gives it the set to look after.
 func (s *service) appointKeeper(ctx context.Context, t *snapshotSet) error {
 	lease := s.limits.Hold + abortLimit/2
-	k, err := s.people.keeper(ctx, s.opts, lease, func(undo json.RawMessage) error { return s.noteStopped(t, undo) })
+	k, err := s.people.keeper(ctx, s.opts, lease, func(undo json.RawMessage) error {
+		return t.entry.change(func(e *journalEntry) { e.Stopped = undo })
+	})
 	if err != nil {
 		return err
 	}
@@ -101,19 +102,11 @@ func (s *service) appointKeeper(ctx context.Context, t *snapshotSet) error {
 	if err != nil {
 		return err
 	}
-	id, err := k.Assign(ctx, hold.Duty{Kind: dutySet, Data: data})
-	if err != nil {
+	if _, err := k.Assign(ctx, hold.Duty{Kind: dutySet, Data: data}); err != nil {
 		return err
 	}
-	t.keeper, t.duty = k, id
+	t.keeper = k
 	return nil
-}
-
-// noteStopped keeps in the journal what undoes a stop that would outlive us all.
-func (s *service) noteStopped(t *snapshotSet, undo json.RawMessage) error {
-	e := *t.entry
-	e.Stopped = undo
-	return s.journal().write(&e)
 }
 
 // area is the directory copies of a volume are made in.
@@ -143,7 +136,7 @@ func (s *service) choose(ctx context.Context, id vss.GUID, v provider.Volume) (p
 		if p == nil {
 			return nil, provider.Capabilities{}, nil, vss.Errorf(vss.ErrProviderNotRegistered, "choose", "provider "+id.String(), "no such provider; see sombra providers")
 		}
-		caps, err := p.Supports(ctx, v, area)
+		caps, err := supports(ctx, p, v, area)
 		return p, caps, nil, err
 	}
 	var refused []session.Refusal
@@ -153,7 +146,10 @@ func (s *service) choose(ctx context.Context, id vss.GUID, v provider.Volume) (p
 			if info.Type != t {
 				continue
 			}
-			caps, err := p.Supports(ctx, v, area)
+			caps, err := supports(ctx, p, v, area)
+			if ctx.Err() != nil {
+				return nil, caps, nil, context.Cause(ctx)
+			}
 			if err == nil {
 				return p, caps, refused, nil
 			}
@@ -166,6 +162,10 @@ func (s *service) choose(ctx context.Context, id vss.GUID, v provider.Volume) (p
 	}
 	return nil, provider.Capabilities{}, refused, &vss.Error{Op: "choose provider for", Object: v.Root,
 		Code: vss.ErrVolumeNotSupported, Err: errors.Join(reasons...)}
+}
+
+func supports(ctx context.Context, p provider.Provider, v provider.Volume, area string) (provider.Capabilities, error) {
+	return bounded(ctx, func(ctx context.Context) (provider.Capabilities, error) { return p.Supports(ctx, v, area) }, nil)
 }
 
 // cause is what is particular in a refusal: the rest of the text says only that
@@ -185,6 +185,9 @@ func describeProvider(p provider.Provider) session.Provider {
 
 // IsVolumeSupported implements [session.Snapshots].
 func (s *service) IsVolumeSupported(ctx context.Context, id vss.GUID, volume string) (session.Support, error) {
+	if err := s.open("IsVolumeSupported"); err != nil {
+		return session.Support{}, err
+	}
 	v, err := s.people.volume(ctx, volume)
 	if err != nil {
 		return session.Support{}, err
@@ -212,6 +215,9 @@ func (s *service) AddToSnapshotSet(ctx context.Context, volume string, id vss.GU
 			return vss.GUID{}, vss.Errorf(vss.ErrObjectAlreadyExists, "AddToSnapshotSet", volume, "the volume is in the set")
 		}
 	}
+	if err := s.checkClaims(volume, scope); err != nil {
+		return vss.GUID{}, err
+	}
 	v, err := s.people.volume(ctx, volume)
 	if err != nil {
 		return vss.GUID{}, err
@@ -225,21 +231,42 @@ func (s *service) AddToSnapshotSet(ctx context.Context, volume string, id vss.GU
 	}
 	c := &shadow{prov: p, caps: caps, scope: scope, state: vss.SnapshotPreparing}
 	c.ref = provider.Ref{Provider: p.Info().ID, SetID: t.id, SnapshotID: vss.NewGUID(), Volume: v, Area: s.area(v)}
-	t.entry.Copies = append(t.entry.Copies, journalCopy{Ref: c.ref, Provider: p.Info().Name, Scope: &c.scope,
-		Atomic: caps.Atomic, NeedsScope: caps.NeedsScope})
-	if err := s.journal().write(t.entry); err != nil {
-		t.entry.Copies = t.entry.Copies[:len(t.entry.Copies)-1]
+	if err := s.beginPrepare(ctx, c); err != nil {
 		return vss.GUID{}, err
-	}
-	c.snap, err = p.BeginPrepare(ctx, provider.Request{Ref: c.ref, Context: s.context, Scope: scope,
-		HoldLimit: s.limits.Hold, Unclaimed: true})
-	if err != nil {
-		return vss.GUID{}, providerError("BeginPrepareSnapshot", c, err)
 	}
 	c.receipt = session.VolumeReceipt{Snapshot: c.ref.SnapshotID, Volume: v.ID, Root: v.Root,
 		Provider: p.Info().Name, Atomic: caps.Atomic}
 	t.copies = append(t.copies, c)
 	return c.ref.SnapshotID, nil
+}
+
+// beginPrepare has the provider begin a copy, after writing down that it will be
+// there. A copy of which nothing was begun is struck out again.
+func (s *service) beginPrepare(ctx context.Context, c *shadow) error {
+	t := s.set
+	jc := journalCopy{Ref: c.ref, Provider: c.prov.Info().Name, Scope: &c.scope, Atomic: c.caps.Atomic, NeedsScope: c.caps.NeedsScope}
+	if err := t.entry.change(func(e *journalEntry) { e.Copies = append(e.Copies, jc) }); err != nil {
+		return err
+	}
+	req := provider.Request{Ref: c.ref, Context: s.context, Scope: c.scope, HoldLimit: s.limits.Hold, Unclaimed: true}
+	snap, err := bounded(ctx, func(ctx context.Context) (provider.Snapshot, error) { return c.prov.BeginPrepare(ctx, req) },
+		func(snap provider.Snapshot, err error) {
+			if err == nil {
+				snap.Abort(context.WithoutCancel(ctx))
+			}
+		})
+	c.snap = snap
+	if err == nil {
+		return nil
+	}
+	if isLeft(err) {
+		t.stuck = true
+		return err
+	}
+	if jerr := t.entry.change(func(e *journalEntry) { e.Copies = e.Copies[:len(e.Copies)-1] }); jerr != nil {
+		s.log.Warn("the journal names a copy that was not begun", "error", jerr)
+	}
+	return providerError("BeginPrepareSnapshot", c, err)
 }
 
 // providerError gives a provider's failure the model's form: codes outside the
@@ -270,7 +297,7 @@ func (s *service) Estimates(ctx context.Context) ([]session.Estimate, error) {
 	for _, c := range s.set.copies {
 		e := session.Estimate{Snapshot: c.ref.SnapshotID, Volume: c.ref.Volume.ID,
 			Provider: describeProvider(c.prov), Area: c.ref.Area, Atomic: c.caps.Atomic}
-		e.Estimate, err = c.snap.Estimate(ctx)
+		e.Estimate, err = bounded(ctx, c.snap.Estimate, nil)
 		if cause := context.Cause(ctx); cause != nil {
 			return nil, cause
 		}
@@ -282,86 +309,9 @@ func (s *service) Estimates(ctx context.Context) ([]session.Estimate, error) {
 	return list, nil
 }
 
-// together runs fn for all copies at the same time and waits until all have
-// ended or ctx does. The first failure ends the others' context. A call that
-// does not come back soon after its context has ended is left behind.
-func (t *snapshotSet) together(ctx context.Context, op string, fn func(context.Context, *shadow) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	results := make(chan error, len(t.copies))
-	for _, c := range t.copies {
-		go func() {
-			err := providerError(op, c, c.call(ctx, fn))
-			if err != nil {
-				cancel(err)
-			}
-			results <- err
-		}()
-	}
-	var first error
-	for range t.copies {
-		if err := <-results; err != nil && first == nil {
-			first = err
-		}
-	}
-	if first != nil {
-		// The failure that ended the others, rather than one it caused.
-		if cause := context.Cause(ctx); cause != nil {
-			return cause
-		}
-	}
-	return first
-}
-
-// call runs one call of the provider, which may never return. One that returns
-// after it was given up has its copy deleted, as the set has failed by then.
-func (c *shadow) call(ctx context.Context, fn func(context.Context, *shadow) error) error {
-	done := make(chan error, 1)
-	var once sync.Mutex
-	var returned, given bool
-	go func() {
-		err := fn(ctx, c)
-		once.Lock()
-		returned = true
-		late := given
-		once.Unlock()
-		if late {
-			c.prov.Delete(context.WithoutCancel(ctx), c.ref)
-			return
-		}
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-	}
-	select {
-	case err := <-done:
-		return err
-	case <-time.After(graceAfterLimit):
-	}
-	once.Lock()
-	defer once.Unlock()
-	if returned {
-		return <-done
-	}
-	given = true
-	c.mu.Lock()
-	c.stuck = true
-	c.mu.Unlock()
-	return context.Cause(ctx)
-}
-
-// isStuck reports whether a call for the copy was left behind.
-func (c *shadow) isStuck() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.stuck
-}
-
-// dropSet gives the set up, or lets its auto-release copies go, and ends the
-// keeper's duty. A finished persistent set stays.
+// dropSet gives the set up, or lets its auto-release copies go. A finished
+// persistent set stays. The keeper has nothing to do then, and finds nothing in
+// the journal if it looks.
 func (s *service) dropSet() error {
 	t := s.set
 	if t == nil || t.lock == nil {
@@ -370,15 +320,6 @@ func (s *service) dropSet() error {
 	var errs []error
 	if !t.kept {
 		errs = append(errs, s.deleteCopies(t))
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), abortLimit)
-	defer cancel()
-	if err := errors.Join(errs...); err == nil {
-		if t.keeper != nil {
-			if err := t.keeper.Discharge(ctx, t.duty); err != nil {
-				s.log.Warn("keeper", "error", err)
-			}
-		}
 	}
 	t.lock.Close()
 	t.lock = nil
@@ -389,23 +330,33 @@ func (s *service) dropSet() error {
 // journal entry when all are gone. A copy with a call left behind stays in the
 // journal: it is deleted when the call returns, or at the next start.
 func (s *service) deleteCopies(t *snapshotSet) error {
-	ctx, cancel := context.WithTimeout(context.Background(), s.limits.Prepare)
+	ctx, cancel := context.WithTimeoutCause(context.Background(), s.limits.Prepare,
+		vss.Errorf(vss.ErrProviderVeto, "DeleteSnapshots", "", "not deleted within %v; the next run tries again", s.limits.Prepare))
 	defer cancel()
 	var errs []error
-	left := false
+	left := t.stuck
 	for _, c := range t.copies {
-		if c.isStuck() {
+		if c.stuck {
 			left = true
+			c.abortStuck()
 			continue
 		}
 		if c.state != vss.SnapshotCreated {
-			errs = append(errs, providerError("AbortSnapshots", c, c.snap.Abort(ctx)))
+			errs = append(errs, providerError("AbortSnapshots", c, boundedErr(ctx, c.snap.Abort)))
 		}
-		errs = append(errs, providerError("DeleteSnapshots", c, c.prov.Delete(ctx, c.ref)))
+		errs = append(errs, providerError("DeleteSnapshots", c, boundedErr(ctx, func(ctx context.Context) error { return c.prov.Delete(ctx, c.ref) })))
 		c.state = vss.SnapshotDeleted
 	}
 	if err := errors.Join(errs...); err != nil || left {
 		return err
 	}
-	return s.journal().remove(t.id)
+	return t.entry.remove()
+}
+
+// abortStuck lets the provider know that a copy is given up of which a call was
+// left behind, so that it frees what that call has open when it comes back.
+func (c *shadow) abortStuck() {
+	ctx, cancel := context.WithTimeout(context.Background(), abortLimit)
+	defer cancel()
+	_ = boundedErr(ctx, c.snap.Abort) // what is left is in the journal
 }

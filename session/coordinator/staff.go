@@ -86,26 +86,32 @@ func abortAnew(ctx context.Context, o host.Options, spec writer.Spec, e *writer.
 	return errors.Join(errs...)
 }
 
-// visit connects to a writer of another program. Its owner comes with it.
-func (t *staff) visit(ctx context.Context, path string) (*writer.Client, uint32, error) {
+// visitor is a program with writers of its own: who runs it, and as what.
+type visitor struct {
+	*writer.Client
+	uid uint32
+	pid int
+}
+
+// visit connects to a writer of another program.
+func (t *staff) visit(ctx context.Context, path string) (visitor, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", path)
 	if err != nil {
-		return nil, 0, err
+		return visitor{}, err
 	}
-	uid, _, err := writer.PeerOwner(conn)
-	if err != nil {
+	var v visitor
+	if v.uid, v.pid, err = writer.PeerOwner(conn); err != nil {
 		conn.Close()
-		return nil, 0, err
+		return visitor{}, err
 	}
-	c, err := writer.Dial(ctx, conn)
-	if err != nil {
-		return nil, 0, err
+	if v.Client, err = writer.Dial(ctx, conn); err != nil {
+		return visitor{}, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.clients = append(t.clients, c)
-	return c, uid, nil
+	t.clients = append(t.clients, v.Client)
+	return v, nil
 }
 
 // dismiss ends all of them.

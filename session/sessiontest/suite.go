@@ -74,7 +74,7 @@ var classes = []vss.GUID{
 
 // shortLimits make tests of what hangs short.
 var shortLimits = session.Limits{
-	Writer: time.Second, Hold: 5 * time.Second, Event: time.Second, Identify: 5 * time.Second, Discovered: time.Second,
+	Writer: 3 * time.Second, Hold: 5 * time.Second, Event: time.Second, Identify: 5 * time.Second, Discovered: time.Second,
 }
 
 // newRig opens a session whose writers have the names given, each with one file

@@ -1,0 +1,171 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/sombra-backup/sombra/provider"
+	"github.com/sombra-backup/sombra/session/coordinator/hold"
+	"github.com/sombra-backup/sombra/vss"
+	"github.com/sombra-backup/sombra/writer"
+)
+
+// refuseUnstill decides whose processes must be stopped, and puts out, before
+// anything is frozen, the writers that cannot give the stillness that the copies
+// of their files need.
+func (r *run) refuseUnstill(ctx context.Context) error {
+	for _, p := range r.partaking() {
+		p.still = p.desc.Stillness != writer.FilesStill && r.needsStill(ctx, p)
+		if !p.still || p.desc.NamesProcesses && p.unnamed == "" {
+			continue
+		}
+		why := p.unnamed
+		if why == "" {
+			why = "it names no processes to stop"
+		}
+		p.fail(writer.EventPrepareForSnapshot, vss.Errorf(vss.ErrWriterErrorNonRetryable, "PrepareForSnapshot", p.instanceName,
+			"its Freeze holds commits only and %s, but its files are copied one by one or lie on several volumes; put them on one btrfs subvolume", why), nil)
+		r.abortSoon(p)
+	}
+	return r.requiredFailure()
+}
+
+// needsStill reports whether holding commits does not suffice for a writer: its
+// files are not all taken by one operation of one provider.
+func (s *service) needsStill(ctx context.Context, p *participant) bool {
+	named, volumes := false, 0
+	for _, c := range s.set.copies {
+		named = named || slices.ContainsFunc(c.scope.Claims, p.claims) || slices.ContainsFunc(c.scope.Foreign, p.claims)
+	}
+	for _, c := range s.set.copies {
+		if named && !slices.ContainsFunc(c.scope.Claims, p.claims) || !named && !s.declaresOn(ctx, p, c.ref.Volume.ID) {
+			continue
+		}
+		volumes++
+		if !c.caps.Atomic {
+			return true
+		}
+	}
+	return volumes > 1
+}
+
+// declaresOn reports whether a writer may have files on a volume, by its own
+// document: for sets whose maker did not say which files are whose. In doubt it
+// may.
+func (s *service) declaresOn(ctx context.Context, p *participant, volume string) bool {
+	for _, c := range p.meta.Components() {
+		for _, set := range c.FileSets {
+			for _, dir := range []string{set.Path, set.AlternatePath} {
+				if dir == "" {
+					continue
+				}
+				loc, err := s.resolve(ctx, dir)
+				if err != nil || loc.Volume == volume || set.Recursive {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// claims reports whether a claim in a scope is the writer's; see
+// [provider.Claim].
+func (p *participant) claims(c provider.Claim) bool { return c.Writer == p.instance.String() }
+
+// checkClaims refuses a scope with a claim of a writer that is not in this
+// session: its files would be copied as if nobody had to hold them still.
+func (s *service) checkClaims(volume string, scope provider.Scope) error {
+	if s.noWriters() {
+		return nil // nobody is held
+	}
+	for _, c := range scope.Claims {
+		if !slices.ContainsFunc(s.writers, func(p *participant) bool { return p.claims(c) }) {
+			return vss.Errorf(vss.ErrInvalidArgument, "AddToSnapshotSet", volume,
+				"a claim names writer instance %q, and no such writer answered Identify", c.Writer)
+		}
+	}
+	return nil
+}
+
+// stopProcesses stops the processes of the writers whose Freeze does not
+// suffice. A writer whose processes cannot be stopped is out alone; the failure
+// returned is one for all.
+func (r *run) stopProcesses(ctx context.Context) error {
+	for _, p := range r.pick(func(p *participant) bool { return p.frozen && !p.out && p.still }) {
+		err := r.stopFor(ctx, p)
+		if err == nil {
+			p.receipt.Stopped, p.receipt.Stillness = true, writer.FilesStill.String()
+			continue
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if errors.Is(err, hold.ErrKeeperLost) || errors.Is(err, hold.ErrLeaseExpired) {
+			return holdBroken("stop", err)
+		}
+		// It is frozen, and gets Thaw like the others, when its processes
+		// can handle it again.
+		p.fail(writer.EventFreeze, err, nil)
+	}
+	return r.requiredFailure()
+}
+
+// stopFor stops the processes that one writer named.
+func (r *run) stopFor(ctx context.Context, p *participant) error {
+	refuse := func(format string, args ...any) error {
+		return vss.Errorf(vss.ErrWriterErrorNonRetryable, "Freeze", p.instanceName,
+			format+", and without stopping its processes its files are not still", args...)
+	}
+	if len(p.processes) == 0 {
+		return refuse("it named no processes to stop")
+	}
+	if p.uid != nil {
+		if pid, err := foreignProcess(*p.uid, p.processes); err != nil {
+			return refuse("who owns process %d cannot be found out (%w)", pid, err)
+		} else if pid != 0 {
+			return refuse("it named process %d, which is not of its own user (uid %d)", pid, *p.uid)
+		}
+	}
+	r.stopped = true // also if Stop fails half-way
+	got, err := r.set.keeper.Stop(ctx, p.processes)
+	if err != nil {
+		if errors.Is(err, hold.ErrKeeperLost) || errors.Is(err, hold.ErrLeaseExpired) {
+			return err
+		}
+		return refuse("they could not be stopped (%w)", err)
+	}
+	r.receipt.Stopped += len(got.PIDs)
+	if m := string(got.Method); r.receipt.Stop == "" || got.Method != hold.Ptrace {
+		r.receipt.Stop = m
+	}
+	switch {
+	case len(got.Skipped) > 0:
+		return refuse("it named process %d, which belongs to this program and must run", got.Skipped[0])
+	case len(got.Gone) == len(p.processes):
+		return refuse("all processes that it named have ended")
+	}
+	return nil
+}
+
+// holdBroken is the failure of a set whose processes were not held throughout.
+func holdBroken(op string, err error) error {
+	return vss.Errorf(vss.ErrHoldWritesTimeout, op, "processes", "%w", err)
+}
+
+// resumeProcesses lets the stopped processes go on. Its error says that they were
+// not all held from being stopped until now, so that what was copied of their
+// files may be anything.
+func (r *run) resumeProcesses() error {
+	if !r.stopped {
+		return nil
+	}
+	r.stopped = false
+	ctx, cancel := context.WithTimeout(context.Background(), abortLimit)
+	defer cancel()
+	if err := r.set.keeper.Resume(ctx); err != nil {
+		return holdBroken("resume", err)
+	}
+	return nil
+}
