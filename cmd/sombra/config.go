@@ -135,7 +135,7 @@ func (a *app) readConfig() (*config, error) {
 // parseConfig reads the text of a configuration. An error names the line.
 func parseConfig(name string, data []byte) (*config, error) {
 	c := &config{name: name, lines: keyLines(data)}
-	if err := yaml.UnmarshalWithOptions(data, c, yaml.Strict()); err != nil {
+	if err := unmarshal(data, c); err != nil {
 		return nil, configError(name, data, err)
 	}
 	for i, w := range c.Writers {
@@ -144,6 +144,17 @@ func parseConfig(name string, data []byte) (*config, error) {
 		}
 	}
 	return c, nil
+}
+
+// unmarshal reads YAML. The reader panics on some texts that are none, which is
+// no more than an error in the file.
+func unmarshal(data []byte, c *config) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("it cannot be read as YAML (%v)", r)
+		}
+	}()
+	return yaml.UnmarshalWithOptions(data, c, yaml.Strict())
 }
 
 // configError puts an error of the YAML reader in one line, with the place, and

@@ -137,7 +137,7 @@ func TestExampleConfigurationLoads(t *testing.T) {
 // one line or with options that can be set or refused.
 func FuzzConfig(f *testing.F) {
 	for _, seed := range []string{"", "repository: r\n", "paths: [a, b]\nhold_limit: 3s\n", "writers:\n - kind: sqlite\n   config: {path: /x}\n",
-		"limts: 1", "paths: [", "a: &a [*a]", "consistency: total", "exclude: {a: b}", "tag: [1, 2.5, null]"} {
+		"limts: 1", "paths: [", "a: &a [*a]", "consistency: total", "exclude: {a: b}", "tag: [1, 2.5, null]", "tag: !0 0"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
