@@ -105,7 +105,7 @@ func TestKillAroundTheCommitNeverCompletesWithoutRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	tally := map[string]int{}
-	n := rounds(100)
+	n := rounds(60)
 	for i := range n {
 		g, end := m.newGate(v.Root, 0)
 		before := len(m.backups())

@@ -90,13 +90,14 @@ func openDB(path, mode string) (*sql.DB, error) {
 type load struct {
 	t             *testing.T
 	db, log, mode string
+	client        *exec.Cmd
 }
 
 // newLoad starts the client, with its log outside what is backed up.
 func newLoad(t *testing.T, db, mode string) *load {
 	t.Helper()
 	l := &load{t: t, db: db, log: filepath.Join(scratch(t), "acknowledged"), mode: mode}
-	child(t, "test-load", l.db, l.log, mode)
+	l.client = child(t, "test-load", l.db, l.log, mode)
 	l.await(30*time.Second, 20)
 	return l
 }
@@ -125,6 +126,12 @@ func transactions(t *testing.T, log string) (list []transaction) {
 		list = append(list, transaction{n, time.Unix(0, begun), time.Unix(0, acked)})
 	}
 	return list
+}
+
+// stop ends the client.
+func (l *load) stop() {
+	l.client.Process.Kill()
+	l.client.Wait()
 }
 
 func (l *load) transactions() []transaction { return transactions(l.t, l.log) }
