@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"iter"
 	"path"
 	"strings"
 
@@ -20,7 +21,10 @@ type SetIndex[T any] struct {
 	// above holds each set's directory and the directories above it, with
 	// the names in it that lead to a set.
 	above map[string][]string
-	wide  bool // some set is recursive
+	// depth is how many names lead to the deepest recursive set; counted
+	// from one, zero if there is none. No directory further down is looked
+	// up, however deep a file lies.
+	depth int
 }
 
 // indexedDir is the sets of one directory.
@@ -30,6 +34,7 @@ type indexedDir[T any] struct {
 }
 
 type indexedSets[T any] struct {
+	list  []T            // all, in the order they were added
 	named map[string][]T // patterns without wildcards
 	wild  []wildSet[T]
 }
@@ -57,8 +62,9 @@ func (x *SetIndex[T]) Add(s FileSet, value T) {
 	}
 	list := &d.here
 	if s.Recursive {
-		list, x.wide = &d.below, true
+		list, x.depth = &d.below, max(x.depth, depthOf(key)+1)
 	}
+	list.list = append(list.list, value)
 	if vss.HasWildcard(s.Pattern) {
 		list.wild = append(list.wild, wildSet[T]{s.Pattern, value})
 		return
@@ -102,14 +108,46 @@ func (x *SetIndex[T]) Each(name string, fn func(T) bool) {
 	if d := x.dirs[dir]; d != nil && !d.here.each(base, x.fold, fn) {
 		return
 	}
-	for up := dir; x.wide; up = path.Dir(up) {
+	for up := range x.upwards(dir) {
 		if d := x.dirs[up]; d != nil && !d.below.each(base, x.fold, fn) {
 			return
 		}
-		if up == "." {
+	}
+}
+
+// upwards gives the directories from dir up that may have recursive sets.
+func (x *SetIndex[T]) upwards(dir string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if x.depth == 0 {
 			return
 		}
+		for up := head(dir, x.depth-1); yield(up) && up != "."; {
+			up = path.Dir(up)
+		}
 	}
+}
+
+// depthOf counts the names in a directory's path.
+func depthOf(dir string) int {
+	if dir == "." {
+		return 0
+	}
+	return strings.Count(dir, "/") + 1
+}
+
+// head gives the first n names of a directory's path.
+func head(dir string, n int) string {
+	if n == 0 {
+		return "."
+	}
+	for i := range len(dir) {
+		if dir[i] == '/' {
+			if n--; n == 0 {
+				return dir[:i]
+			}
+		}
+	}
+	return dir
 }
 
 func (l *indexedSets[T]) each(base string, fold bool, fn func(T) bool) bool {
@@ -135,24 +173,45 @@ func (x *SetIndex[T]) Matches(name string) (found bool) {
 	return found
 }
 
+// Near calls fn with the value of every set that could share files with s and
+// whose directory is that of s or one above it, until fn returns false.
+func (x *SetIndex[T]) Near(s FileSet, fn func(T) bool) {
+	if len(x.dirs) == 0 {
+		return
+	}
+	dir := nameKey(s.Dir, x.fold)
+	if d := x.dirs[dir]; d != nil && !d.here.all(fn) {
+		return
+	}
+	for up := range x.upwards(dir) {
+		if d := x.dirs[up]; d != nil && !d.below.all(fn) {
+			return
+		}
+	}
+}
+
+func (l *indexedSets[T]) all(fn func(T) bool) bool {
+	for _, v := range l.list {
+		if !fn(v) {
+			return false
+		}
+	}
+	return true
+}
+
 // Covers reports whether files in the directory dir can be in a set.
 func (x *SetIndex[T]) Covers(dir string) bool {
 	dir = nameKey(dir, x.fold)
 	if x.dirs[dir] != nil {
 		return true
 	}
-	for up := dir; x.wide; up = path.Dir(up) {
-		if d := x.dirs[up]; d != nil && d.below.any() {
+	for up := range x.upwards(dir) {
+		if d := x.dirs[up]; d != nil && len(d.below.list) > 0 {
 			return true
-		}
-		if up == "." {
-			return false
 		}
 	}
 	return false
 }
-
-func (l *indexedSets[T]) any() bool { return len(l.named)+len(l.wild) > 0 }
 
 // Reaches reports whether a walk looking for files of the sets must enter the
 // directory dir.

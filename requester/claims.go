@@ -47,21 +47,11 @@ type Claims struct {
 }
 
 type volumeClaims struct {
-	here  map[string][]*Claim // by directory: files directly in it
-	below map[string][]*Claim // by directory: files in it or anywhere below
+	claims *provider.SetIndex[*Claim] // by their normal place
 	// alternates are places that hold claimed files for the time of a backup.
-	alternates []placedSet
-	excludes   map[string][]exclude
-}
-
-type placedSet struct {
-	claim *Claim
-	set   provider.FileSet
-}
-
-type exclude struct {
-	writer *Writer
-	set    provider.FileSet
+	alternates *provider.SetIndex[*Claim]
+	excludes   *provider.SetIndex[*Writer]
+	excluded   map[*Writer][]provider.FileSet
 }
 
 // NewClaims makes an empty one for hosts of the style.
@@ -72,35 +62,37 @@ func NewClaims(style vss.PathStyle) *Claims {
 func (c *Claims) volume(id string) *volumeClaims {
 	v := c.volumes[id]
 	if v == nil {
-		v = &volumeClaims{here: map[string][]*Claim{}, below: map[string][]*Claim{}, excludes: map[string][]exclude{}}
+		v = &volumeClaims{claims: provider.NewSetIndex[*Claim](c.fold), alternates: provider.NewSetIndex[*Claim](c.fold),
+			excludes: provider.NewSetIndex[*Writer](c.fold), excluded: map[*Writer][]provider.FileSet{}}
 		c.volumes[id] = v
 	}
 	return v
 }
 
-func (c *Claims) key(dir string) string { return c.style.NameKey(dir) }
-
 // Add enters a claim.
 func (c *Claims) Add(cl *Claim) {
-	v, k := c.volume(cl.Volume), c.key(cl.Set.Dir)
-	if cl.Set.Recursive {
-		v.below[k] = append(v.below[k], cl)
-	} else {
-		v.here[k] = append(v.here[k], cl)
-	}
+	c.volume(cl.Volume).claims.Add(cl.Set, cl)
 	c.list[cl.Component] = append(c.list[cl.Component], cl)
 	if cl.Alternate {
 		set := cl.Set
 		set.Dir = cl.Dir
-		from := c.volume(cl.From)
-		from.alternates = append(from.alternates, placedSet{cl, set})
+		c.volume(cl.From).alternates.Add(set, cl)
 	}
 }
 
 // AddExclude enters one of a writer's excludes.
 func (c *Claims) AddExclude(w *Writer, volume string, set provider.FileSet) {
-	v, k := c.volume(volume), c.key(set.Dir)
-	v.excludes[k] = append(v.excludes[k], exclude{w, set})
+	v := c.volume(volume)
+	v.excludes.Add(set, w)
+	v.excluded[w] = append(v.excluded[w], set)
+}
+
+// excludesOf lists a writer's excludes on a volume.
+func (c *Claims) excludesOf(w *Writer, volume string) []provider.FileSet {
+	if v := c.volumes[volume]; v != nil {
+		return v.excluded[w]
+	}
+	return nil
 }
 
 // Of gives a component's claims, in the order of its document.
@@ -128,42 +120,21 @@ func (c *Claims) Find(volume, name string) (f Finding) {
 	if v == nil {
 		return f
 	}
-	dir, base := path.Split(name)
-	dir = strings.TrimSuffix(dir, "/")
-	if dir == "" {
-		dir = "."
-	}
-	f.Claims = c.matching(v.here[c.key(dir)], base, f.Claims)
+	v.claims.Each(name, func(cl *Claim) bool {
+		f.Claims = append(f.Claims, cl)
+		return true
+	})
 	var excluded []*Writer
-	for d := dir; ; d = path.Dir(d) {
-		k := c.key(d)
-		f.Claims = c.matching(v.below[k], base, f.Claims)
-		for _, e := range v.excludes[k] {
-			if (e.set.Recursive || d == dir) && vss.MatchPattern(e.set.Pattern, base, c.fold) {
-				excluded = append(excluded, e.writer)
-			}
-		}
-		if d == "." {
-			break
-		}
-	}
+	v.excludes.Each(name, func(w *Writer) bool {
+		excluded = append(excluded, w)
+		return true
+	})
 	f.drop(excluded)
-	for _, a := range v.alternates {
-		if a.set.Matches(name, c.fold) {
-			f.Spit = a.claim
-			break
-		}
-	}
+	v.alternates.Each(name, func(cl *Claim) bool {
+		f.Spit = cl
+		return false
+	})
 	return f
-}
-
-func (c *Claims) matching(claims []*Claim, base string, into []*Claim) []*Claim {
-	for _, cl := range claims {
-		if vss.MatchPattern(cl.Set.Pattern, base, c.fold) {
-			into = append(into, cl)
-		}
-	}
-	return into
 }
 
 // drop takes out the claims of writers that exclude the file.
@@ -190,26 +161,14 @@ func (f *Finding) drop(excluded []*Writer) {
 }
 
 // Excludes reports whether the writer excludes the file.
-func (c *Claims) Excludes(w *Writer, volume, name string) bool {
-	v := c.volumes[volume]
-	if v == nil || len(v.excludes) == 0 {
-		return false
+func (c *Claims) Excludes(w *Writer, volume, name string) (out bool) {
+	if v := c.volumes[volume]; v != nil {
+		v.excludes.Each(name, func(by *Writer) bool {
+			out = by == w
+			return !out
+		})
 	}
-	dir, base := path.Split(name)
-	dir = strings.TrimSuffix(dir, "/")
-	if dir == "" {
-		dir = "."
-	}
-	for d := dir; ; d = path.Dir(d) {
-		for _, e := range v.excludes[c.key(d)] {
-			if e.writer == w && (e.set.Recursive || d == dir) && vss.MatchPattern(e.set.Pattern, base, c.fold) {
-				return true
-			}
-		}
-		if d == "." {
-			return false
-		}
-	}
+	return out
 }
 
 // probe is a name that stands for "something in this directory" where a path
@@ -264,8 +223,21 @@ func (p *placer) dir(ctx context.Context, dir string) (session.Location, error) 
 		return a.loc, a.err
 	}
 	loc, err := placeDir(ctx, p.lookup, p.style, dir)
+	if err == nil {
+		err = p.holdsData(ctx, loc)
+	}
 	p.places[dir] = placeAnswer{loc, err}
 	return loc, err
+}
+
+// holdsData refuses places that only show the state of the kernel: nothing there
+// can be copied, and reading some of it has effects, or no end.
+func (p *placer) holdsData(ctx context.Context, loc session.Location) error {
+	v, err := p.lookup.Volume(ctx, loc.Volume)
+	if err == nil && pseudo(v.FSType) {
+		err = fmt.Errorf("it is on a %s file system, which shows the state of the kernel and holds no data", v.FSType)
+	}
+	return err
 }
 
 // writer places all of a writer's claims and excludes. It gives, for

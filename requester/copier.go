@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sombra-backup/sombra/provider"
 	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/session"
 )
@@ -25,7 +26,8 @@ type copier struct {
 
 	shadows map[string]session.Tree // by volume id
 	device  map[string]uint64
-	trees   map[string]map[string]bool // see claimedTrees
+	trees   map[string]*provider.SetIndex[*Claim] // see claimedTrees
+	above   map[string]bool                       // table paths of directories above data
 
 	mu       sync.Mutex
 	links    map[inode]*link
@@ -40,7 +42,7 @@ type copier struct {
 	live     int64
 }
 
-// inode identifies a file within a set of trees. A name that no writer claims
+// inode identifies a file by the volume it is read from. A name that no writer claims
 // and one that a writer does can be of one file, the second read from the shadow
 // copy: both then get what was read there.
 type inode struct {
@@ -64,6 +66,7 @@ type owner struct{ uid, gid uint32 }
 // job is one object to be saved.
 type job struct {
 	tree   session.Tree
+	from   string // the volume the tree is of
 	name   string // in the tree
 	volume *volumeState
 	table  string
@@ -130,7 +133,7 @@ func (c *copier) save(ctx context.Context, j job) error {
 	}
 	var l *link
 	first := false
-	if j.entry.Links > 1 {
+	if j.entry.Links > 1 && j.entry.Inode != 0 {
 		l, first = c.link(&j)
 		e.HardLink = l.id
 	}
@@ -154,7 +157,7 @@ func (c *copier) attrs(j *job) map[string]string {
 // order in which workers are started, so that whoever waits for a content
 // waits for a worker that runs.
 func (c *copier) link(j *job) (l *link, first bool) {
-	key := inode{j.volume.ID, j.entry.Inode}
+	key := inode{j.from, j.entry.Inode}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if l := c.links[key]; l != nil {

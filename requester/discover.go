@@ -34,6 +34,7 @@ type attempt struct {
 	wish     Wish
 	sel      *Selection
 	failed   map[*Component]string // taking part, but lost on the way
+	under    map[*Component]string // see underPaths
 
 	volumes map[string]*volumeState
 	order   []string // volume ids, in the order found
@@ -62,7 +63,8 @@ type volumeState struct {
 
 func newAttempt(sess session.Session, req *Request, rep Reporter, refused map[string]string) *attempt {
 	return &attempt{sess: sess, req: req, rep: rep, refused: refused,
-		volumes: map[string]*volumeState{}, live: map[string]session.Tree{}, failed: map[*Component]string{}}
+		volumes: map[string]*volumeState{}, live: map[string]session.Tree{}, failed: map[*Component]string{},
+		under: map[*Component]string{}}
 }
 
 // begin opens the backup and gathers the writers' documents (steps 1 to 3).

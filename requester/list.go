@@ -2,8 +2,10 @@ package requester
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/sombra-backup/sombra/provider"
@@ -39,15 +41,20 @@ func (c *copier) saveAll(ctx context.Context) error {
 
 // saveComponent saves the files of one member of a component set.
 func (c *copier) saveComponent(ctx context.Context, def, m *Component, seen map[string]bool) error {
+	claims := c.a.claims.Of(m) // in the order of the file sets
 	for i := range m.Files {
 		f := &m.Files[i]
+		var mine []*Claim
+		for len(claims) > 0 && claims[0].File == f {
+			mine, claims = append(mine, claims[0]), claims[1:]
+		}
 		if !f.Mask.BackupRequired(c.a.req.backupType()) {
 			continue // R-SET-26
 		}
 		found := false
 		var missing *job
-		for _, cl := range c.a.claims.Of(m) {
-			if cl.File != f || cl.Alternate && cl.Nested {
+		for _, cl := range mine {
+			if cl.Alternate && cl.Nested {
 				continue
 			}
 			err := c.saveClaim(ctx, def, cl, seen, &found, &missing)
@@ -88,11 +95,17 @@ func (c *copier) saveClaim(ctx context.Context, def *Component, cl *Claim, seen 
 		if !e.Mode.IsDir() && a.claims.Excludes(cl.Component.Writer, cl.Volume, place) {
 			return nil // R-SET-10, R-SET-11
 		}
-		j := job{tree: t, name: name, volume: normal, table: tableName(normal.table, place), entry: e, cl: cl, def: def, live: !mustCopy}
+		j := job{tree: t, from: from.ID, name: name, volume: normal, table: tableName(normal.table, place), entry: e, cl: cl, def: def, live: !mustCopy}
 		if e.MountPoint && c.isRoot(j.table) {
 			return nil
 		}
+		var listing *dirError
 		switch {
+		case errors.As(err, &listing):
+			if isMissing(err) {
+				return nil // made after the shadow copy, and gone again
+			}
+			return c.note(&j, err) // the directory has its entry already
 		case err != nil && isMissing(err):
 			*missing = &j
 			return nil
@@ -166,14 +179,14 @@ func (c *copier) saveArea(ctx context.Context, ar area) error {
 	if !top.Mode.IsDir() {
 		return nil
 	}
-	return walk(ctx, t, ar.name, nil, func(name string, e session.Entry, err error) error {
+	return walk(ctx, t, ar.name, func(name string, e session.Entry, err error) error {
 		return c.visitPlain(ctx, t, v, name, e, err)
 	})
 }
 
 // unreadable is an object of no writer whose attributes cannot be had.
 func (c *copier) unreadable(ctx context.Context, t session.Tree, v *volumeState, name string, e session.Entry, err error) error {
-	j := job{tree: t, name: name, volume: v, table: tableName(v.table, name), entry: e}
+	j := job{tree: t, from: v.ID, name: name, volume: v, table: tableName(v.table, name), entry: e}
 	if _, listing := err.(*dirError); listing {
 		return c.note(&j, err) // the directory has its entry already
 	}
@@ -184,16 +197,20 @@ func (c *copier) unreadable(ctx context.Context, t session.Tree, v *volumeState,
 // visitPlain decides on one object under a chosen path.
 func (c *copier) visitPlain(ctx context.Context, t session.Tree, v *volumeState, name string, e session.Entry, err error) error {
 	a := c.a
-	j := job{tree: t, name: name, volume: v, table: tableName(v.table, name), entry: e, live: true}
+	j := job{tree: t, from: v.ID, name: name, volume: v, table: tableName(v.table, name), entry: e, live: true}
 	switch {
 	case a.patterns.Match(j.table):
 		return errSkip
+	case err != nil && c.failedAlready(v.ID, name, err):
+		return nil
 	case err != nil:
 		return c.unreadable(ctx, t, v, name, e, err)
 	case e.MountPoint && c.isRoot(j.table):
 		return nil
 	case e.MountPoint && !e.Mode.IsDir():
 		return nil // a file mounted over another: listed with the volumes
+	case !e.Mode.IsDir() && c.above[j.table]:
+		return c.note(&j, errors.New("it was a directory with files of components in it when the backup began"))
 	case e.Mode.IsDir():
 		if c.claimedDir(v.ID, name) {
 			return nil
@@ -210,29 +227,30 @@ func (c *copier) visitPlain(ctx context.Context, t session.Tree, v *volumeState,
 	return c.claimed(ctx, j, f)
 }
 
+// failedAlready reports whether what cannot be read was met with a component
+// that takes part, and has failed it.
+func (c *copier) failedAlready(volume, name string, err error) bool {
+	if _, listing := err.(*dirError); listing {
+		return c.claimedDir(volume, name)
+	}
+	return slices.ContainsFunc(c.a.claims.Find(volume, name).Claims, func(cl *Claim) bool {
+		return c.taken(cl.Component) && cl.File.Mask.BackupRequired(c.a.req.backupType())
+	})
+}
+
 // claimedDir reports whether a directory was saved with a component.
 func (c *copier) claimedDir(volume, name string) bool {
 	if c.trees == nil {
 		c.trees = c.claimedTrees()
 	}
-	dirs := c.trees[volume]
-	if len(dirs) == 0 {
-		return false
-	}
-	for d := name; ; d = path.Dir(d) {
-		if dirs[c.a.claims.key(d)] {
-			return true
-		}
-		if d == "." {
-			return false
-		}
-	}
+	t := c.trees[volume]
+	return t != nil && t.Covers(name)
 }
 
 // claimedTrees are the directories of which all below is saved with components,
 // by volume.
-func (c *copier) claimedTrees() map[string]map[string]bool {
-	out := map[string]map[string]bool{}
+func (c *copier) claimedTrees() map[string]*provider.SetIndex[*Claim] {
+	out := map[string]*provider.SetIndex[*Claim]{}
 	for _, def := range c.a.sel.Explicit {
 		if c.a.failed[def] != "" {
 			continue
@@ -243,9 +261,9 @@ func (c *copier) claimedTrees() map[string]map[string]bool {
 					continue
 				}
 				if out[cl.Volume] == nil {
-					out[cl.Volume] = map[string]bool{}
+					out[cl.Volume] = provider.NewSetIndex[*Claim](c.a.fold)
 				}
-				out[cl.Volume][c.a.claims.key(cl.Set.Dir)] = true
+				out[cl.Volume].Add(cl.Set, cl)
 			}
 		}
 	}
@@ -346,13 +364,13 @@ func (a *attempt) foreignInode(ctx context.Context, v *volumeState, number uint6
 // saveParents saves the directories above what is chosen, so that they can be
 // made again as they were where they are missing.
 func (c *copier) saveParents(ctx context.Context) error {
-	done := map[string]bool{}
+	c.above = map[string]bool{}
 	for _, top := range c.tops() {
 		for _, dir := range parentsOf(top) {
-			if done[dir] {
+			if c.above[dir] {
 				continue
 			}
-			done[dir] = true
+			c.above[dir] = true
 			if err := c.saveParent(ctx, dir); err != nil {
 				return err
 			}

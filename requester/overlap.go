@@ -14,6 +14,17 @@ import (
 // underPaths gives the host's path of one file of the component that lies under
 // a chosen path, or "".
 func (a *attempt) underPaths(ctx context.Context, c *Component) (string, error) {
+	if found, ok := a.under[c]; ok {
+		return found, nil
+	}
+	found, err := a.findUnderPaths(ctx, c)
+	if err == nil {
+		a.under[c] = found
+	}
+	return found, err
+}
+
+func (a *attempt) findUnderPaths(ctx context.Context, c *Component) (string, error) {
 	for _, cl := range a.claims.Of(c) {
 		for _, ar := range a.areas {
 			if ar.volume != cl.Volume {
@@ -85,18 +96,28 @@ var errFound = errors.New("found")
 // writer beats a discovered one, anything else is an error. It reports whether
 // a component is out because of it, so that the selection must be made again.
 func (a *attempt) conflicts(ctx context.Context) (changed bool, err error) {
+	number := map[*Writer]int{}
 	for i, w := range a.writers {
-		for _, x := range a.writers[i+1:] {
-			for _, c := range w.Components {
-				for _, d := range x.Components {
-					if !a.sel.Has(c) || !a.sel.Has(d) {
-						continue
+		number[w] = i
+	}
+	for _, w := range a.writers {
+		for _, c := range w.Components {
+			if !a.sel.Has(c) {
+				continue
+			}
+			for _, x := range a.claims.Of(c) {
+				a.claims.rivals(x, func(y *Claim) bool {
+					first, second := x, y
+					if number[y.Component.Writer] < number[w] {
+						first, second = y, x
 					}
-					lost, err := a.conflict(ctx, c, d)
-					if err != nil {
-						return false, err
-					}
+					var lost bool
+					lost, err = a.conflict(ctx, first, second)
 					changed = changed || lost
+					return err == nil
+				})
+				if err != nil {
+					return false, err
 				}
 			}
 		}
@@ -104,22 +125,35 @@ func (a *attempt) conflicts(ctx context.Context) (changed bool, err error) {
 	return changed, nil
 }
 
-func (a *attempt) conflict(ctx context.Context, c, d *Component) (lost bool, err error) {
-	for _, x := range a.claims.Of(c) {
-		for _, y := range a.claims.Of(d) {
-			if x.Volume != y.Volume || !setsMeet(x, y, a.fold) {
-				continue
-			}
-			file, err := a.common(ctx, x, y)
-			if err != nil {
-				return false, err
-			}
-			if file != "" {
-				return true, a.settle(c, d, file)
-			}
+// rivals calls fn for claims of other writers that could share files with cl.
+// Of two claims that could, each is a rival of the other, or the one of the
+// directory above is a rival of the one below.
+func (c *Claims) rivals(cl *Claim, fn func(*Claim) bool) {
+	v := c.volumes[cl.Volume]
+	other := func(y *Claim) bool { return y.Component.Writer == cl.Component.Writer || fn(y) }
+	if cl.Set.Recursive || vss.HasWildcard(cl.Set.Pattern) {
+		v.claims.Near(cl.Set, other)
+		return
+	}
+	v.claims.Each(path.Join(cl.Set.Dir, cl.Set.Pattern), other)
+}
+
+// conflict settles what two claims share, if anything.
+func (a *attempt) conflict(ctx context.Context, x, y *Claim) (lost bool, err error) {
+	c, d := x.Component, y.Component
+	for _, out := range []*Component{c, d} {
+		if _, barred := a.wish.Barred[out]; barred || !a.sel.Has(out) {
+			return false, nil
 		}
 	}
-	return false, nil
+	if !setsMeet(x, y, a.fold) {
+		return false, nil
+	}
+	file, err := a.common(ctx, x, y)
+	if err != nil || file == "" {
+		return false, err
+	}
+	return true, a.settle(c, d, file)
 }
 
 func (a *attempt) settle(c, d *Component, file string) error {

@@ -70,9 +70,17 @@ func (c *copier) readOnce(ctx context.Context, j *job) (g got, err error) {
 	if !g.entry.Mode.IsRegular() {
 		return g, &changedError{"its type"}
 	}
+	if g.entry.Size < 0 {
+		return g, fmt.Errorf("the service gives it a size of %d", g.entry.Size)
+	}
 	live := g.entry.Source == session.FromLive
 	if live && !j.live {
 		return g, errors.New("it is not in the shadow copy, and its writer does not let it be read from the volume itself")
+	}
+	if live {
+		if err := settled(ctx, f, g.entry); err != nil {
+			return g, err
+		}
 	}
 	if base := c.unchanged(ctx, j, g.entry); base != nil {
 		g.content, g.streams, g.unchanged = base.Content, base.Streams, true
@@ -89,6 +97,8 @@ func (c *copier) readOnce(ctx context.Context, j *job) (g got, err error) {
 		return g, fmt.Errorf("read: %w", src.err)
 	case errors.Is(err, repository.ErrSourceChanged):
 		return g, &changedError{"its size"}
+	case errors.Is(err, repository.ErrInvalid):
+		return g, err // what the service tells of the file makes no sense
 	case err != nil:
 		return g, &fatalError{err}
 	}
@@ -106,6 +116,31 @@ func (c *copier) readOnce(ctx context.Context, j *job) (g got, err error) {
 		return g, &changedError{what}
 	}
 	return g, nil
+}
+
+// tick is two steps of the slowest clock that file systems stamp changes with.
+const tick = 20 * time.Millisecond
+
+// settled waits until a change of the file would show in its times: one in the
+// same step of the clock as the last leaves no trace.
+func settled(ctx context.Context, f session.File, e session.Entry) error {
+	age := time.Since(e.Changed)
+	if age < 0 || age >= tick {
+		return nil // long ago, or by another clock
+	}
+	select {
+	case <-time.After(tick - age):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	now, err := f.Stat(ctx)
+	if err != nil {
+		return err
+	}
+	if what := difference(e, now); what != "" {
+		return &changedError{what}
+	}
+	return nil
 }
 
 func difference(a, b session.Entry) string {

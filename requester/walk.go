@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"strings"
 
 	"github.com/sombra-backup/sombra/provider"
 	"github.com/sombra-backup/sombra/session"
@@ -22,54 +23,70 @@ const maxTreeDepth = 4096
 // errSkip, returned for a directory, keeps a walk out of it.
 var errSkip = errors.New("skip")
 
-// visitor is called for each object a walk finds, in the file table's order. An
-// object whose attributes cannot be read comes with its error and only its name.
+// visitor is called for each object a walk finds. An object whose attributes
+// cannot be read comes with its error and only its name.
 type visitor func(name string, e session.Entry, err error) error
 
-// walk visits everything below the directory, not the directory itself. Mount
-// points are visited and not entered: what is mounted there is a volume of its
-// own (R-SET-16).
-func walk(ctx context.Context, t session.Tree, dir string, enter func(dir string) bool, visit visitor) error {
-	return walkDepth(ctx, t, dir, enter, visit, 0)
+// walk visits everything below the directory, not the directory itself, and each
+// directory before what is in it. Mount points are visited and not entered: what
+// is mounted there is a volume of its own (R-SET-16).
+//
+// A directory is entered when the one above it has been listed, so that however
+// deep a tree is, one directory is open at a time.
+func walk(ctx context.Context, t session.Tree, dir string, visit visitor) error {
+	return walkDepth(ctx, t, dir, visit, 0)
 }
 
-func walkDepth(ctx context.Context, t session.Tree, dir string, enter func(dir string) bool, visit visitor, depth int) error {
+func walkDepth(ctx context.Context, t session.Tree, dir string, visit visitor, depth int) error {
+	// broken passes on what keeps the directory from being listed: that is
+	// one object's failure.
+	broken := func(err error) error {
+		return ignoreSkip(visit(dir, session.Entry{Name: path.Base(dir), Mode: fs.ModeDir}, &dirError{err}))
+	}
 	if depth > maxTreeDepth {
-		return fmt.Errorf("read directory %s: nested more than %d deep", dir, maxTreeDepth)
+		return broken(fmt.Errorf("it lies more than %d directories deep", maxTreeDepth))
 	}
 	var inner error
+	var enter []string
 	err := t.ReadDir(ctx, dir, func(e session.Entry, entryErr error) error {
-		name := path.Join(dir, e.Name)
+		if !plainName(e.Name) {
+			inner = broken(fmt.Errorf("the service lists an object called %q in it", clip(e.Name, 100)))
+			return inner
+		}
 		if dir == "." && e.Name == areaName {
 			return nil
 		}
-		err := visit(name, e, entryErr)
+		inner = visit(path.Join(dir, e.Name), e, entryErr)
 		switch {
-		case err == errSkip:
-			return nil
-		case err != nil:
-			inner = err
-			return err
-		case entryErr != nil || !e.Mode.IsDir() || e.MountPoint || enter != nil && !enter(name):
-			return nil
+		case inner == errSkip:
+			inner = nil
+		case inner == nil && entryErr == nil && e.Mode.IsDir() && !e.MountPoint:
+			enter = append(enter, e.Name)
 		}
-		if err := walkDepth(ctx, t, name, enter, visit, depth+1); err != nil {
-			inner = err
-			return err
-		}
-		return nil
+		return inner
 	})
-	if err == nil || inner != nil {
-		return errors.Join(inner)
-	}
-	if ctx.Err() != nil {
+	switch {
+	case inner != nil:
+		return inner
+	case ctx.Err() != nil:
 		return ctx.Err()
+	case err != nil:
+		if err := broken(err); err != nil {
+			return err
+		}
 	}
-	// The directory itself cannot be read: that is one object's failure.
-	if err := visit(dir, session.Entry{Name: path.Base(dir), Mode: fs.ModeDir}, &dirError{err}); err != nil && err != errSkip {
-		return err
+	for _, name := range enter {
+		if err := walkDepth(ctx, t, path.Join(dir, name), visit, depth+1); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// plainName reports whether a name of an object in a directory is one: a service
+// may be another host's, and what it says is not believed.
+func plainName(name string) bool {
+	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/\x00")
 }
 
 // dirError says that a directory could not be listed, though it was seen.
@@ -96,6 +113,11 @@ func matchSet(ctx context.Context, t session.Tree, set provider.FileSet, fold bo
 	}
 	var inner error
 	err := t.ReadDir(ctx, set.Dir, func(e session.Entry, err error) error {
+		if !plainName(e.Name) {
+			err := &dirError{fmt.Errorf("the service lists an object called %q in it", clip(e.Name, 100))}
+			inner = ignoreSkip(visit(set.Dir, session.Entry{Name: path.Base(set.Dir), Mode: fs.ModeDir}, err))
+			return inner
+		}
 		if e.Mode.IsDir() && err == nil || !vss.MatchPattern(set.Pattern, e.Name, fold) || set.Dir == "." && e.Name == areaName {
 			return nil
 		}
@@ -125,7 +147,7 @@ func matchTree(ctx context.Context, t session.Tree, set provider.FileSet, fold b
 		}
 	}
 	found := false
-	err := walk(ctx, t, set.Dir, nil, func(name string, e session.Entry, err error) error {
+	err := walk(ctx, t, set.Dir, func(name string, e session.Entry, err error) error {
 		if !e.Mode.IsDir() && !vss.MatchPattern(set.Pattern, e.Name, fold) {
 			return nil
 		}
