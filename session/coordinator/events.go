@@ -133,7 +133,7 @@ func (s *service) requiredFailure() error {
 func (s *service) abort(p *participant, e *writer.Event) error {
 	err := p.lostError(writer.EventAbort)
 	if !p.gone() {
-		_, err = p.send(context.Background(), writer.EventAbort, e, abortLimit)
+		_, err = p.send(context.Background(), writer.EventAbort, e, s.lastLimit())
 		if err == nil {
 			return nil
 		}
@@ -188,9 +188,17 @@ func (s *service) shutdownWriters() {
 	}
 	each(s.pick(func(p *participant) bool { return p.in && !p.ended && !p.gone() }), func(p *participant) {
 		p.ended = true
-		_, err := p.send(context.Background(), writer.EventBackupShutdown, s.event(p, writer.EventBackupShutdown), abortLimit)
+		_, err := p.send(context.Background(), writer.EventBackupShutdown, s.event(p, writer.EventBackupShutdown), s.lastLimit())
 		if err != nil {
 			s.log.Warn("writer did not handle BackupShutdown", "writer", p.instanceName, "error", err)
 		}
+		p.hangs = errors.Is(err, vss.ErrWriterErrorTimeout)
 	})
+	// Not before the others of its process have answered.
+	for _, p := range s.pick(func(p *participant) bool { return p.hangs && p.kill != nil && !p.gone() }) {
+		p.kill()
+	}
 }
+
+// lastLimit bounds the events with which a session is wound up.
+func (s *service) lastLimit() time.Duration { return min(abortLimit, s.limits.Event) }

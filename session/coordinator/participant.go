@@ -53,6 +53,7 @@ type participant struct {
 	begun  bool // may need Abort: got PrepareForBackup, has not done PostSnapshot
 	frozen bool
 	ended  bool // got BackupShutdown
+	hangs  bool // and did not answer
 
 	receipt session.WriterReceipt
 	heldAt  time.Time // since when the application is held
