@@ -24,6 +24,8 @@ var roles = map[string]func(arg, ack string) error{
 	"churn":   churn,
 	"ordered": ordered,
 	"swap":    swap,
+	"riot":    riot,
+	"flip":    flip,
 }
 
 // Main runs the tests of a package that uses the suite; its TestMain calls it.

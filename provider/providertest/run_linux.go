@@ -71,6 +71,8 @@ func Run(t *testing.T, h Harness) {
 		{"UnclaimedDataIsAllThereOrNotAtAll", testUnclaimed},
 		{"HostileNames", testNames},
 		{"StoppedWriter", testStopped},
+		{"LivingFilesFailNothing", testRiot},
+		{"WhatMovesInCommitIsNamed", testMoves},
 		{"DurableWritesKeepTheirOrder", testOrdered},
 		{"StepsOutOfOrderAreBadState", testOrder},
 		{"AbortAtEveryStepLeavesNothing", testAbort},

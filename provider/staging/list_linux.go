@@ -1,6 +1,7 @@
 package staging
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -23,7 +24,11 @@ func (s *Snapshot) list(ctx context.Context) error {
 	if s.listed {
 		return nil
 	}
-	totals, err := s.measure(ctx, false, nil)
+	var totals Totals
+	err := persist(ctx, func() (trouble, err error) {
+		totals, trouble = s.measure(ctx, false, nil)
+		return trouble, context.Cause(ctx)
+	})
 	if err != nil {
 		return err
 	}
@@ -48,12 +53,18 @@ func (s *Snapshot) list(ctx context.Context) error {
 // says no.
 func (s *Snapshot) measure(ctx context.Context, unclaimed bool, fits func(Totals) bool) (Totals, error) {
 	t := Totals{Suspect: !s.trusted, FSType: s.fsType}
-	w := &walk{root: s.root, scope: s.scope, unclaimed: unclaimed, failed: func(string, error) {}}
+	w := &walk{root: s.root, scope: s.scope, unclaimed: unclaimed}
 	if fd, err := unix.Open(s.req.Ref.Area, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
 		if st, err := statAt(fd, ""); err == nil {
 			w.area = &st
 		}
 		unix.Close(fd)
+	}
+	w.failed = func(name string, needed bool, err error) error {
+		if needed {
+			return w.veto(name, err)
+		}
+		return nil
 	}
 	now := time.Now()
 	w.visit = func(o *object) error {
@@ -126,4 +137,36 @@ func data(f *os.File, st *stat) uint64 {
 		sum += uint64(to - from)
 		off = to
 	}
+}
+
+// troublePauses are the times after which what went wrong with a file of a
+// living application is tried again: it may have been closed to others for a
+// moment, or lent to one program alone.
+var troublePauses = [...]time.Duration{20 * time.Millisecond, 60 * time.Millisecond, 150 * time.Millisecond, 400 * time.Millisecond}
+
+// troubleLimit is how long that goes on if each try takes its time.
+const troubleLimit = 3 * time.Second
+
+// persist calls f until it has no trouble, or has had it often enough for it to
+// be believed. An error ends it at once.
+func persist(ctx context.Context, f func() (trouble, err error)) error {
+	begin := time.Now()
+	for _, pause := range troublePauses {
+		trouble, err := f()
+		if err != nil || trouble == nil {
+			return err
+		}
+		if time.Since(begin) > troubleLimit {
+			return trouble
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		}
+	}
+	trouble, err := f()
+	return cmp.Or(err, trouble)
 }

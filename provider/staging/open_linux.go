@@ -72,8 +72,16 @@ func openDirectory(at int, path string) (int, error) {
 }
 
 // vanished reports whether the error says that an object listed a moment ago
-// is there no more, or is now something else.
+// is there no more, or is now something else: a socket, for one, cannot be
+// opened (ENXIO), nor can a device without a driver.
 func vanished(err error) bool {
 	var errno unix.Errno
-	return errors.As(err, &errno) && (errno == unix.ENOENT || errno == unix.ENOTDIR || errno == unix.ELOOP || errno == unix.ESTALE)
+	if !errors.As(err, &errno) {
+		return false
+	}
+	switch errno {
+	case unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.ESTALE, unix.ENXIO, unix.ENODEV:
+		return true
+	}
+	return false
 }

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
-	"github.com/sombra-backup/sombra/provider"
 	"github.com/sombra-backup/sombra/provider/area"
 )
 
@@ -30,6 +29,7 @@ type pass struct {
 	flushing atomic.Int64 // nanoseconds spent in Flush by all workers
 	mu       sync.Mutex
 	done     result
+	lostDirs []string // in the last pass: what was there in part of it only
 }
 
 // result is what a pass did.
@@ -40,6 +40,10 @@ type result struct {
 	Moved []string
 	// copied are the files of the last pass.
 	copied []*record
+	// trouble is why something that is needed could not be copied. In the last
+	// pass that is an error; before it the next pass may fare better, since
+	// the application is at work.
+	trouble error
 }
 
 // job is a file to be copied.
@@ -58,17 +62,20 @@ func (s *Snapshot) runPass(ctx context.Context, last bool) (result, error) {
 		p.workers = runtime.GOMAXPROCS(0)
 	}
 	begin := time.Now()
-	g, ctx := errgroup.WithContext(ctx)
+	g, working := errgroup.WithContext(ctx)
 	for range p.workers {
-		g.Go(func() error { return p.work(ctx) })
+		g.Go(func() error { return p.work(working) })
 	}
 	g.Go(func() error {
 		defer close(p.jobs)
-		return p.walk(ctx)
+		return p.walk(working)
 	})
 	err := g.Wait()
 	for j := range p.jobs { // left by workers that stopped at an error
 		j.dir.release()
+	}
+	if err == nil && last {
+		err = p.verify(ctx)
 	}
 	p.done.Took = max(time.Since(begin)-time.Duration(p.flushing.Load())/time.Duration(p.workers), 0)
 	return p.done, err
@@ -79,17 +86,28 @@ func (p *pass) walk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w := &walk{root: p.s.root, area: &areaStat, scope: p.s.scope, unclaimed: p.s.unclaimed,
-		visit: func(o *object) error { return p.visit(ctx, o) },
-		failed: func(name string, err error) {
-			r := p.s.records[name]
-			if r == nil {
-				r = &record{path: name}
-				p.s.records[name] = r
-			}
-			r.pass, r.missing, r.settled = p.number, err.Error(), true
-		}}
+	w := p.walker(&areaStat)
+	w.visit = func(o *object) error { return p.visit(ctx, o) }
+	w.failed = func(name string, needed bool, err error) error {
+		if needed {
+			return p.trouble("list", name, err)
+		}
+		r := p.s.records[name]
+		if r == nil {
+			r = &record{path: name}
+			p.s.records[name] = r
+		}
+		r.pass, r.missing, r.settled = p.number, err.Error(), true
+		return nil
+	}
+	if p.last {
+		w.gone = p.vanished
+	}
 	return w.run(ctx)
+}
+
+func (p *pass) walker(area *stat) *walk {
+	return &walk{root: p.s.root, area: area, scope: p.s.scope, unclaimed: p.s.unclaimed}
 }
 
 // visit brings the copy of one object up to date, or hands it to a worker.
@@ -193,9 +211,24 @@ func (p *pass) unreadable(o *object, r *record, err error) error {
 
 func (p *pass) refuse(path string, needed bool, r *record, err error) error {
 	if needed {
-		return area.Failure("read", filepath.Join(p.s.root.Name(), path), err)
+		r.pass = 0 // as if it had not been seen
+		return p.trouble("read", path, err)
 	}
 	r.missing, r.settled = err.Error(), true
+	return nil
+}
+
+// trouble is an error in the last pass, and noted before it.
+func (p *pass) trouble(op, path string, err error) error {
+	err = area.Failure(op, filepath.Join(p.s.root.Name(), path), err)
+	if p.last || area.IsFull(err) {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.done.trouble == nil {
+		p.done.trouble = err
+	}
 	return nil
 }
 
@@ -204,19 +237,11 @@ func (p *pass) lost(path string, needed bool, r *record, err error) error {
 	if !vanished(err) {
 		return p.refuse(path, needed, r, err)
 	}
-	r.pass = 0 // as if it had not been seen
+	r.pass = 0
 	if p.last {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.moved(path)
+		p.vanished(path)
 	}
 	return nil
-}
-
-func (p *pass) moved(path string) {
-	if len(p.done.Moved) < provider.MaxMoved {
-		p.done.Moved = append(p.done.Moved, path)
-	}
 }
 
 func (p *pass) work(ctx context.Context) error {
@@ -263,19 +288,12 @@ func (p *pass) file(ctx context.Context, j job) error {
 	if err != nil {
 		return err
 	}
-	after, err := statAt(fd, "")
-	if err != nil {
-		return p.refuse(r.path, r.claimed, r, err)
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.done.Files++
 	p.done.Bytes += bytes
 	if p.last {
 		p.done.copied = append(p.done.copied, r)
-		if !st.same(&after) {
-			p.moved(r.path)
-		}
 	}
 	return nil
 }

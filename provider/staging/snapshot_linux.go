@@ -199,12 +199,16 @@ func (s *Snapshot) Refresh(ctx context.Context) error {
 	})
 }
 
-func (s *Snapshot) preparePass(ctx context.Context) (result, error) {
-	r, err := s.runPass(ctx, false)
-	if err != nil {
-		return r, err
-	}
-	return r, s.prune(ctx)
+// preparePass takes a pass while the application is at work. What stands in the
+// way of a file then may be gone a moment later, so it counts only if it stays.
+func (s *Snapshot) preparePass(ctx context.Context) (r result, err error) {
+	err = persist(ctx, func() (trouble, err error) {
+		if r, err = s.runPass(ctx, false); err != nil {
+			return nil, err
+		}
+		return r.trouble, s.prune(ctx)
+	})
+	return r, err
 }
 
 func (s *Snapshot) makeCopy() error {

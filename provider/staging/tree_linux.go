@@ -3,7 +3,6 @@ package staging
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -155,20 +154,18 @@ func (s *Snapshot) forget(ctx context.Context, gone []*record) error {
 		}
 		delete(s.records, r.path)
 		err := s.at(r.path, func(dir int, name string) error {
-			// Something else may have its place by now.
-			st, err := statAt(dir, name)
-			if err != nil || st.kind() != r.st.kind() {
-				return err
+			// What was there before may still be in its place: if a file
+			// that followed a link vanished, the link.
+			err := unix.Unlinkat(dir, name, 0)
+			if err == unix.EISDIR || err == unix.EPERM {
+				err = unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
 			}
-			if st.isDir() {
-				return unix.Unlinkat(dir, name, unix.AT_REMOVEDIR)
+			if err == unix.ENOTEMPTY {
+				err = s.moveAside(dir, name)
 			}
-			return unix.Unlinkat(dir, name, 0)
+			return err
 		})
-		if vanished(err) || errors.Is(err, unix.ENOTEMPTY) {
-			continue
-		}
-		if err != nil {
+		if err != nil && !vanished(err) {
 			return err
 		}
 	}

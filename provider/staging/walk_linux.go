@@ -58,19 +58,27 @@ type walk struct {
 	scope     *provider.Matcher
 	unclaimed bool
 	visit     func(*object) error
-	// failed is told of objects of no writer that cannot be looked at. Any
-	// other error ends the walk.
-	failed func(name string, err error)
+	// failed is told of objects that cannot be looked at, and whether they are
+	// needed; an error it gives ends the walk.
+	failed func(name string, needed bool, err error) error
+	// skip says what is not looked at; it may be nil.
+	skip func(name string) bool
+	// gone is told of what was listed and then was not there any more; it may
+	// be nil.
+	gone func(name string)
 }
 
 // run visits each directory before what is in it.
-func (w *walk) run(ctx context.Context) error {
+func (w *walk) run(ctx context.Context) error { return w.from(ctx, ".") }
+
+// from visits a directory and all below it.
+func (w *walk) from(ctx context.Context, dir string) error {
 	st, err := statAt(int(w.root.Fd()), "")
 	if err != nil {
 		return w.veto(".", err)
 	}
 	w.rootDev = st.dev
-	stack := []string{"."}
+	stack := []string{dir}
 	for len(stack) > 0 {
 		if err := context.Cause(ctx); err != nil {
 			return err
@@ -95,18 +103,19 @@ func (w *walk) directory(ctx context.Context, dir string) ([]string, error) {
 	if err != nil {
 		switch {
 		case vanished(err):
+			w.vanished(dir)
 			return nil, nil
 		case err == unix.EXDEV:
 			return nil, w.mounted(dir, needed)
 		}
-		return nil, w.fail(dir, needed, err)
+		return nil, w.failed(dir, needed, err)
 	}
 	d := &directory{path: dir, src: os.NewFile(uintptr(fd), filepath.Join(w.root.Name(), dir)), dst: -1}
 	d.retain()
 	defer d.release()
 	st, err := statAt(fd, "")
 	if err != nil {
-		return nil, w.fail(dir, needed, err)
+		return nil, w.failed(dir, needed, err)
 	}
 	if st.dev != w.rootDev || w.area != nil && st.dev == w.area.dev && st.ino == w.area.ino {
 		return nil, nil
@@ -114,12 +123,13 @@ func (w *walk) directory(ctx context.Context, dir string) ([]string, error) {
 	if err := w.visit(&object{name: path.Base(dir), path: dir, st: st, needed: needed, self: d}); err != nil {
 		return nil, err
 	}
-	names, err := w.names(d)
+	names, listed, err := w.names(d)
 	if vanished(err) {
+		w.vanished(dir)
 		return nil, nil
 	}
 	if err != nil {
-		return nil, w.fail(dir, needed, err)
+		return nil, w.failed(dir, needed, err)
 	}
 	var subdirs []string
 	for i, name := range names {
@@ -128,7 +138,7 @@ func (w *walk) directory(ctx context.Context, dir string) ([]string, error) {
 				return nil, err
 			}
 		}
-		enter, err := w.entry(d, name)
+		enter, err := w.entry(d, name, listed)
 		if err != nil {
 			return nil, err
 		}
@@ -149,32 +159,36 @@ func (w *walk) mounted(dir string, needed bool) error {
 		if vanished(err) {
 			return nil
 		}
-		return w.fail(dir, needed, err)
+		return w.failed(dir, needed, err)
 	}
 	defer unix.Close(fd)
 	st, err := statAt(fd, "")
 	if err != nil {
-		return w.fail(dir, needed, err)
+		return w.failed(dir, needed, err)
 	}
 	return w.visit(&object{name: path.Base(dir), path: dir, st: st, needed: needed, mount: true})
 }
 
 // entry visits one entry of a directory, unless it is a directory to be entered:
-// that one is returned, to be visited when it is open.
-func (w *walk) entry(d *directory, name string) (enter string, err error) {
+// that one is returned, to be visited when it is open. Listed says that the
+// directory's listing had the name.
+func (w *walk) entry(d *directory, name string, listed bool) (enter string, err error) {
 	child := name
 	if d.path != "." {
 		child = d.path + "/" + name
 	}
-	if child == provider.AreaName {
+	if child == provider.AreaName || w.skip != nil && w.skip(child) {
 		return "", nil
 	}
 	st, err := statAt(int(d.src.Fd()), name)
 	if err != nil {
 		if vanished(err) {
+			if listed {
+				w.vanished(child)
+			}
 			return "", nil
 		}
-		return "", w.fail(child, w.scope.Enter(d.path, false), err)
+		return "", w.failed(child, w.scope.Enter(d.path, false), err)
 	}
 	o := &object{dir: d, name: name, path: child, st: st}
 	o.mount = st.mountRoot || st.isDir() && st.dev != w.rootDev
@@ -203,30 +217,36 @@ func (w *walk) entry(d *directory, name string) (enter string, err error) {
 }
 
 // names lists a directory, or if no file set has files in it only the names
-// that lead to one: that needs no right to read it, and no time.
-func (w *walk) names(d *directory) ([]string, error) {
+// that lead to one: that needs no right to read it, and no time. A name that is
+// removed and made again meanwhile may be listed twice; here it is there once.
+func (w *walk) names(d *directory) (names []string, listed bool, err error) {
 	if steps, all := w.scope.Steps(d.path, w.unclaimed); !all {
 		steps = slices.Sorted(slices.Values(steps))
-		return slices.Compact(steps), nil
+		return slices.Compact(steps), false, nil
 	}
-	names, err := d.src.Readdirnames(-1)
+	names, err = d.src.Readdirnames(-1)
 	if err == io.EOF {
 		err = nil
 	}
 	if errors.Is(err, unix.EBADF) { // opened only to pass through
 		err = unix.EACCES
 	}
-	return names, err
+	seen := make(map[string]struct{}, len(names))
+	names = slices.DeleteFunc(names, func(name string) bool {
+		_, again := seen[name]
+		seen[name] = struct{}{}
+		return again
+	})
+	return names, true, err
 }
 
-// fail is an error if it concerns what was chosen, and a note otherwise.
-func (w *walk) fail(name string, needed bool, err error) error {
-	if needed {
-		return w.veto(name, err)
+func (w *walk) vanished(name string) {
+	if w.gone != nil {
+		w.gone(name)
 	}
-	w.failed(name, err)
-	return nil
 }
+
+func (w *walk) fail(name string, needed bool, err error) error { return w.failed(name, needed, err) }
 
 func (w *walk) veto(name string, err error) error {
 	return area.Failure("list", filepath.Join(w.root.Name(), name), err)
