@@ -29,9 +29,8 @@ type pipeline struct {
 
 	open  [2]openFrames
 	packs [2]openPack
-	// buffers keeps the memory of frames, objects that of packs: no more
-	// packs are in memory than objects has room for, and the two being made.
-	buffers sync.Pool
+	// buffers keeps the memory of frames, by size, objects that of packs.
+	buffers [2]sync.Pool
 	objects chan []byte
 
 	mu    sync.Mutex
@@ -61,6 +60,8 @@ type openFrames struct {
 type openPack struct {
 	mu      sync.Mutex
 	builder *packBuilder
+	// first is the memory of the first one.
+	first []byte
 }
 
 const (
@@ -72,6 +73,9 @@ const (
 	metaFrame  = 256 << 10
 	// uploaders is how many packs are put at once.
 	uploaders = 2
+	// smallPack is the memory a backup's first pack of a kind begins in: many
+	// backups have little to say.
+	smallPack = 1 << 20
 	// packChunks is the most chunks the writer puts into one pack.
 	packChunks = 1 << 15
 	// An index object is written when it has batchLines lines or batchPacks
@@ -96,8 +100,13 @@ func newPipeline(ctx context.Context, r *Repository, indexed func([]indexLine)) 
 		uploads: make(chan *packBuilder),
 	}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
-	p.buffers.New = func() any { return new([]byte) }
+	for i := range p.buffers {
+		p.buffers[i].New = func() any { b := make([]byte, 0, bufferSizes[i]); return &b }
+	}
 	p.objects = make(chan []byte, uploaders+1)
+	for i := range p.packs {
+		p.packs[i].first = make([]byte, 0, min(smallPack, r.options.PackSize))
+	}
 	for range r.options.Workers {
 		p.workers.Go(p.compress)
 	}
@@ -141,13 +150,26 @@ func (p *pipeline) add(kind objectKind, id ID, data []byte) error {
 	return p.send(job)
 }
 
-// buffer gives empty memory for n bytes.
+// bufferSizes are the sizes of the memory that frames are kept in.
+var bufferSizes = [2]int{dataFrame + largeChunk, maxChunk}
+
+// buffer gives empty memory for n bytes, at most maxChunk.
 func (p *pipeline) buffer(n int) []byte {
-	b := *p.buffers.Get().(*[]byte)
-	if cap(b) < n {
-		b = make([]byte, 0, n)
+	i := 0
+	if n > bufferSizes[0] {
+		i = 1
 	}
-	return b[:0]
+	return *p.buffers[i].Get().(*[]byte)
+}
+
+// giveBack takes the memory of a frame.
+func (p *pipeline) giveBack(b []byte) {
+	i := 0
+	if cap(b) >= bufferSizes[1] {
+		i = 1
+	}
+	b = b[:0]
+	p.buffers[i].Put(&b)
 }
 
 // send hands a frame to the workers.
@@ -178,48 +200,51 @@ func (p *pipeline) compress() {
 		if err := p.pack(job.kind, frame, job.chunks); err != nil {
 			p.fail(err)
 		}
-		p.buffers.Put(&job.data)
+		p.giveBack(job.data)
 	}
 }
 
-// pack encrypts a frame into the open pack of its kind, and hands the pack on
-// if that filled it.
+// pack encrypts a frame into the open pack of its kind. If there is no room for
+// it there, that pack is handed on first; others wait until that is done, so that
+// there are never more packs in memory than one of each kind, one of each kind
+// that waits, and those being put.
 func (p *pipeline) pack(kind objectKind, frame []byte, chunks []packedChunk) error {
 	o := &p.packs[kindNumber(kind)]
 	o.mu.Lock()
+	defer o.mu.Unlock()
+	if b := o.builder; b != nil && (len(b.object)+len(frame)+boxOverhead > p.r.options.PackSize || b.chunks+len(chunks) > packChunks) {
+		o.builder = nil
+		select {
+		case p.uploads <- b:
+		case <-p.ctx.Done():
+			return p.err()
+		}
+	}
 	if o.builder == nil {
-		b, err := newPackBuilder(p.r.keys, kind, p.object())
+		memory := o.first
+		if o.first = nil; memory == nil {
+			memory = p.object()
+		}
+		b, err := newPackBuilder(p.r.keys, kind, memory)
 		if err != nil {
-			o.mu.Unlock()
 			return err
 		}
 		o.builder = b
 	}
-	b := o.builder
-	b.add(frame, chunks)
-	full := len(b.object) >= p.r.options.PackSize || b.chunks >= packChunks
-	if full {
-		o.builder = nil
+	if b := o.builder; cap(b.object) < p.r.options.PackSize && cap(b.object)-len(b.object) < len(frame)+boxOverhead {
+		b.object = append(p.object(), b.object...)
 	}
-	o.mu.Unlock()
-	if !full {
-		return nil
-	}
-	select {
-	case p.uploads <- b:
-		return nil
-	case <-p.ctx.Done():
-		return p.err()
-	}
+	o.builder.add(frame, chunks)
+	return nil
 }
 
-// object gives empty memory for a pack and the frame that fills it.
+// object gives empty memory for a pack and its directory.
 func (p *pipeline) object() []byte {
 	select {
 	case object := <-p.objects:
 		return object
 	default:
-		return make([]byte, 0, p.r.options.PackSize+p.r.options.PackSize/16+maxChunk)
+		return make([]byte, 0, p.r.options.PackSize+p.r.options.PackSize/16)
 	}
 }
 
@@ -246,9 +271,11 @@ func (p *pipeline) put(b *packBuilder) error {
 	}
 	p.stored.Add(int64(len(object)))
 	size := int64(len(object))
-	select {
-	case p.objects <- object[:0]:
-	default:
+	if cap(object) >= p.r.options.PackSize {
+		select {
+		case p.objects <- object[:0]:
+		default:
+		}
 	}
 
 	p.mu.Lock()

@@ -13,7 +13,7 @@ import (
 // one is read in long strokes.
 const (
 	smallBuffer = 512 << 10
-	largeBuffer = 2 * maxChunk
+	largeBuffer = maxChunk + 1<<20
 )
 
 var (

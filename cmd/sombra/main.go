@@ -36,6 +36,7 @@ func main() {
 			os.Exit(host.Main(context.Background(), kinds()))
 		}
 	}
+	saveMemory()
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
