@@ -296,10 +296,11 @@ func (a *attempt) liveTree(ctx context.Context, volume string) (session.Tree, er
 }
 
 // wanted fills in what is wanted: what is named, or else every component with a
-// file under a path.
+// file under a path, and with paths what brings to rest without having files.
 func (a *attempt) wanted(ctx context.Context) error {
 	if a.req.Selectors.Includes() {
 		maps.Copy(a.wish.Wanted, a.chosen.Include)
+		a.wantResting()
 		return nil
 	}
 	for _, w := range a.writers {
@@ -313,6 +314,7 @@ func (a *attempt) wanted(ctx context.Context) error {
 			}
 		}
 	}
+	a.wantResting()
 	return nil
 }
 

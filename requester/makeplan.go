@@ -250,6 +250,7 @@ func (a *attempt) outsideOf(ctx context.Context, cl *Claim, p *Plan) {
 
 func (a *attempt) planNotes(p *Plan) {
 	p.Warnings = append(p.Warnings, a.warnings...)
+	a.warnResting(p)
 	for _, w := range a.writers {
 		for _, c := range w.Components {
 			for _, d := range a.sel.Remote[c] {

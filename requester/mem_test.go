@@ -29,6 +29,8 @@ type memVolume struct {
 	mounts   map[string]bool // directories another volume begins at
 	atomic   bool
 	unserved string
+	// unclaimed: an estimate says that data of no writer is copied too.
+	unclaimed bool
 }
 
 // memHost is a host in memory with one session at a time: enough of a session
@@ -47,6 +49,7 @@ type memHost struct {
 	phase           string
 	bcd             *metadata.BackupComponents
 	after           func(call string)
+	native          bool
 }
 
 func newMemHost(volumes ...*memVolume) *memHost {
@@ -73,7 +76,7 @@ func (h *memHost) call(ctx context.Context, name string) error {
 func (h *memHost) saw(name string) bool { return slices.Contains(h.calls, name) }
 
 func (h *memHost) Host(context.Context) (session.Host, error) {
-	return session.Host{ID: "mem", Name: "mem", OS: "linux"}, nil
+	return session.Host{ID: "mem", Name: "mem", OS: "linux", Native: h.native}, nil
 }
 func (h *memHost) Close() error { return h.call(context.Background(), "Close") }
 func (h *memHost) InitializeForBackup(ctx context.Context, _ []byte) error {
@@ -127,6 +130,7 @@ func (h *memHost) AddToSnapshotSet(ctx context.Context, volume string, _ vss.GUI
 func (h *memHost) Estimates(ctx context.Context) (out []session.Estimate, err error) {
 	for id, v := range h.snaps {
 		e := session.Estimate{Snapshot: id, Volume: v.id, Atomic: v.atomic}
+		e.Unclaimed = v.unclaimed
 		if err := h.fail["Estimate "+v.id]; err != nil {
 			e.Refusal = err.Error()
 		}

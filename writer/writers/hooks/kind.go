@@ -31,7 +31,8 @@ func (Kind) Name() string { return kindName }
 func (Kind) Class() vss.GUID { return classID }
 
 // Discover implements [writer.Kind]: a writer for each configured directory
-// and, for root only, one for /etc/sombra/hooks.d if scripts are in it. Other
+// and, for root only, one for /etc/sombra/hooks.d if scripts are in it, which is
+// as good as configured. Other
 // directories with scripts, such as QEMU's, have another caller; they are used
 // only if the configuration names them. Scripts have no part in a restore, so
 // nothing is made for stored writers.
@@ -69,7 +70,9 @@ func discover(d writer.Discovery, standard string) ([]writer.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(specs, writer.Spec{Kind: kindName, Name: standard, Owner: owner, Discovered: true}), nil
+	// Whoever put scripts there has configured them: they are not left out
+	// because they take their time, nor because they cannot be run.
+	return append(specs, writer.Spec{Kind: kindName, Name: standard, Owner: owner}), nil
 }
 
 // nameOf is the instance name: the configured one, else the directory.
