@@ -2,9 +2,12 @@ package coordinator
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/sombra-backup/sombra/session"
@@ -78,6 +81,9 @@ func (s *service) VolumesUnder(ctx context.Context, name string) ([]session.Loca
 		switch {
 		case p.Err != nil:
 			loc.Left = p.Err.Error()
+			if loc.Path == "" {
+				loc.Path = name // it may be anywhere below
+			}
 		case p.Pseudo:
 			loc.Left = p.Volume.FSType + " holds no data"
 		case p.Remote:
@@ -93,12 +99,8 @@ func (s *service) Tree(ctx context.Context, snapshot vss.GUID) (session.Tree, er
 	if err := s.open("Tree"); err != nil {
 		return nil, err
 	}
-	if s.set != nil && s.has(snapped) {
-		for _, c := range s.set.copies {
-			if c.ref.SnapshotID == snapshot {
-				return c.tree()
-			}
-		}
+	if c := s.own(snapshot); c != nil {
+		return c.tree()
 	}
 	c, err := s.findKept(ctx, snapshot)
 	if err != nil {
@@ -107,12 +109,40 @@ func (s *service) Tree(ctx context.Context, snapshot vss.GUID) (session.Tree, er
 	return c.tree()
 }
 
-// tree opens the copy for reading.
-func (c *shadow) tree() (session.Tree, error) {
-	if c.caps.NeedsScope {
-		return localfs.OpenStaged(localfs.StagedOptions{Copy: c.copied.Root, Live: c.ref.Volume.Root, Scope: &c.scope, Unclaimed: c.copied.Unclaimed})
+// own finds a finished copy of this session's set.
+func (s *service) own(id vss.GUID) *shadow {
+	if !s.has(snapped) || s.has(aborted) { // before snapped the set is not ours to look at
+		return nil
 	}
-	return localfs.OpenTree(c.copied.Root, localfs.TreeOptions{Source: session.FromShadow})
+	i := slices.IndexFunc(s.set.copies, func(c *shadow) bool { return c.ref.SnapshotID == id })
+	if i < 0 {
+		return nil
+	}
+	return s.set.copies[i]
+}
+
+// tree opens the copy for reading. One that was made file by file also shows the
+// volume as it is now, if it was kept what the copy has of it.
+func (c *shadow) tree() (session.Tree, error) {
+	root, done, err := openArea(c.ref.Area, c.copied.Root)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	var t session.Tree
+	if c.caps.NeedsScope {
+		o := localfs.StagedOptions{Copy: root, Unclaimed: c.copied.Unclaimed}
+		if c.live != "" {
+			o.Live, o.Scope = c.live, &c.scope
+		}
+		t, err = localfs.OpenStaged(o)
+	} else {
+		t, err = localfs.OpenTree(root, localfs.TreeOptions{Source: session.FromShadow})
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &vss.Error{Op: "open shadow copy", Object: c.ref.SnapshotID.String(), Code: vss.ErrObjectNotFound, Err: err}
+	}
+	return t, err
 }
 
 // Live implements [session.Data].

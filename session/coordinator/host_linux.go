@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sombra-backup/sombra/provider/area"
 	"github.com/sombra-backup/sombra/vss"
 )
 
@@ -112,6 +113,35 @@ func countsAlike(pid int) bool {
 	}
 	its, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/ns/pid")
 	return err == nil && its == own
+}
+
+// checkArea refuses an area that is there and is not ours.
+func checkArea(dir string) error {
+	d, err := area.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return d.Close()
+}
+
+// openArea gives a path for a copy in an area by way of the area's directory,
+// which must be ours: on a volume whose root is somebody else's, that one could
+// put another in its place and have us read what it leads to. The path is good
+// until done is called. A copy that does not lie in its area is its provider's
+// own affair.
+func openArea(dir, copied string) (root string, done func(), err error) {
+	rel, err := filepath.Rel(dir, copied)
+	if err != nil || !filepath.IsLocal(rel) {
+		return copied, func() {}, nil
+	}
+	d, err := area.Open(dir)
+	if err != nil {
+		return "", nil, err
+	}
+	return filepath.Join("/proc/self/fd", strconv.Itoa(d.Fd()), rel), func() { d.Close() }, nil
 }
 
 // expose makes the tree at root readable at the directory at, read-only.

@@ -20,6 +20,12 @@ func foreignProcess(_ uint32, pids []int) (int, error) {
 	return pids[0], vss.Errorf(vss.ErrNotSupported, "check the owner of", "processes", "")
 }
 
+func checkArea(string) error { return nil }
+
+func openArea(dir, _ string) (string, func(), error) {
+	return "", nil, vss.Errorf(vss.ErrNotSupported, "open area", dir, "")
+}
+
 func countsAlike(int) bool { return false }
 
 func expose(_, at string) error {

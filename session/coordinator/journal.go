@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
-	"strings"
 	"sync"
 	"time"
 
@@ -82,6 +81,9 @@ func (s *setEntry) remove() error {
 	return s.journal.remove(s.entry.SetID)
 }
 
+// errLocked is the error of lockFile where another has the lock.
+var errLocked = errors.New("another has the lock")
+
 // maxJournalFile bounds a journal file read back.
 const maxJournalFile = 64 << 20
 
@@ -114,9 +116,12 @@ func (j journal) read(set vss.GUID) (*journalEntry, error) {
 }
 
 func readJournal(name string) (*journalEntry, error) {
-	info, err := os.Stat(name)
+	info, err := os.Lstat(name)
 	if err != nil {
 		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("journal %s: not a regular file; move it away", name)
 	}
 	if info.Size() > maxJournalFile {
 		return nil, fmt.Errorf("journal %s: %d bytes, more than any journal has", name, info.Size())
@@ -129,11 +134,14 @@ func readJournal(name string) (*journalEntry, error) {
 	if err := json.Unmarshal(data, e); err != nil {
 		return nil, fmt.Errorf("journal %s: %w", name, err)
 	}
+	if want := e.SetID.String() + ".json"; filepath.Base(name) != want {
+		return nil, fmt.Errorf("journal %s: it describes set %s, which would be in %s", name, e.SetID, want)
+	}
 	return e, nil
 }
 
-// entries reads all of the journal, oldest first. A file that cannot be read is
-// reported beside the rest.
+// entries reads all of the journal, oldest first. Files that cannot be read are
+// in the error, and the list is good all the same.
 func (j journal) entries() ([]*journalEntry, error) {
 	names, err := filepath.Glob(filepath.Join(j.dir, "*.json"))
 	if err != nil {
@@ -160,7 +168,7 @@ func (j journal) entries() ([]*journalEntry, error) {
 // that were finished stay.
 func (j journal) recover(ctx context.Context, providers []provider.Provider, log *slog.Logger) error {
 	list, err := j.entries()
-	errs := []error{err}
+	errs := []error{err, j.sweep()}
 	for _, e := range list {
 		if e.Keep {
 			continue
@@ -180,6 +188,23 @@ func (j journal) recover(ctx context.Context, providers []provider.Provider, log
 	return errors.Join(errs...)
 }
 
+// sweep removes files that were being written when their writer died.
+func (j journal) sweep() error {
+	names, err := filepath.Glob(filepath.Join(j.dir, "."+"*"+unfinished))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		// Only the holder of the lock makes new ones; a persistent set's is
+		// made without it, and seldom.
+		if info, err := os.Lstat(name); err == nil && time.Since(info.ModTime()).Abs() > time.Hour {
+			errs = append(errs, os.Remove(name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // deleteSet deletes the copies of one set and then its entry.
 func (j journal) deleteSet(ctx context.Context, e *journalEntry, providers []provider.Provider) error {
 	var errs []error
@@ -190,7 +215,7 @@ func (j journal) deleteSet(ctx context.Context, e *journalEntry, providers []pro
 				"its provider %s is not in this program", c.Provider))
 			continue
 		}
-		if err := p.Delete(ctx, c.Ref); err != nil {
+		if err := boundedErr(ctx, func(ctx context.Context) error { return p.Delete(ctx, c.Ref) }); err != nil {
 			errs = append(errs, fmt.Errorf("delete shadow copy %s: %w", c.Ref.SnapshotID, err))
 		}
 	}
@@ -209,11 +234,14 @@ func providerByID(list []provider.Provider, id vss.GUID) provider.Provider {
 	return nil
 }
 
+// unfinished ends the name of a file that is being written.
+const unfinished = ".new"
+
 // writeDurable writes a small file so that after a crash either the old or the
 // new content is there, whole.
 func writeDurable(name string, data []byte) (err error) {
 	dir := filepath.Dir(name)
-	f, err := os.CreateTemp(dir, "."+strings.TrimSuffix(filepath.Base(name), ".json")+".*")
+	f, err := os.CreateTemp(dir, "."+filepath.Base(name)+".*"+unfinished)
 	if err != nil {
 		return err
 	}

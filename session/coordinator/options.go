@@ -22,7 +22,8 @@ type Options struct {
 	InProcess []writer.Writer
 
 	// StateDir holds the lock, the journal and the list of persistent shadow
-	// copies: /var/lib/sombra for root. It is made if absent, mode 0700.
+	// copies: /var/lib/sombra for root. It is made if absent, mode 0700, and
+	// refused if others may write to it.
 	StateDir string
 
 	// SocketDirs are where writers of other programs listen, normally

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/sombra-backup/sombra/provider"
 	"github.com/sombra-backup/sombra/session"
@@ -21,30 +24,55 @@ func (s *service) properties(c *shadow, count int, ctxt vss.SnapshotContext, exp
 
 // findKept finds a finished copy of an earlier session.
 func (s *service) findKept(ctx context.Context, id vss.GUID) (*shadow, error) {
-	var found *shadow
-	err := s.eachKept(ctx, func(c *shadow, _ *journalEntry, _ journalCopy) {
-		if c.ref.SnapshotID == id {
-			found = c
-		}
-	})
-	if found == nil && err == nil {
-		err = vss.Errorf(vss.ErrObjectNotFound, "find", "shadow copy "+id.String(), "no such shadow copy; see sombra shadow list")
+	e, i, err := s.journalOf(id)
+	if err != nil {
+		return nil, err
 	}
-	return found, err
+	c, err := s.reopen(ctx, e.Copies[i])
+	if err != nil {
+		return nil, err
+	}
+	c.created = e.Created
+	return c, nil
+}
+
+// kept lists the finished persistent sets. What of the journal cannot be read is
+// logged: it must not keep the rest from being used.
+func (s *service) kept() []*journalEntry {
+	entries, err := s.journal().entries()
+	if err != nil {
+		s.log.Warn("part of the journal cannot be read; persistent shadow copies may be missing", "error", err)
+	}
+	return slices.DeleteFunc(entries, func(e *journalEntry) bool { return !e.Keep })
+}
+
+// lockKept keeps two processes from changing what the journal says of a finished
+// set at the same time.
+func (s *service) lockKept(ctx context.Context) (unlock func(), err error) {
+	for {
+		f, err := lockFile(filepath.Join(s.opts.StateDir, "kept.lock"))
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, errLocked) {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // eachKept calls fn for every finished persistent copy that is still there.
 func (s *service) eachKept(ctx context.Context, fn func(*shadow, *journalEntry, journalCopy)) error {
-	entries, err := s.journal().entries()
-	errs := []error{err}
-	for _, e := range entries {
-		if !e.Keep {
-			continue
-		}
+	var errs []error
+	for _, e := range s.kept() {
 		for _, jc := range e.Copies {
 			c, err := s.reopen(ctx, jc)
 			if errors.Is(err, vss.ErrObjectNotFound) {
-				continue // deleted behind our back; gc forgets it
+				continue // deleted behind our back; DeleteSnapshots forgets it
 			}
 			if err != nil {
 				errs = append(errs, err)
@@ -63,15 +91,20 @@ func (s *service) reopen(ctx context.Context, jc journalCopy) (*shadow, error) {
 	if p == nil {
 		return nil, vss.Errorf(vss.ErrProviderNotRegistered, "open", "shadow copy "+jc.Ref.SnapshotID.String(), "its provider %s is not in this program", jc.Provider)
 	}
-	copied, err := p.Locate(ctx, jc.Ref)
+	copied, err := bounded(ctx, func(ctx context.Context) (provider.Copied, error) { return p.Locate(ctx, jc.Ref) }, nil)
 	if err != nil {
 		return nil, err
 	}
 	c := &shadow{ref: jc.Ref, prov: p, copied: copied, state: vss.SnapshotCreated}
+	c.caps = provider.Capabilities{Atomic: jc.Atomic, NeedsScope: jc.NeedsScope}
 	if jc.Scope != nil {
 		c.scope = *jc.Scope
+		// Beside the copy its tree shows the volume as it is now, but only
+		// where that can still be found.
+		if v, err := s.people.volume(ctx, jc.Ref.Volume.ID); err == nil {
+			c.live = v.Root
+		}
 	}
-	c.caps = provider.Capabilities{Atomic: jc.Atomic, NeedsScope: jc.NeedsScope}
 	return c, nil
 }
 
@@ -82,12 +115,8 @@ func (s *service) SnapshotProperties(ctx context.Context, id vss.GUID) (session.
 		return session.SnapshotProperties{}, err
 	}
 	defer leave()
-	if s.set != nil && s.has(snapped) {
-		for _, c := range s.set.copies {
-			if c.ref.SnapshotID == id {
-				return s.properties(c, len(s.set.copies), s.context, ""), nil
-			}
-		}
+	if c := s.own(id); c != nil {
+		return s.properties(c, len(s.set.copies), s.context, ""), nil
 	}
 	list, err := s.query(ctx)
 	if err != nil {
@@ -135,27 +164,21 @@ func (s *service) DeleteSnapshots(ctx context.Context, id vss.GUID, kind vss.Obj
 		return 0, err
 	}
 	defer leave()
-	entries, err := s.journal().entries()
+	if kind != vss.ObjectSnapshotSet && kind != vss.ObjectSnapshot {
+		return 0, vss.Errorf(vss.ErrInvalidArgument, "DeleteSnapshots", kind.String(), "only a shadow copy or a set can be deleted")
+	}
+	unlock, err := s.lockKept(ctx)
 	if err != nil {
 		return 0, err
 	}
-	for _, e := range entries {
-		if !e.Keep {
-			continue
+	defer unlock()
+	for _, e := range s.kept() {
+		chosen := func(c journalCopy) bool { return c.Ref.SnapshotID == id }
+		if kind == vss.ObjectSnapshotSet {
+			chosen = func(journalCopy) bool { return e.SetID == id }
 		}
-		switch kind {
-		case vss.ObjectSnapshotSet:
-			if e.SetID == id {
-				return s.deleteFrom(ctx, e, func(journalCopy) bool { return true })
-			}
-		case vss.ObjectSnapshot:
-			for _, c := range e.Copies {
-				if c.Ref.SnapshotID == id {
-					return s.deleteFrom(ctx, e, func(c journalCopy) bool { return c.Ref.SnapshotID == id })
-				}
-			}
-		default:
-			return 0, vss.Errorf(vss.ErrInvalidArgument, "DeleteSnapshots", kind.String(), "only a shadow copy or a set can be deleted")
+		if slices.ContainsFunc(e.Copies, chosen) {
+			return s.deleteFrom(ctx, e, chosen)
 		}
 	}
 	return 0, vss.Errorf(vss.ErrObjectNotFound, "DeleteSnapshots", id.String(), "no such shadow copy or set; see sombra shadow list")
@@ -180,7 +203,7 @@ func (s *service) deleteFrom(ctx context.Context, e *journalEntry, chosen func(j
 		if p == nil {
 			return deleted, vss.Errorf(vss.ErrProviderNotRegistered, "DeleteSnapshots", c.Ref.SnapshotID.String(), "its provider %s is not in this program", c.Provider)
 		}
-		if err := p.Delete(ctx, c.Ref); err != nil {
+		if err := boundedErr(ctx, func(ctx context.Context) error { return p.Delete(ctx, c.Ref) }); err != nil {
 			return deleted, fmt.Errorf("delete shadow copy %s: %w", c.Ref.SnapshotID, err)
 		}
 		deleted++
@@ -202,6 +225,11 @@ func (s *service) ExposeSnapshot(ctx context.Context, id vss.GUID, at string) (s
 		return "", err
 	}
 	defer leave()
+	unlock, err := s.lockKept(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
 	e, i, err := s.journalOf(id)
 	if err != nil {
 		return "", err
@@ -213,7 +241,12 @@ func (s *service) ExposeSnapshot(ctx context.Context, id vss.GUID, at string) (s
 	if err != nil {
 		return "", err
 	}
-	if err := expose(c.copied.Root, at); err != nil {
+	root, done, err := openArea(c.ref.Area, c.copied.Root)
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	if err := expose(root, at); err != nil {
 		return "", err
 	}
 	e.Copies[i].Exposed = at
@@ -225,11 +258,16 @@ func (s *service) ExposeSnapshot(ctx context.Context, id vss.GUID, at string) (s
 
 // UnexposeSnapshot implements [session.Snapshots].
 func (s *service) UnexposeSnapshot(ctx context.Context, id vss.GUID) error {
-	_, leave, err := s.enter(ctx, "UnexposeSnapshot", 0, 0)
+	ctx, leave, err := s.enter(ctx, "UnexposeSnapshot", 0, 0)
 	if err != nil {
 		return err
 	}
 	defer leave()
+	unlock, err := s.lockKept(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	e, i, err := s.journalOf(id)
 	if err != nil {
 		return err
@@ -246,13 +284,9 @@ func (s *service) UnexposeSnapshot(ctx context.Context, id vss.GUID) error {
 
 // journalOf finds the entry and the place in it of a finished copy.
 func (s *service) journalOf(id vss.GUID) (*journalEntry, int, error) {
-	entries, err := s.journal().entries()
-	if err != nil {
-		return nil, 0, err
-	}
-	for _, e := range entries {
+	for _, e := range s.kept() {
 		for i, c := range e.Copies {
-			if e.Keep && c.Ref.SnapshotID == id {
+			if c.Ref.SnapshotID == id {
 				return e, i, nil
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/sombra-backup/sombra/metadata"
@@ -64,6 +65,9 @@ func Open(ctx context.Context, o Options) (session.Session, error) {
 	if err := os.MkdirAll(filepath.Join(o.StateDir, areasDir), 0o700); err != nil {
 		return nil, err
 	}
+	if err := checkState(o.StateDir); err != nil {
+		return nil, err
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -91,8 +95,16 @@ func Open(ctx context.Context, o Options) (session.Session, error) {
 	return s, nil
 }
 
-// tidy works off the journal unless another run holds the lock.
+// tidy works off the journal, if there is anything in it that is to go, unless
+// another run holds the lock: then it may be that run's.
 func (s *service) tidy(ctx context.Context) error {
+	list, err := s.journal().entries()
+	if err != nil {
+		s.log.Warn("part of the journal cannot be read; what it names is not removed", "error", err)
+	}
+	if !slices.ContainsFunc(list, func(e *journalEntry) bool { return !e.Keep }) {
+		return nil
+	}
 	lock, err := lockState(s.opts.StateDir)
 	switch {
 	case errors.Is(err, vss.ErrSnapshotSetInProgress), errors.Is(err, vss.ErrNotSupported):

@@ -39,6 +39,7 @@ type shadow struct {
 	prov    provider.Provider
 	caps    provider.Capabilities
 	scope   provider.Scope
+	live    string // the volume's root, for what is not in the copy; may be empty
 	snap    provider.Snapshot
 	copied  provider.Copied
 	state   vss.SnapshotState
@@ -67,7 +68,7 @@ func (s *service) StartSnapshotSet(ctx context.Context) (vss.GUID, error) {
 		return vss.GUID{}, err
 	}
 	defer leave()
-	lock, err := lockState(s.opts.StateDir)
+	lock, err := waitForLock(ctx, s.opts.StateDir)
 	if err != nil {
 		return vss.GUID{}, err
 	}
@@ -84,6 +85,25 @@ func (s *service) StartSnapshotSet(ctx context.Context) (vss.GUID, error) {
 	s.setDocumentState()
 	s.reached(setOpen)
 	return t.id, nil
+}
+
+// lockPatience is how long a set waits for the lock: about as long as another run
+// needs that only cleans up.
+const lockPatience = time.Second
+
+// waitForLock takes the lock, with a little patience.
+func waitForLock(ctx context.Context, dir string) (*os.File, error) {
+	for end := time.Now().Add(lockPatience); ; {
+		lock, err := lockState(dir)
+		if !errors.Is(err, vss.ErrSnapshotSetInProgress) || time.Now().After(end) {
+			return lock, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(lockPatience / 50):
+		}
+	}
 }
 
 // appointKeeper starts the keeper and gives it the set to look after.
@@ -229,7 +249,7 @@ func (s *service) AddToSnapshotSet(ctx context.Context, volume string, id vss.GU
 	if caps.HoldFileSystem {
 		return vss.GUID{}, vss.Errorf(vss.ErrNotSupported, "AddToSnapshotSet", v.Root, "provider %s wants the file system frozen", p.Info().Name)
 	}
-	c := &shadow{prov: p, caps: caps, scope: scope, state: vss.SnapshotPreparing}
+	c := &shadow{prov: p, caps: caps, scope: scope, live: v.Root, state: vss.SnapshotPreparing}
 	c.ref = provider.Ref{Provider: p.Info().ID, SetID: t.id, SnapshotID: vss.NewGUID(), Volume: v, Area: s.area(v)}
 	if err := s.beginPrepare(ctx, c); err != nil {
 		return vss.GUID{}, err
@@ -243,6 +263,9 @@ func (s *service) AddToSnapshotSet(ctx context.Context, volume string, id vss.GU
 // beginPrepare has the provider begin a copy, after writing down that it will be
 // there. A copy of which nothing was begun is struck out again.
 func (s *service) beginPrepare(ctx context.Context, c *shadow) error {
+	if err := checkArea(c.ref.Area); err != nil {
+		return providerError("BeginPrepareSnapshot", c, err)
+	}
 	t := s.set
 	jc := journalCopy{Ref: c.ref, Provider: c.prov.Info().Name, Scope: &c.scope, Atomic: c.caps.Atomic, NeedsScope: c.caps.NeedsScope}
 	if err := t.entry.change(func(e *journalEntry) { e.Copies = append(e.Copies, jc) }); err != nil {

@@ -54,6 +54,12 @@ func resolveAndPrint(p string) {
 	}
 	back, err := table.Volume(ctx, v.ID)
 	under, errUnder := table.Under(ctx, p)
+	if os.Getenv("VOLUME_TEST_UNDER") != "" {
+		for _, place := range under {
+			fmt.Printf("%s known %v\n", place.Path, place.Err == nil)
+		}
+		return
+	}
 	fmt.Println(l.Volume, l.Name, v.Root, back == v, err, len(under), errUnder)
 }
 
@@ -132,5 +138,34 @@ func TestAsOrdinaryUser(t *testing.T) {
 	}
 	if _, _, err := table.Resolve(context.Background(), secret+"/f"); err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
+	}
+}
+
+// A user sees the subvolumes below his own directories, also where he may not
+// list those above, and is told of those he cannot look at, by their paths.
+func TestSubvolumesOfAnOrdinaryUser(t *testing.T) {
+	b := voltest.Btrfs(t, voltest.SmallBtrfs)
+	must(os.Chmod(b.Root, 0o755))
+	home := mkdir(t, b.Root+"/home/alice")
+	must(os.Chmod(b.Root+"/home", 0o711))
+	voltest.Subvolume(t, home+"/open")
+	voltest.Subvolume(t, home+"/closed")
+	must(os.Chmod(home+"/closed", 0o700))
+	voltest.Subvolume(t, mkdir(t, b.Root+"/secret")+"/sub")
+	must(os.Chmod(b.Root+"/secret", 0o700))
+	nobody := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	under := func(p string) string {
+		return strings.Join(elsewhere(t, nobody, []string{"VOLUME_TEST_UNDER=1"}, p), "|")
+	}
+	if got, want := under(home), home+"/closed known false|"+home+"/open known true"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := under(b.Root); !strings.Contains(got, b.Root+"/secret known false") || !strings.Contains(got, b.Root+"/home known false") {
+		t.Errorf("directories he may not look into are not told: %q", got)
+	}
+	must(os.Chmod(b.Root+"/home", 0o755))
+	must(os.Chmod(b.Root+"/secret", 0o755))
+	if got, want := under(b.Root), home+"/closed known false|"+home+"/open known true|"+b.Root+"/secret/sub known true"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -30,9 +30,7 @@ type Place struct {
 	// Nested: a btrfs subvolume that is not mounted by itself; Snapshot: one
 	// that is a read-only snapshot of another.
 	Nested, Snapshot bool
-	// Err tells why no more than the path is known. The path, too, is
-	// unknown, and empty, of a nested subvolume that this user cannot reach;
-	// it then need not be below the path asked about.
+	// Err tells why no more than the path is known.
 	Err error
 }
 
@@ -123,17 +121,47 @@ func (t *Table) nested(ctx context.Context, dir string) ([]Place, error) {
 	for _, sub := range subs {
 		place := Place{Nested: true, Snapshot: sub.ReadOnly && !sub.ParentUUID.IsZero()}
 		if sub.Err != nil {
+			name, known := pathIn(sub.Err)
+			if !known {
+				// This user may not look at all directories on the way to
+				// it, but it may be below this one all the same.
+				return t.nestedByWalk(ctx, dir)
+			}
+			sub.Path = name
 			place.Err = fmt.Errorf("subvolume %d of %s: %w", sub.ID, v.Root, sub.Err)
-			all = append(all, place)
-			continue
 		}
 		if sub.Path == inside || !isBelow("/"+sub.Path, joinPath("/", inside)) {
 			continue
 		}
 		place.Path = joinPath(dir, relative("/"+sub.Path, joinPath("/", inside)))
-		all = append(all, t.fillNested(ctx, place))
+		switch {
+		case place.Err == nil:
+			all = append(all, t.fillNested(ctx, place))
+		case !p.hidden(place.Path):
+			all = append(all, place)
+		}
 	}
 	return all, nil
+}
+
+// pathIn gives the path from the subvolume's root that an error of
+// [btrfs.Subvolumes] tells; it knows none if the kernel did not give it.
+func pathIn(err error) (string, bool) {
+	var at *fs.PathError
+	if !errors.As(err, &at) {
+		return "", false
+	}
+	return at.Path, true
+}
+
+// hidden reports whether something on the way to a path below p is mounted over
+// it, or the path is gone.
+func (p *spot) hidden(name string) bool {
+	var sx unix.Statx_t
+	if err := lstat(name, &sx); err != nil {
+		return err == unix.ENOENT || err == unix.ENOTDIR
+	}
+	return sx.Mask&p.stat.Mask&unix.STATX_MNT_ID != 0 && sx.Mnt_id != p.stat.Mnt_id
 }
 
 func (t *Table) fillNested(ctx context.Context, place Place) Place {
@@ -143,8 +171,10 @@ func (t *Table) fillNested(ctx context.Context, place Place) Place {
 	return place
 }
 
-// nestedByWalk looks at every directory: the subvolume's root, from which the
-// kernel would tell, cannot be seen from here.
+// nestedByWalk looks at every directory, where the kernel cannot tell: the
+// subvolume's root cannot be seen from here, or this user may not look at all
+// that is between. A directory that may not be looked into is in the list with
+// its error, as there may be subvolumes in it.
 func (t *Table) nestedByWalk(ctx context.Context, dir string) ([]Place, error) {
 	var all []Place
 	var top unix.Statx_t
@@ -155,11 +185,16 @@ func (t *Table) nestedByWalk(ctx context.Context, dir string) ([]Place, error) {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if d != nil && d.IsDir() && d.Name() == provider.AreaName && inRoot(filepath.Dir(name)) {
+			return fs.SkipDir
+		}
 		if err != nil {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}
-			all = append(all, Place{Location: session.Location{Path: name}, Nested: true, Err: err})
+			if len(all) == 0 || all[len(all)-1].Path != name { // a subvolume's root is there already
+				all = append(all, Place{Location: session.Location{Path: name}, Nested: true, Err: err})
+			}
 			return fs.SkipDir
 		}
 		if !d.IsDir() || name == dir {
@@ -180,4 +215,10 @@ func (t *Table) nestedByWalk(ctx context.Context, dir string) ([]Place, error) {
 		return nil
 	})
 	return all, err
+}
+
+// inRoot reports whether a directory is the root of a subvolume.
+func inRoot(dir string) bool {
+	var sx unix.Statx_t
+	return lstat(dir, &sx) == nil && sx.Ino == subvolumeRoot
 }
