@@ -11,50 +11,80 @@ import (
 )
 
 // adopt takes in the packs that no index object read so far names, from their
-// own directories. It is tried when a chunk was looked for in vain, once
-// for each time the index was read, and says whether it found any. So a repository that lost index objects can still
-// be read, slowly.
-func (x *chunkIndex) adopt(ctx context.Context, r *Repository) (changed bool, err error) {
-	x.mu.Lock()
-	tried := x.adopted
-	x.adopted = true
-	x.mu.Unlock()
-	if tried {
-		return false, nil
+// own directories, once for each time the index was read. So a repository that
+// lost index objects can still be read, slowly. When it returns, whoever called
+// it may look again: another goroutine may have done it meanwhile.
+func (x *chunkIndex) adopt(ctx context.Context, r *Repository) error {
+	x.adopting.Lock()
+	defer x.adopting.Unlock()
+	x.mu.RLock()
+	done, times := x.adopted, x.refreshed
+	x.mu.RUnlock()
+	if done {
+		return nil
 	}
 	packs, err := r.unindexed(ctx)
+	if err == nil {
+		err = r.directories(ctx, packs, x.adoptBatch)
+	}
 	if err != nil {
-		x.mu.Lock()
-		x.adopted = false
-		x.mu.Unlock()
-		return false, err
+		return err
 	}
-	for len(packs) > 0 {
-		batch := &indexBatch{}
-		for len(packs) > 0 && len(batch.lines) < maxIndexEntries/2 {
-			p := packs[0]
-			packs = packs[1:]
-			frames, err := r.directory(ctx, p)
-			if errors.Is(err, ErrDamaged) {
-				continue // Check names it; nothing can be had from it.
-			}
-			if err != nil {
-				return changed, err
-			}
-			batch.add(p.kind, p.id, p.size, frames)
-		}
-		if len(batch.lines) == 0 {
-			continue
-		}
-		if err := x.adoptBatch(batch); err != nil {
-			return changed, err
-		}
-		changed = true
-	}
-	return changed, nil
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.adopted = x.refreshed == times
+	return nil
 }
 
-// adoptBatch takes in lines that are in no index object.
+// directories reads the directories of packs and gives them to f, many
+// together. Packs that are damaged are passed over: check names them, and
+// nothing can be had from them.
+func (r *Repository) directories(ctx context.Context, packs []knownPack, f func(*indexBatch) error) error {
+	batch := &indexBatch{}
+	for i, p := range packs {
+		frames, err := r.directory(ctx, p)
+		if err != nil && !errors.Is(err, ErrDamaged) {
+			return err
+		}
+		if err == nil {
+			batch.add(p.kind, p.id, p.size, frames)
+		}
+		// A pack has at most maxPackChunks.
+		if last := i+1 == len(packs); len(batch.lines) > 0 && (last || len(batch.lines) >= batchLines) {
+			if err := f(batch); err != nil {
+				return err
+			}
+			batch = &indexBatch{}
+		}
+	}
+	return nil
+}
+
+// maxTakenUp is how many packs without an index a backup takes up: far more
+// than interrupted backups leave, and few enough to be read while it begins.
+const maxTakenUp = 4096
+
+// takeUp has the backup index the packs that an interrupted one left without
+// an index, so that what is in them is found and not stored again. (A backup on
+// another machine that goes on may have put them and index them itself: a pack
+// may be in several index objects.) A key that cannot read leaves them alone.
+func (b *Backup) takeUp(ctx context.Context) error {
+	if b.r.keys.private == nil {
+		return nil
+	}
+	packs, err := b.r.unindexed(ctx)
+	if err != nil {
+		return err
+	}
+	return b.r.directories(ctx, packs[:min(len(packs), maxTakenUp)], func(batch *indexBatch) error {
+		if err := b.r.index.adoptBatch(batch); err != nil {
+			return err
+		}
+		return b.pipe.index(batch)
+	})
+}
+
+// adoptBatch takes in lines that are in no index object. It sorts them.
 func (x *chunkIndex) adoptBatch(batch *indexBatch) error {
 	slices.SortFunc(batch.lines, compareLines)
 	part := &indexPart{index: &index{indexTail: indexTail{Lines: uint64(len(batch.lines)), Packs: batch.packs}}}

@@ -2,6 +2,7 @@ package repository
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -46,7 +47,7 @@ const sweepAge = 24 * time.Hour
 
 // Begin starts a backup: it reads what is new in the index, and compares the
 // index with the packs that are there, so that a chunk whose pack was lost is
-// stored again. The context lives as long as the backup does: when it is done
+// stored again, and one in a pack that an interrupted backup left is not. The context lives as long as the backup does: when it is done
 // the backup fails. Abort must be called in the end; after Commit it does
 // nothing.
 func (r *Repository) Begin(ctx context.Context, o BeginOptions) (*Backup, error) {
@@ -70,6 +71,9 @@ func (r *Repository) Begin(ctx context.Context, o BeginOptions) (*Backup, error)
 	b := &Backup{r: r, base: o.Base, pending: map[ID]struct{}{}}
 	b.sorter = newEntrySorter(r.options.TempDir)
 	b.pipe = newPipeline(ctx, r, b.indexed)
+	if err := b.takeUp(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("begin backup: %w", err), b.Abort())
+	}
 	return b, nil
 }
 

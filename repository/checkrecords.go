@@ -29,7 +29,7 @@ func (c *checker) records(ctx context.Context) error {
 	// Where the index is not whole the packs' directories tell what can still
 	// be read.
 	if c.r.index.damage() != nil || len(c.gone) > 0 {
-		if _, err := c.r.index.adopt(ctx, c.r); err != nil {
+		if err := c.r.index.adopt(ctx, c.r); err != nil {
 			return err
 		}
 	}

@@ -38,9 +38,13 @@ type chunkIndex struct {
 	layers     []indexLayer
 	// damaged holds why index objects could not be read.
 	damaged map[ID]error
-	// adopted says that packs without a readable index were looked for since
-	// the index was read last.
-	adopted bool
+	// refreshed counts how often the index was read, adopted says that packs
+	// without a readable index were looked for since.
+	refreshed int
+	adopted   bool
+
+	// adopting is held while they are looked for.
+	adopting sync.Mutex
 }
 
 type pageKey struct {
@@ -96,6 +100,7 @@ func (x *chunkIndex) refresh(ctx context.Context) error {
 	x.mu.Lock()
 	clear(x.damaged)
 	x.adopted = false
+	x.refreshed++
 	x.mu.Unlock()
 	var fresh []ID
 	err := x.store.List(ctx, prefixIndex, func(info store.Info) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -233,6 +234,76 @@ func TestAnInterruptedBackupIsTakenUp(t *testing.T) {
 	}
 	if files := readTree(t, rec); files["file"] != string(data) {
 		t.Error("the file differs")
+	}
+}
+
+// What a backup stored and could not index, because it was killed, is found by
+// the next one as well, and indexed by it.
+func TestPacksWithoutAnIndexAreTakenUp(t *testing.T) {
+	st := mem.New()
+	r := newTestRepository(t, st)
+	data := randomData(2_200_000, 1)
+	b := begin(t, r, nil)
+	addFile(t, b, "file", data)
+	commit(t, b, testInfo())
+	for name := range objects(t, st) {
+		if strings.HasPrefix(name, prefixIndex) || strings.HasPrefix(name, prefixRecords) {
+			if err := st.Delete(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	report, _ := check(t, reopen(t, st), CheckOptions{})
+	if report.Unindexed < 2 {
+		t.Fatalf("%d packs have no index, and all should have none", report.Unindexed)
+	}
+	again := reopen(t, st)
+	b = begin(t, again, nil)
+	addFile(t, b, "file", data)
+	rec := commit(t, b, testInfo())
+	if n := rec.Totals.BytesAdded; n != 0 {
+		t.Errorf("%d bytes were stored again", n)
+	}
+	report, problems := check(t, reopen(t, st), CheckOptions{ReadData: true})
+	if len(problems) != 0 || report.Unindexed != 0 {
+		t.Errorf("check: %d packs without an index, %+v", report.Unindexed, problems)
+	}
+	if files := readTree(t, rec); files["file"] != string(data) {
+		t.Error("the file differs")
+	}
+}
+
+// Whoever reads while another goroutine looks through packs without an index
+// waits for it.
+func TestManyReadersOfALostIndex(t *testing.T) {
+	st := mem.New()
+	b := begin(t, newTestRepository(t, st), nil)
+	for i := range 30 {
+		addFile(t, b, fmt.Sprint("file", i), randomData(50_000, uint64(i)))
+	}
+	commit(t, b, testInfo())
+	for name := range objects(t, st) {
+		if strings.HasPrefix(name, prefixIndex) {
+			if err := st.Delete(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for range 10 {
+		r := reopen(t, st)
+		rec, err := r.Record(t.Context(), "latest")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var readers sync.WaitGroup
+		for i := range 8 {
+			readers.Go(func() {
+				if _, err := rec.Table().Lookup(t.Context(), "/", fmt.Sprint("file", i)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		readers.Wait()
 	}
 }
 

@@ -110,6 +110,16 @@ func (b *indexBatch) add(kind objectKind, id ID, size int64, frames []packedFram
 	}
 }
 
+// join takes in another batch.
+func (b *indexBatch) join(other *indexBatch) {
+	first := uint32(len(b.packs))
+	b.packs = append(b.packs, other.packs...)
+	for _, line := range other.lines {
+		line.pack += first
+		b.lines = append(b.lines, line)
+	}
+}
+
 // appendLines appends the lines of a frame's chunks.
 func appendLines(lines []indexLine, pack uint32, f packedFrame) []indexLine {
 	start := uint32(0)

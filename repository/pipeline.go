@@ -281,6 +281,24 @@ func (p *pipeline) put(b *packBuilder) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.batch.add(b.kind, id, size, b.frames)
+	return p.indexFullLocked()
+}
+
+// index takes in packs that are in the store already.
+func (p *pipeline) index(batch *indexBatch) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.batch.lines)+len(batch.lines) > maxIndexEntries {
+		if err := p.writeIndexLocked(p.ctx); err != nil {
+			return err
+		}
+	}
+	p.batch.join(batch)
+	return p.indexFullLocked()
+}
+
+// indexFullLocked writes an index object if enough has come together.
+func (p *pipeline) indexFullLocked() error {
 	if len(p.batch.lines) < batchLines && len(p.batch.packs) < batchPacks {
 		return nil
 	}

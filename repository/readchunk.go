@@ -34,13 +34,10 @@ func (r *Repository) chunk(ctx context.Context, id ID, length uint32) ([]byte, e
 	}
 	// An index object may be missing or damaged: then the packs' own
 	// directories are asked.
-	changed, adoptErr := r.index.adopt(ctx, r)
-	if adoptErr != nil {
-		return nil, adoptErr
+	if err := r.index.adopt(ctx, r); err != nil {
+		return nil, err
 	}
-	if changed {
-		data, err = r.findChunk(ctx, id, length)
-	}
+	data, err = r.findChunk(ctx, id, length)
 	if data == nil && err == nil {
 		err = errors.Join(damagef("chunk %s is in no index and no pack", id), r.index.damage())
 	}
