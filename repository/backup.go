@@ -40,6 +40,8 @@ type Backup struct {
 	pending map[ID]struct{}
 
 	read, added, addedBytes atomic.Int64
+	// documents says that one was put.
+	documents atomic.Bool
 }
 
 // sweepAge is how old the remains of interrupted Puts must be to be swept.
@@ -253,6 +255,10 @@ func (b *Backup) Commit(ctx context.Context, info RecordInfo) (*Record, error) {
 		if err := b.holdsTop(ctx, c); err != nil {
 			return nil, fmt.Errorf("commit: document %q: %w", name, err)
 		}
+	}
+	// The table can be read though a document cannot; see PutBytes.
+	if err := b.pipe.flush(kindMetaPack); err != nil {
+		return nil, fmt.Errorf("commit: %w", err)
 	}
 	w := newTableWriter(b, info.Roots)
 	if err := b.sorter.each(ctx, func(e sortedEntry) error { return w.add(ctx, e) }); err != nil {

@@ -172,6 +172,20 @@ func (p *pipeline) giveBack(b []byte) {
 	p.buffers[i].Put(&b)
 }
 
+// flush ends the frame that chunks of a kind are collected in, so that those
+// added from now on share none with those before.
+func (p *pipeline) flush(kind objectKind) error {
+	f := &p.open[kindNumber(kind)]
+	f.mu.Lock()
+	job := f.frameJob
+	f.frameJob = frameJob{}
+	f.mu.Unlock()
+	if len(job.chunks) == 0 {
+		return nil
+	}
+	return p.send(job)
+}
+
 // send hands a frame to the workers.
 func (p *pipeline) send(job frameJob) error {
 	select {
@@ -339,13 +353,9 @@ func (p *pipeline) writeIndexLocked(ctx context.Context) error {
 // drain takes everything added so far to the store and waits until it is
 // durable. Nothing may be added any more.
 func (p *pipeline) drain() error {
-	for i := range p.open {
-		f := &p.open[i]
-		if len(f.chunks) > 0 {
-			if err := p.send(f.frameJob); err != nil {
-				break
-			}
-			f.frameJob = frameJob{}
+	for _, kind := range []objectKind{kindDataPack, kindMetaPack} {
+		if p.flush(kind) != nil {
+			break
 		}
 	}
 	close(p.frames)

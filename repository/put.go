@@ -85,12 +85,19 @@ func (b *Backup) PutStream(ctx context.Context, rd io.Reader) (Content, error) {
 }
 
 // PutBytes stores a document. Documents lie with the file tables, apart from
-// the data of files: packs of the prefix meta/ are enough to read them.
+// the data of files: packs of the prefix meta/ are enough to read them. They
+// share no frame with tables and extent lists, which are readable whatever
+// happens to them, if they are put after all files.
 func (b *Backup) PutBytes(ctx context.Context, data []byte) (Content, error) {
 	if err := b.enter(ctx); err != nil {
 		return Content{}, err
 	}
 	defer b.leave()
+	if !b.documents.Swap(true) {
+		if err := b.pipe.flush(kindMetaPack); err != nil {
+			return Content{}, err
+		}
+	}
 	return b.putStream(ctx, kindMetaPack, int64(len(data)), &bytesReader{data})
 }
 
