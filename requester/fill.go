@@ -20,9 +20,13 @@ import (
 
 // filler writes entries of a file table into a target.
 type filler struct {
-	repo      *repository.Repository
-	target    session.Target
-	rep       Reporter
+	repo   *repository.Repository
+	target session.Target
+	rep    Reporter
+	// elsewhere: the directories above what was chosen are not the host's own,
+	// and need not have the owner those have, which an ordinary user could
+	// give to none.
+	elsewhere bool
 	overwrite Overwrite
 	dry       bool
 	shown     func(table string) string // an entry's path for people
@@ -303,6 +307,10 @@ func (f *filler) end(ctx context.Context) error {
 		if err := f.target.SetAttributes(ctx, name, sessionEntry(e)); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
+			}
+			var lacks *session.AttributeError
+			if f.elsewhere && e.Attrs[AttrRole] == "parent" && errors.As(err, &lacks) {
+				continue
 			}
 			if err := f.fail(e, nil, err); err != nil {
 				return err

@@ -154,6 +154,7 @@ func (r *restore) write(ctx context.Context) error {
 	defer t.Close()
 	f, work := newFiller(ctx, r.repo, t, r.rep)
 	f.overwrite, f.dry, f.shown, f.table = r.req.Overwrite, r.req.DryRun, r.shown, r.rec.Table()
+	f.elsewhere = r.extract
 	r.fill = f
 	live := slices.ContainsFunc(r.sets, func(s *setRun) bool { return s.live })
 	if live && !r.req.DryRun {
