@@ -42,6 +42,39 @@ func Make(path string) (*Dir, error) {
 	return openIn(parent, base, path)
 }
 
+// Open opens the directory of one copy.
+func (d *Dir) Open(name string) (*Dir, error) {
+	return openIn(d.file, name, filepath.Join(d.path, name))
+}
+
+// Check tells in words why what is at the path of an area cannot be one, before
+// anything is made. An absent one is as good as one that is there.
+func Check(path string) error {
+	var st unix.Stat_t
+	switch err := unix.Lstat(path, &st); err {
+	case nil:
+	case unix.ENOENT, unix.ENOTDIR:
+		return nil
+	default:
+		return &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return errIrregular(path)
+	}
+	return checkOwner(path, st.Uid)
+}
+
+func errIrregular(path string) error {
+	return fmt.Errorf("%s is not a directory; move it away", path)
+}
+
+func checkOwner(path string, uid uint32) error {
+	if int(uid) == os.Geteuid() {
+		return nil
+	}
+	return fmt.Errorf("%s belongs to user %d and not to user %d, who makes the shadow copy; move it away", path, uid, os.Geteuid())
+}
+
 func split(path string) (parent *os.File, base string, err error) {
 	dir, base := filepath.Split(filepath.Clean(path))
 	if !filepath.IsAbs(path) || base == "" {
@@ -57,7 +90,7 @@ func split(path string) (parent *os.File, base string, err error) {
 func openIn(parent *os.File, base, path string) (*Dir, error) {
 	fd, err := unix.Openat(int(parent.Fd()), base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == unix.ELOOP || err == unix.ENOTDIR {
-		return nil, vss.Errorf(vss.ErrProviderVeto, "open area", path, "it is not a directory; move it away")
+		return nil, vss.Errorf(vss.ErrProviderVeto, "open area", path, "%w", errIrregular(path))
 	}
 	if err != nil {
 		return nil, Failure("open", path, err)
@@ -79,8 +112,8 @@ func (d *Dir) makePrivate() error {
 	if err := unix.Fstat(d.Fd(), &st); err != nil {
 		return Failure("stat", d.path, err)
 	}
-	if int(st.Uid) != os.Geteuid() {
-		return vss.Errorf(vss.ErrProviderVeto, "open area", d.path, "it belongs to user %d and not to user %d, who makes the shadow copy; move it away", st.Uid, os.Geteuid())
+	if err := checkOwner(d.path, st.Uid); err != nil {
+		return vss.Errorf(vss.ErrProviderVeto, "open area", d.path, "%w", err)
 	}
 	if st.Mode&0o777 == 0o700 {
 		return nil
@@ -129,7 +162,8 @@ func (d *Dir) Mkdir(name string) error {
 	return nil
 }
 
-// MakeCopy makes the area and in it the directory of one copy, and opens both.
+// MakeCopy makes the area and in it the directory of one copy, and opens the
+// area.
 func MakeCopy(path, name string) (*Dir, error) {
 	var d *Dir
 	var err error

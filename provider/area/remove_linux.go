@@ -49,6 +49,26 @@ func (d *Dir) RemoveAll(ctx context.Context, name string) error {
 	return fmt.Errorf("remove %s: it fills again and again", r.path)
 }
 
+// Empty removes everything in the directory, as RemoveAll does.
+func (d *Dir) Empty(ctx context.Context) error {
+	// A descriptor of its own: d's may be in use, and has been read.
+	dir, err := openDir(d.Fd(), ".")
+	if err != nil {
+		return &os.PathError{Op: "open", Path: d.path, Err: err}
+	}
+	names, err := dir.Readdirnames(-1)
+	dir.Close()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := d.RemoveAll(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // remover empties one directory, top.
 type remover struct {
 	top   *os.File

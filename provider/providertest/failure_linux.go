@@ -233,18 +233,38 @@ func testArea(t *testing.T, f *fixture) {
 	must(t, m.snap.Abort(t.Context()))
 	f.nothingLeft(t, "Abort")
 
-	// Somebody put a link in its place.
+	// Somebody put something else in its place: before, so that another way
+	// must be found while there is time, or in the last moment.
 	elsewhere := f.path("elsewhere")
 	must(t, os.Mkdir(elsewhere, 0o777))
-	must(t, os.Symlink(elsewhere, f.v.Area))
-	m = f.begin(t, f.request())
-	if err := m.do(t, "EndPrepare"); err == nil {
-		t.Error("an area that is a symbolic link is used")
-	} else if vss.CodeOf(err) == vss.ErrUnexpected {
-		t.Errorf("an error without a code: %v", err)
+	places := map[string]func(){
+		"a link": func() { must(t, os.Symlink(elsewhere, f.v.Area)) },
+		"a file": func() { must(t, os.WriteFile(f.v.Area, nil, 0o600)) },
+		"a pipe": func() { must(t, unix.Mkfifo(f.v.Area, 0o600)) },
 	}
-	if left, err := os.ReadDir(elsewhere); err != nil || len(left) != 0 {
-		t.Errorf("behind the link lies %v, %v", left, err)
+	if os.Geteuid() == 0 {
+		places["somebody else's directory"] = func() {
+			must(t, os.Mkdir(f.v.Area, 0o777))
+			must(t, os.Chown(f.v.Area, 1234, 1234))
+		}
 	}
-	must(t, os.Remove(f.v.Area))
+	for what, put := range places {
+		m = f.begin(t, f.request())
+		put()
+		_, err := f.p.Supports(t.Context(), f.v.Volume, f.v.Area)
+		wantCode(t, "Supports with "+what+" where the area would be", err, vss.ErrVolumeNotSupportedByProvider)
+		if err == nil || !strings.Contains(err.Error(), "move it away") || !strings.Contains(err.Error(), f.v.Area) {
+			t.Errorf("%s: %v; want the path and the way out", what, err)
+		}
+		if err := m.do(t, "EndPrepare"); err == nil {
+			t.Errorf("%s is used as an area", what)
+		} else if vss.CodeOf(err) == vss.ErrUnexpected {
+			t.Errorf("an error without a code: %v", err)
+		}
+		m.snap.Abort(t.Context()) // can say only that it may not look
+		if left, err := os.ReadDir(elsewhere); err != nil || len(left) != 0 {
+			t.Errorf("behind %s lies %v, %v", what, left, err)
+		}
+		must(t, os.Remove(f.v.Area))
+	}
 }

@@ -44,8 +44,10 @@ type Snapshot struct {
 	expected  Expectation
 	unclaimed bool
 
-	// Set by EndPrepare.
-	area        *area.Dir
+	// Set by EndPrepare. All that is made is made from these descriptors: who
+	// may write to the volume's root can put another directory where the area
+	// was.
+	area, copy  *area.Dir
 	tree, aside int
 	asideCount  atomic.Int64
 	records     map[string]*record
@@ -86,6 +88,9 @@ func (s *Snapshot) release() {
 	s.root.Close()
 	if s.area != nil {
 		s.area.Close()
+	}
+	if s.copy != nil {
+		s.copy.Close()
 	}
 	if s.tree >= 0 {
 		unix.Close(s.tree)
@@ -217,15 +222,18 @@ func (s *Snapshot) makeCopy() error {
 		return area.Failure("make", s.path, err)
 	}
 	s.area = a
+	if s.copy, err = a.Open(s.req.Ref.SnapshotID.String()); err != nil {
+		return area.Failure("open", s.path, err)
+	}
 	for _, d := range []struct {
 		name string
 		fd   *int
 	}{{treeName, &s.tree}, {asideName, &s.aside}} {
 		p := filepath.Join(s.path, d.name)
-		if err := unix.Mkdir(p, 0o700); err != nil {
+		if err := unix.Mkdirat(s.copy.Fd(), d.name, 0o700); err != nil {
 			return area.Failure("make", p, err)
 		}
-		if *d.fd, err = unix.Open(p, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err != nil {
+		if *d.fd, err = unix.Openat(s.copy.Fd(), d.name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err != nil {
 			return area.Failure("open", p, err)
 		}
 	}
@@ -327,11 +335,13 @@ func (s *Snapshot) writeManifest() error {
 	if err != nil {
 		return area.Failure("describe", s.path, err)
 	}
+	const unfinished = provider.ManifestName + ".new"
 	name := filepath.Join(s.path, provider.ManifestName)
-	f, err := os.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	fd, err := unix.Openat(s.copy.Fd(), unfinished, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return area.Failure("write", name, err)
 	}
+	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
 	if _, err := m.WriteTo(f); err != nil {
 		return area.Failure("write", name, err)
@@ -340,7 +350,7 @@ func (s *Snapshot) writeManifest() error {
 		return area.Failure("write", name, err)
 	}
 	// Only now is the copy one that Locate finds.
-	if err := os.Rename(name+".new", name); err != nil {
+	if err := unix.Renameat(s.copy.Fd(), unfinished, s.copy.Fd(), provider.ManifestName); err != nil {
 		return area.Failure("write", name, err)
 	}
 	return nil

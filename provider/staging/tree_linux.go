@@ -177,21 +177,12 @@ func (s *Snapshot) emptyAside(ctx context.Context) error {
 		return nil
 	}
 	// The directory itself stays, for there may be another pass.
-	aside, err := area.Open(filepath.Join(s.path, asideName))
+	aside, err := s.copy.Open(asideName)
 	if err != nil {
 		return err
 	}
 	defer aside.Close()
-	entries, err := os.ReadDir(aside.Path())
-	if err != nil {
-		return s.broken("list", asideName, err)
-	}
-	for _, e := range entries {
-		if err := aside.RemoveAll(ctx, e.Name()); err != nil {
-			return err
-		}
-	}
-	return nil
+	return aside.Empty(ctx)
 }
 
 // at calls f for an object of the copy.

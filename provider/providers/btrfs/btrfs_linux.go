@@ -52,7 +52,7 @@ func (*Provider) Supports(ctx context.Context, v provider.Volume, dir string) (p
 		return provider.Capabilities{}, err
 	}
 	defer root.Close()
-	if err := sameFileSystem(root, v, dir); err != nil {
+	if err := checkArea(root, v, dir); err != nil {
 		return provider.Capabilities{}, err
 	}
 	return provider.Capabilities{Atomic: true, AreaOnVolume: true}, nil
@@ -103,16 +103,19 @@ func (*Provider) BeginPrepare(ctx context.Context, r provider.Request) (provider
 	if err != nil {
 		return nil, err
 	}
-	if err := sameFileSystem(root, r.Ref.Volume, r.Ref.Area); err != nil {
+	if err := checkArea(root, r.Ref.Volume, r.Ref.Area); err != nil {
 		root.Close()
 		return nil, err
 	}
 	return newSnapshot(r, root), nil
 }
 
-// sameFileSystem checks that the area, or the directory it will be made in, is
-// on the volume's file system.
-func sameFileSystem(root *os.File, v provider.Volume, dir string) error {
+// checkArea checks that the area, or the directory it will be made in, is on the
+// volume's file system and can be written to.
+func checkArea(root *os.File, v provider.Volume, dir string) error {
+	if err := area.Check(dir); err != nil {
+		return notServed(v, "%w", err)
+	}
 	want, err := fileSystemID(int(root.Fd()))
 	if err != nil {
 		return notServed(v, "%w", err)
@@ -124,6 +127,9 @@ func sameFileSystem(root *os.File, v provider.Volume, dir string) error {
 	defer at.Close()
 	if got, err := fileSystemID(int(at.Fd())); err != nil || got != want {
 		return notServed(v, "snapshots must lie on its own file system, and %s is on another", dir)
+	}
+	if err := unix.Faccessat(int(at.Fd()), ".", unix.W_OK, 0); err == unix.EROFS {
+		return notServed(v, "snapshots would be made in %s, which lies in a read-only subvolume", at.Name())
 	}
 	return nil
 }

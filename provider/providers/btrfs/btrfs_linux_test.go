@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sombra-backup/sombra/internal/voltest"
 	"github.com/sombra-backup/sombra/provider"
 	"github.com/sombra-backup/sombra/provider/providertest"
@@ -33,7 +35,21 @@ func TestConformance(t *testing.T) {
 			},
 			"a directory, not a subvolume": func(t *testing.T) providertest.Volume {
 				v := providertest.FromVoltest(voltest.Btrfs(t, 0))
-				v.Root = t.TempDir()
+				v.Root = filepath.Join(v.Root, "dir")
+				must(t, os.Mkdir(v.Root, 0o755))
+				v.Area = filepath.Join(v.Root, provider.AreaName)
+				return v
+			},
+			"a read-only subvolume": func(t *testing.T) providertest.Volume {
+				v := providertest.FromVoltest(voltest.Btrfs(t, 0))
+				v.Root = filepath.Join(v.Root, "subvolume")
+				voltest.Subvolume(t, v.Root)
+				v.Area = filepath.Join(v.Root, provider.AreaName)
+				fd, err := unix.Open(v.Root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+				must(t, err)
+				defer unix.Close(fd)
+				flags := uint64(subvolReadOnly)
+				must(t, ioctl(fd, iocSubvolSetFlags, &flags))
 				return v
 			},
 			"area elsewhere": func(t *testing.T) providertest.Volume {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sombra-backup/sombra/provider"
+	"github.com/sombra-backup/sombra/provider/area"
 	"github.com/sombra-backup/sombra/provider/staging"
 	"github.com/sombra-backup/sombra/vss"
 )
@@ -49,11 +50,11 @@ var unreal = []string{"proc", "sysfs", "devpts", "cgroup", "cgroup2", "debugfs",
 	"configfs", "mqueue", "autofs", "binfmt_misc", "fusectl", "efivarfs", "nsfs", "rpc_pipefs"}
 
 // Supports implements [provider.Provider].
-func (*Provider) Supports(ctx context.Context, v provider.Volume, area string) (provider.Capabilities, error) {
+func (*Provider) Supports(ctx context.Context, v provider.Volume, dir string) (provider.Capabilities, error) {
 	if err := ctx.Err(); err != nil {
 		return provider.Capabilities{}, err
 	}
-	if err := serves(v); err != nil {
+	if err := serves(v, dir); err != nil {
 		return provider.Capabilities{}, err
 	}
 	caps := provider.Capabilities{NeedsScope: true}
@@ -67,7 +68,7 @@ func (*Provider) Supports(ctx context.Context, v provider.Volume, area string) (
 	return caps, nil
 }
 
-func serves(v provider.Volume) error {
+func serves(v provider.Volume, dir string) error {
 	switch {
 	case slices.Contains(remote, v.FSType):
 		return notServed(v, "%s is a network file system: what other hosts write to it cannot be held", v.FSType)
@@ -79,7 +80,26 @@ func serves(v provider.Volume) error {
 		return notServed(v, "%w", &os.PathError{Op: "open", Path: v.Root, Err: err})
 	}
 	defer unix.Close(fd)
+	if err := checkArea(v, dir); err != nil {
+		return err
+	}
 	return staging.CanWalk(v, "precopy", fd)
+}
+
+// checkArea checks that copies can be made where they are to lie.
+func checkArea(v provider.Volume, dir string) error {
+	if err := area.Check(dir); err != nil {
+		return notServed(v, "%w", err)
+	}
+	at, err := area.Nearest(dir)
+	if err != nil {
+		return notServed(v, "%w", err)
+	}
+	defer at.Close()
+	if err := unix.Faccessat(int(at.Fd()), ".", unix.W_OK, 0); err == unix.EROFS {
+		return notServed(v, "copies would be made in %s, which is read-only", at.Name())
+	}
+	return nil
 }
 
 func notServed(v provider.Volume, format string, args ...any) error {
@@ -88,7 +108,7 @@ func notServed(v provider.Volume, format string, args ...any) error {
 
 // BeginPrepare implements [provider.Provider].
 func (*Provider) BeginPrepare(ctx context.Context, r provider.Request) (provider.Snapshot, error) {
-	if err := serves(r.Ref.Volume); err != nil {
+	if err := serves(r.Ref.Volume, r.Ref.Area); err != nil {
 		return nil, err
 	}
 	var fs unix.Statfs_t

@@ -72,6 +72,9 @@ func notServed(v provider.Volume, format string, args ...any) error {
 
 // probe tries whether files can be cloned from the volume to the area.
 func probe(v provider.Volume, root *os.File, dir string) error {
+	if err := area.Check(dir); err != nil {
+		return notServed(v, "%w", err)
+	}
 	at, err := area.Nearest(dir)
 	if err != nil {
 		return notServed(v, "%w", err)
