@@ -54,6 +54,8 @@ func TestMain(m *testing.M) {
 			exit(loadClient(os.Args[2:]))
 		case "test-late":
 			exit(lateClient(os.Args[2:]))
+		case "test-swap":
+			exit(swapClient(os.Args[2:]))
 		case "test-read":
 			exit(readClient(os.Args[2:]))
 		}
