@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -96,8 +97,17 @@ type load struct {
 // newLoad starts the client, with its log outside what is backed up.
 func newLoad(t *testing.T, db, mode string) *load {
 	t.Helper()
+	return newLoadAs(t, db, mode, nil)
+}
+
+// newLoadAs starts it as another user.
+func newLoadAs(t *testing.T, db, mode string, user *syscall.Credential) *load {
+	t.Helper()
 	l := &load{t: t, db: db, log: filepath.Join(scratch(t), "acknowledged"), mode: mode}
-	l.client = child(t, "test-load", l.db, l.log, mode)
+	if user != nil {
+		giveTo(t, filepath.Dir(l.log))
+	}
+	l.client = childAs(t, user, "test-load", l.db, l.log, mode)
 	l.await(30*time.Second, 20)
 	return l
 }

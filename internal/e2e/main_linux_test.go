@@ -6,7 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -164,7 +164,15 @@ func (r *rig) extract(res *requester.Result) string {
 // child starts this test program in a role of its own, and ends it with the test.
 func child(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], args...)
+	return childAs(t, nil, args...)
+}
+
+// childAs starts it as another user, who may not be able to reach its file.
+func childAs(t *testing.T, user *syscall.Credential, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Args[0] = os.Args[0]
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user}
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -185,5 +193,3 @@ func waitFor(t *testing.T, limit time.Duration, what string, ok func() bool) {
 	}
 	t.Fatalf("not within %v: %s", limit, what)
 }
-
-func itoa(n int64) string { return strconv.FormatInt(n, 10) }

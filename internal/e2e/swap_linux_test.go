@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -47,18 +46,8 @@ func swapClient(args []string) error {
 func swap(t *testing.T, dir, a, b string) (stop func() int) {
 	t.Helper()
 	note := filepath.Join(scratch(t), "count")
-	own := filepath.Dir(note)
-	if err := os.Chown(own, nobody, nobody); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("/proc/self/exe", "test-swap", dir, a, b, note)
-	cmd.Args[0] = os.Args[0]
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill() })
+	giveTo(t, filepath.Dir(note))
+	cmd := childAs(t, &syscall.Credential{Uid: nobody, Gid: nobody}, "test-swap", dir, a, b, note)
 	waitFor(t, 10*time.Second, "the attacker is at work", func() bool { _, err := os.Stat(note); return err == nil })
 	return func() (n int) {
 		time.Sleep(50 * time.Millisecond)
@@ -84,15 +73,7 @@ func newSwapped(t *testing.T) *swapped {
 	for i := range 300 {
 		write(t, filepath.Join(s.home, "sub", fmt.Sprintf("file-%d", i)), "the user's")
 	}
-	err := filepath.WalkDir(s.home, func(p string, _ os.DirEntry, err error) error {
-		if err == nil {
-			err = os.Lchown(p, nobody, nobody)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	giveTo(t, s.home)
 	s.must("backup", s.home)
 	return s
 }
