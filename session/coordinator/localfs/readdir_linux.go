@@ -164,10 +164,13 @@ func (b *base) readDir(ctx context.Context, at, name, skip string, source sessio
 	proc := procPath(fd)
 	one := func(elem string) (session.Entry, error) {
 		e, err := b.entryAt(fd, proc, elem, source)
-		if err != nil && err != unix.ENOENT {
-			err = pathError("describe", join(name, elem), err)
+		switch {
+		case err == nil:
+			return e, nil
+		case errors.Is(err, unix.ENOENT): // at whichever step it vanished
+			return e, unix.ENOENT
 		}
-		return e, err
+		return e, pathError("describe", join(name, elem), err)
 	}
 	return names.describe(ctx, one, fn)
 }
