@@ -46,6 +46,7 @@ are taken.`,
 			result, err := requester.Backup(ctx, open, repo, b.request, rep)
 			rep.end()
 			a.summarizeBackup(result, rep)
+			b.tellOwn(a)
 			return resultError(ctx, result.Outcome, err)
 		},
 	}
@@ -100,6 +101,7 @@ func (a *app) plan(cmd *cobra.Command, b *backupFlags, args []string) error {
 		}
 	} else {
 		printPlan(a.stdout, p, a.verbose > 0)
+		b.tellOwn(a)
 	}
 	if !p.Reachable {
 		return &outcomeError{requester.Failed, unreachable(p)}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -37,6 +38,11 @@ func newLs(a *app) *cobra.Command {
 				}
 				var err error
 				for _, p := range paths {
+					if p != "" && l.style == vss.POSIX && !filepath.IsAbs(p) {
+						if p, err = filepath.Abs(p); err != nil {
+							break
+						}
+					}
 					if err = l.below(ctx, rec, p); err != nil {
 						break
 					}
@@ -87,7 +93,7 @@ func (l *lister) below(ctx context.Context, rec *repository.Record, p string) er
 		}
 	}
 	if !found && p != "" {
-		return &hintError{fmt.Errorf("%s: not in backup %s", p, rec.ID.Short()), "paths are as on the host, from its root: see sombra ls " + rec.ID.Short()}
+		return &hintError{fmt.Errorf("%s: not in backup %s", p, rec.ID.Short()), "paths are as they were on the host: see sombra ls " + rec.ID.Short()}
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sombra-backup/sombra/repository/store"
 	"github.com/sombra-backup/sombra/requester"
 	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/vss"
@@ -38,6 +39,7 @@ type backupFlags struct {
 	filesFrom   []string
 	noDiscovery bool
 	limits      limitFlags
+	own         string // the repository's directory, if below the paths
 }
 
 func (b *backupFlags) add(cmd *cobra.Command) {
@@ -97,6 +99,9 @@ func (b *backupFlags) fill(cmd *cobra.Command, a *app, args []string) (requester
 	if len(r.Paths) == 0 && !r.Selectors.Includes() && !r.SystemState {
 		return nil, &hintError{errors.New("nothing to back up is named"), "give paths, --writer or --component, or paths: in the configuration"}
 	}
+	if b.own = a.repositoryIn(r.Paths); b.own != "" {
+		r.Exclude = append(r.Exclude, literal.Replace(filepath.ToSlash(b.own)))
+	}
 	if b.typ != "" {
 		if r.Type, err = vss.ParseBackupType(b.typ); err != nil {
 			return nil, err
@@ -115,6 +120,38 @@ func (b *backupFlags) fill(cmd *cobra.Command, a *app, args []string) (requester
 	}
 	return open, err
 }
+
+// repositoryIn gives the repository's directory if it lies below one of the paths:
+// it would be backed up into itself, more with every backup.
+func (a *app) repositoryIn(paths []string) string {
+	u, err := store.Locate(a.repo)
+	if a.repo == "" || err != nil || u.Scheme != "file" {
+		return ""
+	}
+	dir, err := filepath.EvalSymlinks(filepath.FromSlash(u.Path))
+	if err != nil {
+		return "" // it is not there, which is told when it is opened
+	}
+	for _, p := range paths {
+		if real, err := filepath.EvalSymlinks(p); err == nil {
+			p = real
+		}
+		if rel, err := filepath.Rel(p, dir); err == nil && filepath.IsLocal(rel) {
+			return dir
+		}
+	}
+	return ""
+}
+
+// tellOwn says that the repository is left out of its own backup.
+func (b *backupFlags) tellOwn(a *app) {
+	if b.own != "" {
+		a.printf("left out: %s, which is this repository itself\n", printable(b.own))
+	}
+}
+
+// literal makes a pattern of a path that matches only it.
+var literal = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`)
 
 // lookIn is where writers look for their data: below the paths chosen, or, where
 // components are named instead, below those usual here, and where a component
