@@ -49,13 +49,21 @@ func (s *service) part(p *participant) *metadata.WriterComponents {
 	return w
 }
 
-// mergePart keeps what a writer changed in its part. It may not have changed
-// which components are in it.
+// mergePart keeps what a writer changed in its part: nothing but what is a
+// writer's to change, and that in the events for it.
 func (s *service) mergePart(p *participant, kind writer.EventKind, w *metadata.WriterComponents) error {
 	s.docMu.Lock()
 	defer s.docMu.Unlock()
-	if err := s.doc.MergeWriterPart(p.documentInstance(), w.Part()); err != nil {
-		return vss.Errorf(vss.ErrWriterErrorNonRetryable, kind.String(), p.instanceName, "its changes to the document: %v", err)
+	before, ok := s.doc.Writer(p.documentInstance())
+	if !ok {
+		return vss.Errorf(vss.ErrUnexpected, kind.String(), p.instanceName, "it has no part in the document")
+	}
+	err := s.checkPart(before, kind, w)
+	if err == nil {
+		err = s.doc.MergeWriterPart(p.documentInstance(), w.Part())
+	}
+	if err != nil {
+		return vss.Errorf(vss.ErrWriterErrorNonRetryable, kind.String(), p.instanceName, "its changes to the document: %w", err)
 	}
 	return nil
 }
@@ -78,42 +86,51 @@ func (g *gathering) takeIn(ctx context.Context, p *participant, doc []byte) erro
 	if p.instance.IsZero() || p.class.IsZero() {
 		return vss.Errorf(vss.ErrInvalidXMLDocument, "Identify", p.instanceName, "the document has no writer id or instance id")
 	}
-	return g.checkOwner(p, m)
+	return boundedErr(ctx, func(context.Context) error { return g.checkOwner(p, m) })
 }
 
-// checkOwner refuses a writer of another program that declares files that are
-// not its user's: it could have them read, or replaced in a restore.
+// checkOwner refuses a writer of another program that declares files or places
+// that are not its user's: it could have them read, or written to in a restore.
 func (g *gathering) checkOwner(p *participant, m *metadata.WriterMetadata) error {
 	if p.socket == "" || p.uid == nil {
 		return nil
 	}
+	var specs []vss.FileSpec
 	for _, c := range m.Components() {
 		for _, set := range c.FileSets {
-			for _, dir := range []string{set.Path, set.AlternatePath} {
-				if dir == "" {
-					continue
-				}
-				spec := set.FileSpec
-				spec.Path = dir
-				foreign, err := g.foreignFile(*p.uid, spec)
-				if err != nil {
-					return err
-				}
-				if foreign != "" {
-					return errForeign(p.socket, *p.uid, foreign)
-				}
+			specs = append(specs, set.FileSpec)
+			if set.AlternatePath != "" {
+				specs = append(specs, vss.FileSpec{Path: set.AlternatePath, Pattern: set.Pattern, Recursive: set.Recursive})
 			}
+		}
+	}
+	for _, to := range m.AlternateLocationMappings() {
+		specs = append(specs, vss.FileSpec{Path: to.AlternatePath, Pattern: to.Pattern, Recursive: to.Recursive})
+	}
+	for _, spec := range specs {
+		foreign, err := g.foreignFile(*p.uid, spec)
+		if err != nil {
+			return err
+		}
+		if foreign != "" {
+			return errForeign(p.socket, *p.uid, foreign)
 		}
 	}
 	return nil
 }
 
+// foreignFile gives something that a file specification names, or would name if
+// it were restored, and that is not the user's; empty if there is nothing.
 func (g *gathering) foreignFile(uid uint32, spec vss.FileSpec) (string, error) {
 	dir, err := vss.ExpandEnv(spec.Path, lookupEnv)
 	if err != nil {
 		return "", err
 	}
-	return ownedBy(uid, dir, spec.Recursive, func(name string) bool {
+	only := ""
+	if !spec.Recursive && !vss.HasWildcard(spec.Pattern) {
+		only = spec.Pattern
+	}
+	return foreignBelow(uid, dir, spec.Recursive, only, func(name string) bool {
 		return vss.MatchPattern(spec.Pattern, name, g.host.Style.Fold())
 	})
 }
@@ -251,8 +268,24 @@ func (s *service) SetSelectedForRestore(ctx context.Context, c session.Component
 				}
 				p.in, p.restores = true, stored.InstanceID
 			}
-			return mc.SetSelectedForRestore(selected, instance)
+			if err := mc.SetSelectedForRestore(selected, instance); err != nil {
+				return err
+			}
+			if !selected && p.restores == stored.InstanceID && !s.anySelected(stored.InstanceID) {
+				p.in, p.restores = false, vss.GUID{} // R-SEL-29
+			}
+			return nil
 		})
+	})
+}
+
+// anySelected reports whether a component of a writer instance of the backup is
+// selected for restore.
+func (s *service) anySelected(instance vss.GUID) bool {
+	w, ok := s.doc.Writer(instance)
+	return ok && slices.ContainsFunc(w.Components(), func(c *metadata.Component) bool {
+		selected, _ := c.SelectedForRestore()
+		return selected
 	})
 }
 
@@ -260,6 +293,10 @@ func (s *service) SetSelectedForRestore(ctx context.Context, c session.Component
 func (s *service) AddRestoreSubcomponent(ctx context.Context, c session.Component, path, name string) error {
 	return s.choosing(ctx, "AddRestoreSubcomponent", func() error {
 		return s.change(c, func(mc *metadata.Component) error {
+			if selected, _ := mc.SelectedForRestore(); !selected {
+				return vss.Errorf(vss.ErrBadState, "AddRestoreSubcomponent", vss.FullPath(path, name),
+					"%s must be selected for restore before", mc.FullPath()) // R-SEL-24
+			}
 			return mc.AddRestoreSubcomponent(metadata.RestoreSubcomponent{LogicalPath: path, Name: name})
 		})
 	})

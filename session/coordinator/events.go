@@ -66,6 +66,7 @@ func (s *service) tellEvent(ctx context.Context, p *participant, kind writer.Eve
 		if answered {
 			return e, err
 		}
+		p.hung = true
 		return nil, err
 	}
 	if state, ok := okAfter[kind]; ok && !p.out {
@@ -188,14 +189,18 @@ func (s *service) shutdownWriters() {
 	}
 	each(s.pick(func(p *participant) bool { return p.in && !p.ended && !p.gone() }), func(p *participant) {
 		p.ended = true
-		_, err := p.send(context.Background(), writer.EventBackupShutdown, s.event(p, writer.EventBackupShutdown), s.lastLimit())
+		limit := s.lastLimit()
+		if p.hung {
+			limit = min(limit, hungLimit)
+		}
+		_, err := p.send(context.Background(), writer.EventBackupShutdown, s.event(p, writer.EventBackupShutdown), limit)
 		if err != nil {
 			s.log.Warn("writer did not handle BackupShutdown", "writer", p.instanceName, "error", err)
 		}
-		p.hangs = errors.Is(err, vss.ErrWriterErrorTimeout)
+		p.hung = errors.Is(err, vss.ErrWriterErrorTimeout)
 	})
 	// Not before the others of its process have answered.
-	for _, p := range s.pick(func(p *participant) bool { return p.hangs && p.kill != nil && !p.gone() }) {
+	for _, p := range s.pick(func(p *participant) bool { return p.hung && p.kill != nil && !p.gone() }) {
 		p.kill()
 	}
 }

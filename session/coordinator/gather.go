@@ -304,16 +304,25 @@ func (g *gathering) identify(ctx context.Context) {
 			}
 		}
 	})
+	var list []*participant
 	for _, p := range g.found {
 		if p.out || !g.filter.allows(p.class, p.instance) {
 			continue
 		}
+		// Those found first are the built-in ones: no other program's
+		// writer takes the place of one of these.
+		if i := slices.IndexFunc(list, func(o *participant) bool { return o.instance == p.instance }); i >= 0 {
+			g.log.Warn("writer left out: another one has its instance id", "writer", p.instanceName, "socket", p.socket,
+				"instance", p.instance, "other", list[i].instanceName)
+			continue
+		}
 		p.state = vss.WriterStable
-		g.writers = append(g.writers, p)
+		list = append(list, p)
 	}
-	slices.SortStableFunc(g.writers, func(a, b *participant) int {
+	slices.SortStableFunc(list, func(a, b *participant) int {
 		return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.instanceName, b.instanceName))
 	})
+	g.writers = list
 }
 
 // identifyOne has a limit of its own around the writer's code.

@@ -35,36 +35,72 @@ func hostID() (string, error) {
 
 func isSelf(uid uint32) bool { return uint32(os.Geteuid()) == uid }
 
-// ownedBy checks that every file and directory at or below name belongs to uid.
-// What is not there yet is nobody's.
-func ownedBy(uid uint32, name string, recursive bool, match func(string) bool) (foreign string, err error) {
-	err = filepath.WalkDir(name, func(p string, d fs.DirEntry, err error) error {
+// foreignBelow gives the first thing that is not the user's among the files at or
+// below dir that match. The directory must be the user's as well, since a restore
+// could make any file in it, or the nearest one above that is there; unless only
+// one file is meant, which is there and is his.
+func foreignBelow(uid uint32, dir string, recursive bool, only string, match func(string) bool) (string, error) {
+	real, missing, err := nearestReal(dir)
+	if err != nil {
+		return "", err
+	}
+	if only != "" && !missing {
+		if own, err := owns(uid, filepath.Join(real, only)); own || err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+	}
+	switch own, err := owns(uid, real); {
+	case err != nil:
+		return "", err
+	case !own:
+		return real, nil
+	case missing:
+		return "", nil
+	}
+	foreign := ""
+	err = filepath.WalkDir(real, func(p string, d fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil:
+			return err
+		case d.IsDir() && p != real && (!recursive || d.Name() == "lost+found"):
+			return fs.SkipDir
+		case !d.IsDir() && !match(d.Name()):
+			return nil
+		}
+		own, err := owns(uid, p)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		if err != nil {
-			return err
-		}
-		if d.IsDir() && p != name && !recursive {
-			return fs.SkipDir
-		}
-		if !d.IsDir() && !match(d.Name()) {
-			return nil
-		}
-		var st unix.Stat_t
-		if err := unix.Lstat(p, &st); err != nil {
-			if errors.Is(err, unix.ENOENT) {
-				return nil
-			}
-			return &fs.PathError{Op: "lstat", Path: p, Err: err}
-		}
-		if st.Uid != uid && !d.IsDir() {
+		if err == nil && !own {
 			foreign = p
 			return fs.SkipAll
 		}
-		return nil
+		return err
 	})
 	return foreign, err
+}
+
+// nearestReal resolves the links of a path, or of the nearest directory above it
+// that is there.
+func nearestReal(name string) (real string, missing bool, err error) {
+	for {
+		real, err = filepath.EvalSymlinks(name)
+		if !errors.Is(err, fs.ErrNotExist) || name == "/" || name == "." {
+			return real, missing, err
+		}
+		name, missing = filepath.Dir(name), true
+	}
+}
+
+// owns reports whether an object is the user's; a link is looked at itself.
+func owns(uid uint32, name string) (bool, error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(name, &st); err != nil {
+		return false, &fs.PathError{Op: "lstat", Path: name, Err: err}
+	}
+	return st.Uid == uid, nil
 }
 
 // foreignProcess finds the first of the processes that does not run as uid alone:

@@ -12,8 +12,8 @@ func hostID() (string, error) { return "", fs.ErrNotExist }
 
 func isSelf(uint32) bool { return false }
 
-func ownedBy(_ uint32, name string, _ bool, _ func(string) bool) (string, error) {
-	return "", vss.Errorf(vss.ErrNotSupported, "check the owner of", name, "")
+func foreignBelow(_ uint32, dir string, _ bool, _ string, _ func(string) bool) (string, error) {
+	return "", vss.Errorf(vss.ErrNotSupported, "check the owner of", dir, "")
 }
 
 func foreignProcess(_ uint32, pids []int) (int, error) {

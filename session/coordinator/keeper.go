@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"os"
 
 	"github.com/sombra-backup/sombra/provider"
 	"github.com/sombra-backup/sombra/session/coordinator/hold"
@@ -52,7 +53,8 @@ func KeeperHandlers(providers []provider.Provider) map[string]hold.Handler {
 			if err := json.Unmarshal(data, &d); err != nil {
 				return err
 			}
-			return abortAnew(ctx, host.Options{Exe: d.Exe, Args: d.Args}, d.Spec, d.Event)
+			// Nobody is left who would keep its log.
+			return abortAnew(ctx, host.Options{Exe: d.Exe, Args: d.Args, Stderr: os.Stderr}, d.Spec, d.Event, func() {})
 		},
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -27,6 +28,8 @@ type scriptConfig struct {
 	// Slow makes every event take this long, so that something can happen
 	// meanwhile.
 	Slow time.Duration `json:"slow,omitempty"`
+	// Say is written to standard error in PrepareForBackup.
+	Say string `json:"say,omitempty"`
 }
 
 var scriptClass = vss.MustParseGUID("8f7d3c10-0000-4000-8000-00000000000a")
@@ -67,6 +70,9 @@ func (c scriptConfig) act(k writer.EventKind) error {
 	if k.String() == c.Exit {
 		os.Exit(9)
 	}
+	if k == writer.EventPrepareForBackup && c.Say != "" {
+		fmt.Fprintln(os.Stderr, c.Say)
+	}
 	if c.Marker == "" {
 		return nil
 	}
@@ -79,4 +85,23 @@ func (c scriptConfig) act(k writer.EventKind) error {
 		}
 	}
 	return nil
+}
+
+// findingKind is scriptKind that also finds a writer in each path chosen.
+type findingKind struct{ scriptKind }
+
+func (k findingKind) Discover(ctx context.Context, d writer.Discovery) ([]writer.Spec, error) {
+	list, err := k.scriptKind.Discover(ctx, d)
+	if !d.Auto {
+		return list, err
+	}
+	for _, p := range d.Paths {
+		config, err := json.Marshal(scriptConfig{Dir: p, Hang: "Freeze"})
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, writer.Spec{Kind: "script", Name: "found " + p, Config: config, Discovered: true,
+			Owner: writer.Owner{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}})
+	}
+	return list, err
 }

@@ -66,6 +66,9 @@ const graceAfterLimit = 250 * time.Millisecond
 // abortLimit bounds Abort and BackupShutdown, which must not hold anybody up.
 const abortLimit = 10 * time.Second
 
+// hungLimit bounds BackupShutdown for a writer that has left an event unanswered.
+const hungLimit = time.Second
+
 func withDefaults(l session.Limits) session.Limits {
 	def := func(d *time.Duration, v time.Duration) {
 		if *d <= 0 {

@@ -53,7 +53,7 @@ type participant struct {
 	begun  bool // may need Abort: got PrepareForBackup, has not done PostSnapshot
 	frozen bool
 	ended  bool // got BackupShutdown
-	hangs  bool // and did not answer
+	hung   bool // left the last event unanswered
 
 	receipt session.WriterReceipt
 	heldAt  time.Time // since when the application is held
@@ -156,8 +156,8 @@ func (p *participant) gone() bool {
 
 // send sends one event and waits for the answer, but not longer than limit,
 // whether or not the writer's code keeps to it. answered tells whether the
-// event may still be looked at: the handler of one that answers too late goes
-// on with it.
+// event may still be looked at: the handler of one whose time was up may go on
+// with it, also if the call has returned.
 func (p *participant) send(ctx context.Context, kind writer.EventKind, e *writer.Event, limit time.Duration) (answered bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit,
 		vss.Errorf(vss.ErrWriterErrorTimeout, kind.String(), p.instanceName, "no answer within %v", limit))
@@ -167,16 +167,17 @@ func (p *participant) send(ctx context.Context, kind writer.EventKind, e *writer
 	}
 	answer := make(chan error, 1)
 	go func() { answer <- writer.Notify(ctx, p.w, kind, e) }()
+	ended := func(err error) (bool, error) { return err == nil || ctx.Err() == nil, p.explain(ctx, kind, err) }
 	select {
 	case err := <-answer:
-		return true, p.explain(ctx, kind, err)
+		return ended(err)
 	case <-p.lost:
 		return false, p.lostError(kind)
 	case <-ctx.Done():
 	}
 	select {
 	case err := <-answer:
-		return true, p.explain(ctx, kind, err)
+		return ended(err)
 	case <-p.lost:
 		return false, p.lostError(kind)
 	case <-time.After(graceAfterLimit):

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,7 +24,9 @@ import (
 type staff struct {
 	mu      sync.Mutex
 	opts    host.Options
+	log     *slog.Logger
 	hosts   []*host.Host
+	outputs []*output
 	clients []*writer.Client
 	held    *hold.Keeper
 	table   *volume.Table
@@ -51,13 +55,20 @@ func (t *staff) keeper(ctx context.Context, o Options, lease time.Duration, undo
 // hire starts a writer host for specs of one owner and kind.
 func (t *staff) hire(ctx context.Context, o Options, specs []writer.Spec) (*host.Host, error) {
 	ho := host.Options{Exe: o.Executable, Args: o.HostArgs}
-	h, err := host.Start(ctx, ho, specs)
+	out, err := newOutput(o.Log, specs[0].Kind)
 	if err != nil {
 		return nil, err
 	}
+	ho.Stderr = out.write
+	h, err := host.Start(ctx, ho, specs)
+	out.started()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.opts = ho
+	t.outputs = append(t.outputs, out)
+	if err != nil {
+		return nil, err
+	}
+	t.opts, t.log = ho, o.Log
 	t.hosts = append(t.hosts, h)
 	return h, nil
 }
@@ -66,20 +77,32 @@ func (t *staff) hire(ctx context.Context, o Options, specs []writer.Spec) (*host
 // undo what that one did.
 func (t *staff) abortAnew(ctx context.Context, spec writer.Spec, e *writer.Event) error {
 	t.mu.Lock()
-	o := t.opts
+	o, log := t.opts, t.log
 	t.mu.Unlock()
-	return abortAnew(ctx, o, spec, e)
+	out, err := newOutput(log, spec.Kind)
+	if err != nil {
+		return err
+	}
+	defer out.close()
+	o.Stderr = out.write
+	return abortAnew(ctx, o, spec, e, out.started)
 }
 
-func abortAnew(ctx context.Context, o host.Options, spec writer.Spec, e *writer.Event) error {
+// abortAnew does so with a host; started is called when that has started, or has
+// not.
+func abortAnew(ctx context.Context, o host.Options, spec writer.Spec, e *writer.Event, started func()) error {
 	ctx, cancel := context.WithTimeout(ctx, abortLimit)
 	defer cancel()
 	h, err := host.Start(ctx, o, []writer.Spec{spec})
+	started()
 	if err != nil {
 		return err
 	}
 	defer h.Close(ctx)
-	var errs []error
+	errs := slices.Clone(h.Errors())
+	if len(h.Writers()) == 0 {
+		errs = append(errs, vss.Errorf(vss.ErrWriterInfrastructure, "start writer", spec.Name, "it could not be made again"))
+	}
 	for _, w := range h.Writers() {
 		errs = append(errs, w.Abort(ctx, e))
 	}
@@ -129,6 +152,9 @@ func (t *staff) dismiss() error {
 		wg.Go(func() { h.Close(ctx) })
 	}
 	wg.Wait()
+	for _, o := range t.outputs {
+		o.close()
+	}
 	if t.held != nil {
 		select {
 		case <-t.held.Done():
@@ -136,7 +162,7 @@ func (t *staff) dismiss() error {
 			errs = append(errs, t.held.Close(ctx))
 		}
 	}
-	t.clients, t.hosts, t.held = nil, nil, nil
+	t.clients, t.hosts, t.outputs, t.held = nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 

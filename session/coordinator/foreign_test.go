@@ -1,0 +1,172 @@
+package coordinator_test
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/vss"
+	"github.com/sombra-backup/sombra/writer"
+)
+
+// gathered lists the instance names of the writers of a session.
+func gathered(t *testing.T, r *rig) []session.WriterInfo {
+	t.Helper()
+	must(t, r.to("GatherWriterMetadata"))
+	list, err := r.s.WriterMetadata(deadline(t))
+	must(t, err)
+	return list
+}
+
+// TestForeignWriterMayDeclareItsOwnFilesOnly: root would read what a user's writer
+// declares, and write there in a restore.
+func TestForeignWriterMayDeclareItsOwnFilesOnly(t *testing.T) {
+	needRoot(t)
+	base := scratch(t)
+	must(t, os.Chmod(base, 0o755))
+	his, roots := filepath.Join(base, "his"), filepath.Join(base, "roots")
+	for _, d := range []string{his, roots} {
+		must(t, os.Mkdir(d, 0o755))
+		must(t, os.WriteFile(filepath.Join(d, "f"), []byte("x"), 0o644))
+	}
+	must(t, os.Chown(his, nobody, nobody))
+	must(t, os.Chown(filepath.Join(his, "f"), nobody, nobody))
+	link := filepath.Join(his, "link")
+	must(t, os.Symlink(roots, link))
+	must(t, os.Lchown(link, nobody, nobody))
+	mixed := filepath.Join(base, "mixed")
+	must(t, os.Mkdir(mixed, 0o755))
+	must(t, os.WriteFile(filepath.Join(mixed, "f"), []byte("x"), 0o644))
+	must(t, os.Chown(mixed, nobody, nobody))
+	for dir, ok := range map[string]bool{
+		his: true, filepath.Join(his, "not there yet"): true,
+		roots: false, link: false, mixed: false, filepath.Join(roots, "not there"): false, "/no/such/directory": false,
+	} {
+		t.Run(strings.TrimPrefix(dir, base+"/"), func(t *testing.T) {
+			r := newRig(t)
+			log := new(logBuffer)
+			r.o.Log = log.logger()
+			r.o.SocketDirs = []string{startWriter(t, nobody, dir)}
+			if got := len(gathered(t, r)) == 1; got != ok {
+				t.Errorf("taken: %v, want %v", got, ok)
+			}
+			if told := strings.Contains(log.String(), "does not own"); told == ok {
+				t.Errorf("log: %s", log)
+			}
+		})
+	}
+}
+
+// TestSocketThatDoesNotAnswer costs the writers at other sockets nothing.
+func TestSocketThatDoesNotAnswer(t *testing.T) {
+	r := newRig(t)
+	dir := filepath.Join(r.dir, "data")
+	must(t, os.Mkdir(dir, 0o755))
+	sockets := startWriter(t, uint32(os.Getuid()), dir)
+	for _, name := range []string{"a.sock", "z.sock"} {
+		l, err := net.Listen("unix", filepath.Join(sockets, name))
+		must(t, err)
+		defer l.Close() // and nobody accepts
+	}
+	must(t, os.WriteFile(filepath.Join(sockets, "file.sock"), nil, 0o600))
+	r.o.SocketDirs = []string{sockets, "/no/such/directory"}
+	r.o.Limits.Identify = 3 * time.Second
+	start := time.Now()
+	if n := len(gathered(t, r)); n != 1 {
+		t.Errorf("%d writers, want the one that answers", n)
+	}
+	if took := time.Since(start); took > 30*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// TestInstanceIDIsTakenOnce: no writer takes the place of another by its id.
+func TestInstanceIDIsTakenOnce(t *testing.T) {
+	r := newRig(t, "one")
+	r.o.InProcess = append(r.o.InProcess, r.writers[0])
+	log := new(logBuffer)
+	r.o.Log = log.logger()
+	if n := len(gathered(t, r)); n != 1 {
+		t.Errorf("%d writers with one instance id", n)
+	}
+	if !strings.Contains(log.String(), "has its instance id") {
+		t.Errorf("log: %s", log)
+	}
+}
+
+// TestWhatWritersSayIsLogged: the standard error of a writer host is in the
+// session's log, bounded.
+func TestWhatWritersSayIsLogged(t *testing.T) {
+	r := hostedRig(t, scriptConfig{Say: "the disk is\x1b[2J on fire\n" + strings.Repeat("long", 1<<16) + "\n" + strings.Repeat("x\n", 5000) + "the last"})
+	log := new(logBuffer)
+	r.o.Log = log.logger()
+	gatherHosted(t, r)
+	must(t, r.from("AddComponent", "PrepareForBackup"))
+	must(t, r.s.Close())
+	text := log.String()
+	if !strings.Contains(text, `on fire`) || strings.Contains(text, "\x1b") || !strings.Contains(text, "kind=script") {
+		t.Errorf("what it said is not in the log, or raw: %.500q", text)
+	}
+	if !strings.Contains(text, "more than is logged") || len(text) > 1<<18 {
+		t.Errorf("%d bytes were logged", len(text))
+	}
+}
+
+// TestConfiguredAndDiscovered: a writer that is configured is said to be, and one
+// that was found to have been found, as requesters let the first win.
+func TestConfiguredAndDiscovered(t *testing.T) {
+	r := hostedRig(t, scriptConfig{})
+	found := filepath.Join(r.dir, "found")
+	must(t, os.Mkdir(found, 0o755))
+	r.o.Options.Paths = []string{found}
+	r.o.Kinds = []writer.Kind{findingKind{}}
+	var got []string
+	for _, w := range gathered(t, r) {
+		if w.Discovered {
+			got = append(got, "discovered")
+		} else {
+			got = append(got, "configured")
+		}
+	}
+	if strings.Join(got, " ") != "discovered configured" {
+		t.Errorf("got %v", got)
+	}
+	r.o.NoDiscovery = true
+	r.s = nil
+	if list := gathered(t, r); len(list) != 1 || list[0].Discovered {
+		t.Errorf("without discovery: %+v", list)
+	}
+}
+
+// TestDiscoveredFreezeLimit: a writer that nobody configured has less time to
+// freeze, and one that takes longer is out alone.
+func TestDiscoveredFreezeLimit(t *testing.T) {
+	r := newRig(t, "one")
+	found := filepath.Join(r.dir, "found")
+	must(t, os.Mkdir(found, 0o755))
+	r.o.Options.Paths = []string{found}
+	r.o.Kinds = []writer.Kind{findingKind{}}
+	r.o.Limits.Discovered = time.Second
+	must(t, r.to("AddComponent"))
+	list, err := r.s.WriterMetadata(deadline(t))
+	must(t, err)
+	for _, w := range list {
+		if !w.Discovered {
+			continue
+		}
+		must(t, r.s.AddComponent(deadline(t), session.Component{Instance: w.Instance, Writer: scriptClass, Type: vss.ComponentTypeFileGroup, Name: "data"}))
+		must(t, r.from("AddComponent", "DoSnapshotSet"))
+		if st := statusOf(t, r.s, w.Instance); st.State != vss.WriterFailedAtFreeze || st.Failure != vss.ErrWriterErrorTimeout {
+			t.Errorf("the discovered writer: %+v", st)
+		}
+		if st := r.status(r.writers[0]); st.State != vss.WriterWaitingForBackupComplete {
+			t.Errorf("the other: %+v", st)
+		}
+		return
+	}
+	t.Error("no writer was discovered")
+}
