@@ -64,16 +64,25 @@ func (p *place) stat(name string) (unix.Stat_t, error) {
 // stamp identifies the database file at one time; any change to it changes the
 // stamp. A file that is not there has one too.
 func (p *place) stamp() (string, error) {
-	text := "absent"
 	st, err := p.stat(p.base)
 	switch {
 	case err == nil:
-		text = fmt.Sprint(uint64(st.Dev), st.Ino, st.Size, st.Ctim.Nano())
+		return stampOf(&st), nil
 	case !errors.Is(err, fs.ErrNotExist):
 		return "", err
 	}
+	return stampOf(nil), nil
+}
+
+// stampOf makes a stamp of attributes that stay the same when the machine starts
+// again; the number of the device does not.
+func stampOf(st *unix.Stat_t) string {
+	text := "absent"
+	if st != nil {
+		text = fmt.Sprint(st.Ino, st.Size, st.Ctim.Nano())
+	}
 	sum := sha256.Sum256([]byte(text))
-	return hex.EncodeToString(sum[:6]), nil
+	return hex.EncodeToString(sum[:6])
 }
 
 // moveAside gives the files beside a database other names, which hold the stamp

@@ -70,8 +70,19 @@ func openDatabase(path string) (*database, error) {
 }
 
 func (d *database) connect() error {
-	_, err := os.Lstat(d.path + "-wal")
-	d.keepLog = err == nil
+	for _, ending := range endings {
+		st, err := statNoLinks(d.path + ending)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return err
+		case st.Mode&unix.S_IFMT != unix.S_IFREG:
+			// SQLite would wait for ever at a pipe.
+			return fmt.Errorf("%s%s: %w; SQLite keeps a file of its own under that name: move it away", d.path, ending, errIrregular)
+		case ending == "-wal":
+			d.keepLog = true
+		}
+	}
 	// Checkpoints are the application's business, and schemas may hold
 	// anything, so nothing in them is trusted.
 	u := url.URL{Scheme: "file", Path: d.path}

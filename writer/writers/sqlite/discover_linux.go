@@ -20,6 +20,9 @@ type config struct {
 	Path string `json:"path"`
 	// Restore says that the file may be absent, or anything.
 	Restore bool `json:"restore,omitempty"`
+	// Raw is the path if that is not text, which JSON cannot hold; Path is then
+	// for messages.
+	Raw []byte `json:"raw,omitempty"`
 	// Seen is the file as it was found, for discovered ones.
 	Seen *seen `json:"seen,omitempty"`
 }
@@ -279,11 +282,14 @@ func (f *finder) specs() []writer.Spec {
 // complete fills in the configuration and, if nobody gave one, the instance
 // name: the real path and the volume's id, which survive restarts.
 func (f *finder) complete(s writer.Spec, c config) writer.Spec {
-	s.Config, _ = json.Marshal(c) // strings and numbers only
+	dir := filepath.Dir(c.Path)
+	if shown := plain(c.Path); shown != c.Path {
+		c.Raw, c.Path = []byte(c.Path), shown
+	}
+	s.Config, _ = json.Marshal(c) // text, bytes and numbers only
 	if s.Name != "" {
 		return s
 	}
-	dir := filepath.Dir(c.Path)
 	volume, ok := f.volumes[dir]
 	if !ok {
 		volume = volumeID(dir)

@@ -338,10 +338,10 @@ func TestNewRefusesWithTheReason(t *testing.T) {
 		{root + "/fifo.db", "no regular file", false},
 		{root + "/link.db", "symbolic links", true},
 		{root + "/sub/app.db", "symbolic links", true},
-		{"/a/b?.db", "wildcards", true},
-		{`/a/b\.db`, "backslash", true},
+		{"/a/b?.db", "wildcards", false},
+		{`/a/b\.db`, "backslash", false},
 		{"b.db", "not absolute", true},
-		{"/a/" + strings.Repeat("b", 600), "longer", true},
+		{"/a/" + strings.Repeat("b", 600), "longer", false},
 	} {
 		conf, _ := json.Marshal(config{Path: c.path})
 		_, err := Kind{}.New(t.Context(), writer.Spec{Kind: KindName, Config: conf})

@@ -37,23 +37,33 @@ func (Kind) New(_ context.Context, s writer.Spec) (writer.Writer, error) {
 	if err := json.Unmarshal(s.Config, &c); err != nil {
 		return nil, fmt.Errorf("configuration of a %s writer: %w", KindName, err)
 	}
-	if err := checkPath(c.Path); err != nil {
-		return nil, err
+	path := c.Path
+	if c.Raw != nil {
+		path = string(c.Raw)
 	}
-	w := newWriter(c.Path, s.Name)
+	if !s.Discovered || c.Restore || !filepath.IsAbs(path) {
+		if err := checkPath(path); err != nil {
+			return nil, err
+		}
+	}
 	if c.Restore {
-		return w, nil
+		return newWriter(path, s.Name), nil
 	}
-	if err := checkFile(c.Path); err != nil {
+	if err := checkFile(path); err != nil {
 		if s.Discovered && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, errIrregular) || errors.Is(err, errNoDatabase)) {
 			return nil, fmt.Errorf("%w: %w", writer.ErrNotMine, err)
 		}
 		return nil, err
 	}
-	if err := checkPlace(c.Path, s.Discovered); err != nil {
+	// What is no database may be called as it likes; of one that cannot be
+	// served the user must hear.
+	if err := checkPath(path); err != nil {
 		return nil, err
 	}
-	return w, nil
+	if err := checkPlace(path, s.Discovered); err != nil {
+		return nil, err
+	}
+	return newWriter(path, s.Name), nil
 }
 
 var errNoDatabase = errors.New("no SQLite database")

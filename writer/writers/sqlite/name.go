@@ -3,6 +3,7 @@ package sqlite
 import (
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -40,6 +41,15 @@ func checkPath(path string) error {
 		return fmt.Errorf("database path %.200q is not plain text; rename it", path)
 	}
 	return nil
+}
+
+// plain is a path as it can be shown: what is no text is written in escapes.
+func plain(path string) string {
+	if utf8.ValidString(path) && !strings.ContainsFunc(path, unicode.IsControl) {
+		return path
+	}
+	q := strconv.Quote(path)
+	return q[1 : len(q)-1]
 }
 
 func expands(dir string) bool {

@@ -13,6 +13,7 @@ import (
 	"github.com/sombra-backup/sombra/metadata"
 	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
+	"golang.org/x/sys/unix"
 )
 
 // restoring is a restore of one database.
@@ -305,6 +306,48 @@ func TestRestoreThatFailed(t *testing.T) {
 		thaw(t, w)
 		asBefore(t, a)
 	})
+}
+
+// TestStampOutlastsARestart: what was moved aside must be found again when the
+// machine has started anew, and devices have got other numbers.
+func TestStampOutlastsARestart(t *testing.T) {
+	base := unix.Stat_t{Dev: 1, Ino: 2, Size: 3, Ctim: unix.Timespec{Sec: 4, Nsec: 5}}
+	other := base
+	other.Dev = 77
+	if stampOf(&base) != stampOf(&other) {
+		t.Error("the device's number is in the stamp")
+	}
+	for name, change := range map[string]func(*unix.Stat_t){
+		"inode": func(st *unix.Stat_t) { st.Ino++ }, "size": func(st *unix.Stat_t) { st.Size++ },
+		"time of change": func(st *unix.Stat_t) { st.Ctim.Nsec++ },
+	} {
+		other := base
+		change(&other)
+		if stampOf(&base) == stampOf(&other) {
+			t.Errorf("the %s is not in the stamp", name)
+		}
+	}
+	if stampOf(nil) == stampOf(&unix.Stat_t{}) {
+		t.Error("a database that is not there has another's stamp")
+	}
+}
+
+// TestWhatAnOldRestoreLeftIsSaid: a backup does not take it, and says so.
+func TestWhatAnOldRestoreLeftIsSaid(t *testing.T) {
+	a := newApp(t, "delete")
+	left := a.path + "-wal" + asideMark + "0123456789ab"
+	if err := os.WriteFile(left, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := newWriter(a.path, "x")
+	e := &writer.Event{}
+	if err := w.PrepareForSnapshot(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	abort(t, w)
+	if f := e.Failure; f == nil || f.Code != vss.OK || !strings.Contains(f.Message, filepath.Base(left)) {
+		t.Errorf("the note is %+v", f)
+	}
 }
 
 // TestRestoreOfADamagedDatabaseIsReported, and what lay there is kept.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/sombra-backup/sombra/metadata"
@@ -109,7 +110,7 @@ func (w *dbWriter) PrepareForSnapshot(ctx context.Context, e *writer.Event) erro
 		return err
 	}
 	defer w.give()
-	if err := w.prepare(); err != nil {
+	if err := w.prepare(e); err != nil {
 		return vss.Errorf(vss.ErrWriterErrorNonRetryable, event, w.path, "%w", err)
 	}
 	if ctx.Err() != nil {
@@ -118,8 +119,10 @@ func (w *dbWriter) PrepareForSnapshot(ctx context.Context, e *writer.Event) erro
 	return nil
 }
 
-// prepare undoes a restore that ended in between, and opens the database.
-func (w *dbWriter) prepare() error {
+// prepare undoes a restore that ended in between, and opens the database. What
+// such a restore left that fits the database no more is not in the backup, and
+// the user must hear of it.
+func (w *dbWriter) prepare(e *writer.Event) error {
 	p, err := openPlace(w.path)
 	if err != nil {
 		return err
@@ -127,6 +130,14 @@ func (w *dbWriter) prepare() error {
 	defer p.close()
 	if err := p.putBack(); err != nil {
 		return err
+	}
+	left, err := p.aside()
+	if err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		e.SetWriterFailure(vss.OK, 0, fmt.Sprintf("beside %s lies what a restore that did not end left there, and it is not in the backup: %s; if you do not need it any more, remove it",
+			w.path, strings.Join(left, ", ")))
 	}
 	return w.open()
 }
