@@ -35,10 +35,30 @@ type client struct {
 
 var _ session.Session = (*client)(nil)
 
-// pending is a call whose result has not come.
+// pending is a call whose result has not come. What comes for it is handled by
+// the caller's own goroutine, so that it can make other calls meanwhile.
 type pending struct {
-	result chan *frame
-	stream func(*frame)
+	mu    sync.Mutex
+	queue []*frame // bounded: see window; steps of progress are few
+	wake  chan struct{}
+}
+
+func (p *pending) put(f *frame) {
+	p.mu.Lock()
+	p.queue = append(p.queue, f)
+	p.mu.Unlock()
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (p *pending) take() []*frame {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := p.queue
+	p.queue = nil
+	return list
 }
 
 func (c *client) loop() {
@@ -54,12 +74,8 @@ func (c *client) loop() {
 			delete(c.calls, f.Call)
 		}
 		c.mu.Unlock()
-		switch {
-		case p == nil: // given up by its caller
-		case f.Kind == kindResult:
-			p.result <- f
-		case p.stream != nil:
-			p.stream(f)
+		if p != nil { // else given up by its caller
+			p.put(f)
 		}
 	}
 }
@@ -78,12 +94,12 @@ func (c *client) fail(err error) {
 // call runs a method of a remote object. It waits for the result even when ctx
 // ends, after telling the other side: a call of the model has ended when the
 // service says so.
-func (c *client) call(ctx context.Context, object uint64, method string, args []any, stream func(*frame)) ([]byte, error) {
+func (c *client) call(ctx context.Context, object uint64, method string, args []any, stream func(uint64, *frame)) ([]byte, error) {
 	data, err := pack(args...)
 	if err != nil {
 		return nil, fmt.Errorf("pipe: %s: %w", method, err)
 	}
-	p := &pending{result: make(chan *frame, 1), stream: stream}
+	p := &pending{wake: make(chan struct{}, 1)}
 	c.mu.Lock()
 	if c.broken != nil {
 		defer c.mu.Unlock()
@@ -98,22 +114,27 @@ func (c *client) call(ctx context.Context, object uint64, method string, args []
 		return nil, c.broken
 	}
 	ended := ctx.Done()
-	for {
+	for broken := false; ; {
+		for _, f := range p.take() {
+			if f.Kind == kindResult {
+				return f.Data, fromWire(f.Err)
+			}
+			if stream != nil {
+				stream(id, f)
+			}
+		}
+		if broken {
+			return nil, c.broken
+		}
 		select {
-		case f := <-p.result:
-			return f.Data, fromWire(f.Err)
+		case <-p.wake:
 		case <-ended:
 			ended = nil
 			if err := c.wire.send(&frame{Kind: kindCancel, Call: id}); err != nil {
 				c.fail(err)
 			}
 		case <-c.done:
-			select {
-			case f := <-p.result:
-				return f.Data, fromWire(f.Err)
-			default:
-				return nil, c.broken
-			}
+			broken = true // once more for what came before
 		}
 	}
 }
@@ -131,7 +152,7 @@ func (c *client) do(ctx context.Context, object uint64, method string, args []an
 
 // long calls a method that reports progress.
 func (c *client) long(ctx context.Context, method string, pr session.Progress) error {
-	_, err := c.call(ctx, 0, method, nil, func(f *frame) {
+	_, err := c.call(ctx, 0, method, nil, func(_ uint64, f *frame) {
 		var st session.Step
 		if f.Kind == kindProgress && pr != nil && unpack(f.Data, &st) == nil {
 			pr(st)
@@ -157,7 +178,8 @@ func (c *client) dir(ctx context.Context, object uint64, name string, fn func(se
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var own error
-	_, err := c.call(ctx, object, "ReadDir", []any{name}, func(f *frame) {
+	seen := 0
+	_, err := c.call(ctx, object, "ReadDir", []any{name}, func(id uint64, f *frame) {
 		if own != nil {
 			return
 		}
@@ -167,6 +189,12 @@ func (c *client) dir(ctx context.Context, object uint64, name string, fn func(se
 		}
 		if own != nil {
 			cancel()
+			return
+		}
+		if seen++; seen%(window/2) == 0 {
+			if err := c.wire.send(&frame{Kind: kindMore, Call: id}); err != nil {
+				c.fail(err)
+			}
 		}
 	})
 	if own != nil {

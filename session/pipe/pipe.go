@@ -34,7 +34,13 @@ const (
 	kindResult                   // server to client: how it ended
 	kindProgress                 // server to client: a step of a long call
 	kindEntry                    // server to client: one entry of a directory
+	kindMore                     // client to server: more entries may come
 )
+
+// window is how many entries of a directory are on their way at once: the reader
+// of a directory may be slow, and may make other calls meanwhile. Each kindMore
+// allows half of it again.
+const window = 512
 
 // frame is what goes over the wire.
 type frame struct {

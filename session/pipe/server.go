@@ -18,7 +18,7 @@ func Serve(ctx context.Context, rw io.ReadWriteCloser, s session.Session) error 
 	ctx, cancel := context.WithCancel(ctx)
 	v := &server{
 		wire: &wire{rw: rw}, ctx: ctx,
-		objects: map[uint64]any{0: s}, calls: map[uint64]context.CancelFunc{},
+		objects: map[uint64]any{0: s}, calls: map[uint64]*running{},
 	}
 	err := v.loop()
 	cancel()
@@ -39,7 +39,24 @@ type server struct {
 	mu      sync.Mutex
 	objects map[uint64]any
 	next    uint64
-	calls   map[uint64]context.CancelFunc
+	calls   map[uint64]*running
+}
+
+// running is a call under way.
+type running struct {
+	cancel context.CancelFunc
+	// credit is how many entries of a directory may still be sent.
+	credit chan struct{}
+}
+
+// allow lets entries be sent.
+func (r *running) allow(n int) {
+	for range n {
+		select {
+		case r.credit <- struct{}{}:
+		default: // more than was ever taken
+		}
+	}
 }
 
 func (v *server) loop() error {
@@ -51,17 +68,24 @@ func (v *server) loop() error {
 		switch f.Kind {
 		case kindCancel:
 			v.mu.Lock()
-			if cancel := v.calls[f.Call]; cancel != nil {
-				cancel()
+			if r := v.calls[f.Call]; r != nil {
+				r.cancel()
+			}
+			v.mu.Unlock()
+		case kindMore:
+			v.mu.Lock()
+			if r := v.calls[f.Call]; r != nil {
+				r.allow(window / 2)
 			}
 			v.mu.Unlock()
 		case kindCall:
 			ctx, cancel := context.WithCancel(v.ctx)
+			call := &running{cancel: cancel, credit: make(chan struct{}, window)}
 			v.mu.Lock()
-			v.calls[f.Call] = cancel
+			v.calls[f.Call] = call
 			v.mu.Unlock()
 			v.running.Go(func() {
-				data, err := v.answer(ctx, f)
+				data, err := v.answer(ctx, call, f)
 				v.mu.Lock()
 				delete(v.calls, f.Call)
 				v.mu.Unlock()
@@ -104,7 +128,7 @@ func (v *server) closeAll() {
 }
 
 // answer runs one call.
-func (v *server) answer(ctx context.Context, f *frame) ([]byte, error) {
+func (v *server) answer(ctx context.Context, call *running, f *frame) ([]byte, error) {
 	o := v.object(f.Object)
 	if o == nil {
 		return nil, vss.Errorf(vss.ErrObjectNotFound, f.Method, "", "no object %d is open", f.Object)
@@ -117,7 +141,7 @@ func (v *server) answer(ctx context.Context, f *frame) ([]byte, error) {
 	case "Read":
 		return v.read(o, f.Data)
 	case "ReadDir":
-		return nil, v.readDir(ctx, o, f)
+		return nil, v.readDir(ctx, call, o, f)
 	}
 	m := reflect.ValueOf(o).MethodByName(f.Method)
 	if !m.IsValid() {
@@ -179,7 +203,10 @@ func (v *server) invoke(ctx context.Context, m reflect.Value, f *frame) ([]byte,
 		}
 	}
 	data, perr := pack(results...)
-	return data, errors.Join(err, perr)
+	if perr != nil {
+		err = errors.Join(err, perr)
+	}
+	return data, err
 }
 
 // stream sends something that comes while a call runs.
@@ -197,7 +224,7 @@ type dirEntry struct {
 	Err   *wireError
 }
 
-func (v *server) readDir(ctx context.Context, o any, f *frame) error {
+func (v *server) readDir(ctx context.Context, call *running, o any, f *frame) error {
 	d, ok := o.(interface {
 		ReadDir(context.Context, string, func(session.Entry, error) error) error
 	})
@@ -208,7 +235,12 @@ func (v *server) readDir(ctx context.Context, o any, f *frame) error {
 	if err := unpack(f.Data, &name); err != nil {
 		return err
 	}
+	call.allow(window)
 	return d.ReadDir(ctx, name, func(e session.Entry, err error) error {
+		select {
+		case <-call.credit:
+		case <-ctx.Done():
+		}
 		if cerr := ctx.Err(); cerr != nil {
 			return cerr
 		}
@@ -257,5 +289,8 @@ func (v *server) writeAt(o any, data []byte) ([]byte, error) {
 	}
 	n, err := w.WriteAt(p, off)
 	out, perr := pack(n)
-	return out, errors.Join(err, perr)
+	if perr != nil {
+		err = errors.Join(err, perr)
+	}
+	return out, err
 }

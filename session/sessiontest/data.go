@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -167,5 +168,94 @@ func testTarget(t *testing.T, h Harness) {
 	must(t, tg.Sync(c))
 	if list, _ := os.ReadDir(outside); len(list) > 0 {
 		t.Errorf("%d files outside the target", len(list))
+	}
+}
+
+// testErrors: errors are found by code and by type, wherever the session is.
+func testErrors(t *testing.T, h Harness) {
+	r := newRig(t, h, Options{}, "one")
+	c := ctx(t)
+	must(t, r.run(initialized))
+	var model *vss.Error
+	if err := r.s.PreRestore(c, nil); !errors.As(err, &model) || model.Op != "PreRestore" || model.Code != vss.ErrBadState || model.Err == nil {
+		t.Errorf("call out of order: %#v", err)
+	}
+	dir := filepath.Join(r.dir, "target")
+	must(t, os.Mkdir(dir, 0o755))
+	tg, err := r.s.Target(c, dir, nil)
+	must(t, err)
+	defer tg.Close()
+	if _, err := tg.Lstat(c, "nothing"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Lstat of nothing: %v", err)
+	}
+	f, err := tg.Create(c, "f")
+	must(t, err)
+	defer f.Close()
+	e := session.Entry{Perm: 0o600, UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Modified: time.Now(), Accessed: time.Now(),
+		XAttrs: map[string][]byte{"nosuchnamespace.a": []byte("1"), "nosuchnamespace.b": []byte("2")}}
+	err = f.Commit(c, e)
+	var lacks *session.AttributeError
+	if !errors.As(err, &lacks) || lacks.Name != "f" || len(lacks.Problems) != 2 {
+		t.Fatalf("attributes that cannot be given: %#v", err)
+	}
+	for _, p := range lacks.Problems {
+		if _, ok := e.XAttrs[p.Attribute]; !ok || p.Err == nil || p.Err.Error() == "" {
+			t.Errorf("problem %+v", p)
+		}
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "f")); err != nil || len(got) > 0 {
+		t.Errorf("the file has its name all the same: %q, %v", got, err)
+	}
+}
+
+// testLargeDirectory: a directory is read to its end, and whoever reads it may
+// make other calls meanwhile, or stop.
+func testLargeDirectory(t *testing.T, h Harness) {
+	const n = 3000
+	r := newRig(t, h, Options{}, "one")
+	c := ctx(t)
+	must(t, r.run(initialized))
+	dir := filepath.Join(r.dir, "large")
+	must(t, os.Mkdir(dir, 0o755))
+	for i := range n {
+		must(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("%05d", i)), nil, 0o644))
+	}
+	loc, err := r.s.ResolvePath(c, dir)
+	must(t, err)
+	tree, err := r.s.Live(c, loc.Volume)
+	must(t, err)
+	defer tree.Close()
+	seen := 0
+	err = tree.ReadDir(c, loc.Name, func(e session.Entry, err error) error {
+		if err != nil || e.Name != fmt.Sprintf("%05d", seen) {
+			return fmt.Errorf("entry %d is %q, %w", seen, e.Name, err)
+		}
+		if seen%500 == 0 {
+			if _, err := tree.Lstat(c, path.Join(loc.Name, e.Name)); err != nil {
+				return err
+			}
+		}
+		seen++
+		return nil
+	})
+	if err != nil || seen != n {
+		t.Errorf("%d entries, %v; want %d", seen, err, n)
+	}
+	stop := errors.New("enough")
+	seen = 0
+	err = tree.ReadDir(c, loc.Name, func(session.Entry, error) error {
+		if seen++; seen == 7 {
+			return stop
+		}
+		return nil
+	})
+	if !errors.Is(err, stop) || seen != 7 {
+		t.Errorf("stopped after %d entries with %v", seen, err)
+	}
+	c2, cancel := context.WithCancel(c)
+	defer cancel()
+	err = tree.ReadDir(c2, loc.Name, func(session.Entry, error) error { cancel(); return nil })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
 	}
 }

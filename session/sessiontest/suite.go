@@ -50,6 +50,8 @@ func Run(t *testing.T, h Harness) {
 	t.Run("Filter", func(t *testing.T) { testFilter(t, h) })
 	t.Run("Tree", func(t *testing.T) { testTree(t, h) })
 	t.Run("Target", func(t *testing.T) { testTarget(t, h) })
+	t.Run("Errors", func(t *testing.T) { testErrors(t, h) })
+	t.Run("LargeDirectory", func(t *testing.T) { testLargeDirectory(t, h) })
 	t.Run("Restore", func(t *testing.T) { testRestore(t, h) })
 }
 
