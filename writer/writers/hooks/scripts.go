@@ -83,29 +83,6 @@ func trustedScripts(dir string) ([]string, error) {
 	return scripts, nil
 }
 
-// checkTrust checks a file or directory and, since whoever may rename a
-// directory may replace what is below it, all directories above.
-func checkTrust(name string) error {
-	real, err := filepath.EvalSymlinks(name)
-	if err != nil {
-		return err
-	}
-	for p, first := real, true; ; first = false {
-		info, err := os.Lstat(p)
-		if err != nil {
-			return err
-		}
-		if err := checkOwner(p, info, !first); err != nil {
-			return err
-		}
-		up := filepath.Dir(p)
-		if up == p {
-			return nil
-		}
-		p = up
-	}
-}
-
 // refusal says why a file is not trusted and what to do.
 func refusal(p string, info fs.FileInfo, why string) error {
 	return fmt.Errorf("hook scripts: %s (mode %04o) %s; scripts run only where nobody but root and the caller can change them", p, info.Mode().Perm(), why)
