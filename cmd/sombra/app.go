@@ -192,6 +192,9 @@ func (a *app) where() string {
 // sessions opens sessions of this host's service.
 func (a *app) sessions(o session.Options) requester.Opener {
 	return func(ctx context.Context) (session.Session, error) {
+		if err := os.MkdirAll(a.stateDir, 0o700); err != nil {
+			return nil, &hintError{fmt.Errorf("state directory: %w", pathError(err)), "another one can be named by --state-dir or SOMBRA_STATE_DIR"}
+		}
 		return coordinator.Open(ctx, coordinator.Options{
 			Options: o, Kinds: kinds(), Providers: providers(), StateDir: a.stateDir,
 			SocketDirs: a.socketDirs(), KeeperArgs: []string{keeperArg}, HostArgs: []string{hostArg},
@@ -233,6 +236,16 @@ func jsonLine(kind string, v any) ([]byte, error) {
 
 // fields are those of a JSON line.
 type fields map[string]any
+
+// warn prints a warning, also where quiet is asked for.
+func (a *app) warn(format string, args ...any) error {
+	text := oneLine(fmt.Sprintf(format, args...))
+	if a.json {
+		return a.printJSON("warning", fields{"message": text})
+	}
+	_, err := fmt.Fprintf(a.stderr, "sombra: warning: %s\n", text)
+	return err
+}
 
 // printf prints a line for people, unless they asked for quiet or for JSON.
 func (a *app) printf(format string, args ...any) {

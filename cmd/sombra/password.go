@@ -33,11 +33,11 @@ func (a *app) password(ctx context.Context, isNew bool) ([]byte, error) {
 		return nil, &codeError{exitWrongPassword, &hintError{errors.New("no password is given"),
 			"set SOMBRA_PASSWORD, SOMBRA_PASSWORD_FILE or SOMBRA_PASSWORD_COMMAND, or give --password-file or --password-command"}}
 	}
-	first, err := ask(a.stderr, f, "password for repository: ")
+	first, err := ask(ctx, a.stderr, f, "password for repository: ")
 	if err != nil || !isNew {
 		return first, err
 	}
-	second, err := ask(a.stderr, f, "the same again: ")
+	second, err := ask(ctx, a.stderr, f, "the same again: ")
 	if err != nil {
 		return nil, err
 	}
@@ -47,14 +47,39 @@ func (a *app) password(ctx context.Context, isNew bool) ([]byte, error) {
 	return first, nil
 }
 
-func ask(w io.Writer, f *os.File, prompt string) ([]byte, error) {
-	fmt.Fprint(w, prompt)
-	p, err := term.ReadPassword(int(f.Fd()))
-	fmt.Fprintln(w)
-	if err == nil && len(p) == 0 {
-		err = errors.New("the password is empty")
+// ask reads a line from a terminal that does not show it. An interrupt gives the
+// terminal back as it was.
+func ask(ctx context.Context, w io.Writer, f *os.File, prompt string) ([]byte, error) {
+	before, err := term.GetState(int(f.Fd()))
+	if err != nil {
+		return nil, fmt.Errorf("ask for the password: %w", err)
 	}
-	return p, err
+	type answer struct {
+		line []byte
+		err  error
+	}
+	ch := make(chan answer, 1)
+	fmt.Fprint(w, prompt)
+	go func() {
+		line, err := term.ReadPassword(int(f.Fd()))
+		ch <- answer{line, err}
+	}()
+	select {
+	case a := <-ch:
+		fmt.Fprintln(w)
+		switch {
+		case a.err != nil:
+			return nil, fmt.Errorf("ask for the password: %w", a.err)
+		case len(a.line) == 0:
+			return nil, &codeError{exitWrongPassword, errors.New("the password is empty")}
+		case len(a.line) > maxPassword:
+			return nil, fmt.Errorf("the password is longer than %d bytes", maxPassword)
+		}
+		return a.line, nil
+	case <-ctx.Done():
+		fmt.Fprintln(w)
+		return nil, errors.Join(context.Cause(ctx), term.Restore(int(f.Fd()), before))
+	}
 }
 
 func readPasswordFile(name string) ([]byte, error) {

@@ -70,7 +70,11 @@ func printPlan(w io.Writer, p *requester.Plan, all bool) {
 	for _, v := range p.Volumes {
 		printVolume(w, v)
 	}
-	printLeftOut(w, p.LeftOut, p.LeftOutCount)
+	out := slices.DeleteFunc(slices.Clone(p.LeftOut), func(l requester.LeftOut) bool { return shownLeftOut(p, l, all) })
+	printLeftOut(w, out, p.LeftOutCount-(len(p.LeftOut)-len(out)))
+	if len(unasked(p.LeftOut)) > 0 {
+		fmt.Fprintln(w, "\nINCOMPLETE: something would be missing that nobody asked to leave out")
+	}
 	if p.OutsideCount > 0 {
 		fmt.Fprintf(w, "\n%s of these components outside the paths, taken too\n", plural(p.OutsideCount, "file"))
 		for _, f := range head(p.Outside) {
@@ -83,23 +87,48 @@ func printPlan(w io.Writer, p *requester.Plan, all bool) {
 	}
 }
 
+// shownLeftOut reports whether something left out stands among the writers.
+func shownLeftOut(p *requester.Plan, l requester.LeftOut, all bool) bool {
+	return l.Path == "" && slices.ContainsFunc(p.Writers, func(w requester.PlanWriter) bool {
+		return slices.ContainsFunc(w.Components, func(c requester.PlanComponent) bool {
+			return c.Selected == "no" && (all || !idle(c)) && componentName(c.LogicalPath, c.Name) == l.Component
+		})
+	})
+}
+
+// idle reports whether nothing more is to be said of a component than that
+// nobody chose it.
+func idle(c requester.PlanComponent) bool { return c.Selected == "no" && c.Why == "not selected" }
+
 func printWriters(w io.Writer, p *requester.Plan, all bool) {
 	if len(p.Writers) > 0 {
 		fmt.Fprintln(w, "\nwriters")
 	}
+	others := 0
 	for _, wr := range p.Writers {
-		fmt.Fprintf(w, "  %s: %s\n", writerName(wr.Name, wr.InstanceName), writerNotes(wr))
-		idle := 0
+		n := 0
 		for _, c := range wr.Components {
-			if c.Selected == "no" && c.Why == "not selected" && !all {
-				idle++
+			if idle(c) && !all {
+				n++
+			}
+		}
+		if n > 0 && n == len(wr.Components) && wr.Error == "" {
+			others++
+			continue
+		}
+		fmt.Fprintf(w, "  %s: %s\n", writerName(wr.Name, wr.InstanceName), writerNotes(wr))
+		for _, c := range wr.Components {
+			if idle(c) && !all {
 				continue
 			}
-			fmt.Fprintf(w, "    %s: %s\n", printable(componentName(c.LogicalPath, c.Name)), chosen(c))
+			fmt.Fprintf(w, "    %s: %s\n", printable(componentName(c.LogicalPath, c.Name)), chosen(c, p.Volumes))
 		}
-		if idle > 0 {
-			fmt.Fprintf(w, "    %s not chosen\n", plural(idle, "component"))
+		if n > 0 {
+			fmt.Fprintf(w, "    %s not chosen; -v lists them\n", plural(n, "component"))
 		}
+	}
+	if others > 0 {
+		fmt.Fprintf(w, "  %s of which nothing is chosen; -v lists them\n", plural(others, "writer"))
 	}
 }
 
@@ -189,9 +218,17 @@ func componentName(logicalPath, name string) string {
 	return logicalPath + `\` + name
 }
 
-func chosen(c requester.PlanComponent) string {
+// chosen says what becomes of a component. A volume's refusal stands with the
+// volume.
+func chosen(c requester.PlanComponent, volumes []requester.PlanVolume) string {
 	if c.Selected == "no" {
-		return "left out: " + oneLine(c.Why)
+		why := c.Why
+		for _, v := range volumes {
+			if v.Refusal != "" {
+				why = strings.ReplaceAll(why, ": "+v.Refusal, "")
+			}
+		}
+		return "left out: " + oneLine(why)
 	}
 	return c.Level + ", " + oneLine(c.Why)
 }
@@ -231,20 +268,35 @@ func printLeftOut(w io.Writer, list []requester.LeftOut, count int) {
 		return
 	}
 	fmt.Fprintf(w, "\nleft out (%d)\n", count)
+	// What has the same reason stands together, with the reason told once.
+	var reasons []string
+	items := map[string][]string{}
 	for _, l := range head(list) {
 		what := l.Path
 		if what == "" {
-			what = strings.Trim(l.Writer+":"+l.Component, ":")
-		}
-		asked := ""
-		if l.Asked {
-			asked = " (as asked)"
+			what = strings.Trim(l.Writer+": "+l.Component, ": ")
 		}
 		reason := oneLine(l.Reason)
 		if strings.HasPrefix(reason, componentFailed+":") {
 			reason = componentFailed
 		}
-		fmt.Fprintf(w, "  %s: %s%s\n", printable(what), reason, asked)
+		if l.Asked {
+			reason += " (as asked)"
+		}
+		if items[reason] == nil {
+			reasons = append(reasons, reason)
+		}
+		items[reason] = append(items[reason], printable(what))
+	}
+	for _, r := range reasons {
+		if len(items[r]) == 1 {
+			fmt.Fprintf(w, "  %s: %s\n", items[r][0], r)
+			continue
+		}
+		fmt.Fprintf(w, "  %s:\n", r)
+		for _, what := range items[r] {
+			fmt.Fprintf(w, "    %s\n", what)
+		}
 	}
 	more(w, count)
 }

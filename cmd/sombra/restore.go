@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -56,6 +58,9 @@ that is "sombra extract".`,
 				rep := a.reporter()
 				result, err := requester.Restore(ctx, a.sessions(o), repo, rec, r, rep)
 				rep.end()
+				if err == nil {
+					err = nothingIncluded(result, r.Include)
+				}
 				a.summarizeRestore(result, err, rep)
 				return resultError(ctx, result.Outcome, err)
 			})
@@ -118,9 +123,23 @@ func (a *app) extract(cmd *cobra.Command, record, dir string, limits limitFlags,
 		rep := a.reporter()
 		result, err := requester.Extract(ctx, a.sessions(o), repo, rec, r, rep)
 		rep.end()
+		if err == nil {
+			err = nothingIncluded(result, r.Include)
+		}
 		a.summarizeRestore(result, err, rep)
 		return resultError(ctx, result.Outcome, err)
 	})
+}
+
+// nothingIncluded is the error of patterns that matched nothing: a slip, and no
+// success.
+func nothingIncluded(r *requester.RestoreResult, include []string) error {
+	if len(include) == 0 || r.Totals.Files+r.Totals.Dirs+r.Totals.LeftOut > 0 || len(r.Components) > 0 || r.Outcome != requester.Complete {
+		return nil
+	}
+	r.Outcome = requester.Failed
+	return &hintError{fmt.Errorf("nothing in backup %s matches --include %s", short(r.Record), strings.Join(include, " ")),
+		"the files are listed by: sombra ls " + short(r.Record)}
 }
 
 // withRecord runs fn with the repository open and the record that is named.

@@ -96,11 +96,19 @@ func (b *backupFlags) fill(cmd *cobra.Command, a *app, args []string) (requester
 	if r.Paths, err = existing(args); err != nil {
 		return nil, err
 	}
+	if err := a.warnLinks(r.Paths); err != nil {
+		return nil, err
+	}
 	if len(r.Paths) == 0 && !r.Selectors.Includes() && !r.SystemState {
 		return nil, &hintError{errors.New("nothing to back up is named"), "give paths, --writer or --component, or paths: in the configuration"}
 	}
 	if b.own = a.repositoryIn(r.Paths); b.own != "" {
 		r.Exclude = append(r.Exclude, literal.Replace(filepath.ToSlash(b.own)))
+	}
+	for _, tag := range r.Tags {
+		if tag == "" || printable(tag) != tag {
+			return nil, fmt.Errorf("tag %q is empty or holds characters that cannot be shown", tag)
+		}
 	}
 	if b.typ != "" {
 		if r.Type, err = vss.ParseBackupType(b.typ); err != nil {
@@ -119,6 +127,21 @@ func (b *backupFlags) fill(cmd *cobra.Command, a *app, args []string) (requester
 		r.Provider, err = chooseProvider(ctx, open, b.provider, r.Paths)
 	}
 	return open, err
+}
+
+// warnLinks says of paths that are symbolic links that only the links are saved,
+// which is seldom what is meant.
+func (a *app) warnLinks(paths []string) error {
+	for _, p := range paths {
+		target, err := os.Readlink(p)
+		if err != nil {
+			continue // it is none
+		}
+		if err := a.warn("%s is a symbolic link: it is saved as such, without what it leads to; name %s as well, if that is meant", p, target); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // repositoryIn gives the repository's directory if it lies below one of the paths:

@@ -97,7 +97,7 @@ func (a *app) summarizeRestore(r *requester.RestoreResult, err error, rep report
 		_ = a.printJSON("summary", r)
 		return
 	}
-	if err != nil && len(r.Components) == 0 && r.Totals.Files == 0 {
+	if err != nil && r.Totals.Files == 0 {
 		return
 	}
 	w := a.stdout
@@ -116,7 +116,9 @@ func (a *app) summarizeRestore(r *requester.RestoreResult, err error, rep report
 	}
 	fmt.Fprintf(w, "%s of backup %s%s: %s\n", verb, short(r.Record), what, words(r.Outcome))
 	fmt.Fprintf(w, "%s, %s in %s\n", plural(r.Totals.Files, "file"), size(r.Totals.Bytes), took(r.Started, r.Ended))
-	printComponents(w, r.Components, done)
+	if err == nil {
+		printComponents(w, r.Components, done)
+	}
 	if r.Failed > 0 {
 		fmt.Fprintf(w, "%s could not be %s, named above\n", plural(r.Failed, "file"), strings.TrimPrefix(done, "would be "))
 	}

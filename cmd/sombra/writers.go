@@ -104,7 +104,7 @@ func (a *app) writer(info session.WriterInfo, st session.WriterStatus) error {
 	id := m.Identity()
 	l := writerLine{
 		Name: id.Name, InstanceName: id.InstanceName, Class: id.ClassID, Instance: id.InstanceID,
-		State: st.State.String(), Failure: st.Failure.String(), Discovered: info.Discovered, Required: info.Required,
+		State: st.State.String(), Failure: st.Failure.Name(), Discovered: info.Discovered, Required: info.Required,
 		FilesStill: info.FilesStill, Weak: info.Weak, Schema: m.BackupSchema().String(),
 	}
 	for _, c := range m.Components() {
@@ -121,7 +121,7 @@ func (a *app) writer(info session.WriterInfo, st session.WriterStatus) error {
 	return table(a.stdout, func(t *tabwriter.Writer) {
 		fmt.Fprintf(t, "    instance\t%s\n", l.InstanceName)
 		fmt.Fprintf(t, "    writer id\t{%s}\n    instance id\t{%s}\n", l.Class, l.Instance)
-		fmt.Fprintf(t, "    state\t%d (%s), %s\n", int(st.State), l.State, l.Failure)
+		fmt.Fprintf(t, "    state\t%d (%s), %s\n", int(st.State), l.State, st.Failure.Name())
 		if l.Weak != "" {
 			fmt.Fprintf(t, "    weak\t%s\n", l.Weak)
 		}
