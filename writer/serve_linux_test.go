@@ -397,6 +397,52 @@ func TestServeAndTheSocketsThatWereThere(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+	t.Run("a link to a victim's file or socket", func(t *testing.T) {
+		victim := filepath.Join(dir, "victim")
+		if err := os.WriteFile(victim, []byte("x"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, "link")
+		if err := os.Symlink(victim, path); err != nil {
+			t.Fatal(err)
+		}
+		if err := Serve(t.Context(), path, &script{}); err == nil || !strings.Contains(err.Error(), "no socket") {
+			t.Errorf("got %v", err)
+		}
+		if info, err := os.Lstat(victim); err != nil || info.Mode().Perm() != 0o644 {
+			t.Errorf("the victim's file: %v, %v", info, err)
+		}
+	})
+	t.Run("replaced while serving", func(t *testing.T) {
+		path := filepath.Join(dir, "mine")
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- Serve(ctx, path, &script{}) }()
+		for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			if info, err := os.Lstat(path); err == nil && info.Mode().Perm() == 0o600 {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatal("there is no socket")
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		other, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(path); err != nil {
+			t.Errorf("another program's socket was removed: %v", err)
+		}
+	})
 	t.Run("no socket", func(t *testing.T) {
 		path := filepath.Join(dir, "file")
 		if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
