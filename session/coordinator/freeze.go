@@ -44,7 +44,7 @@ type run struct {
 	*service
 	set *snapshotSet
 	pr  *reporter
-	// freezeBy is when all writers must have frozen.
+	// freezeBy is when all writers of the level must have frozen.
 	freezeBy time.Time
 	stopped  bool // processes are, or may be, stopped
 }
@@ -178,11 +178,23 @@ func (r *run) freeze(ctx context.Context) error {
 	if r.opts.NoFreeze {
 		return nil
 	}
-	r.freezeBy = time.Now().Add(r.freezeLimit())
+	limit := r.freezeLimit()
+	end := time.Now().Add(limit)
+	var order [][]*participant
 	for _, level := range levels {
-		each(r.pick(func(p *participant) bool { return p.in && !p.out && p.level() == level }), func(p *participant) {
-			r.freezeOne(ctx, p)
-		})
+		if list := r.pick(func(p *participant) bool { return p.in && !p.out && p.level() == level }); len(list) > 0 {
+			order = append(order, list)
+		}
+	}
+	least := limit / time.Duration(2*max(1, len(order)))
+	for i, list := range order {
+		// A share of what is left, so that one that hangs does not take the time
+		// of the levels after its own.
+		// But no level goes without any: what is waited for one that hangs
+		// comes on top of its share.
+		share := time.Until(end) / time.Duration(len(order)-i)
+		r.freezeBy = time.Now().Add(max(share, least))
+		each(list, func(p *participant) { r.freezeOne(ctx, p) })
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
