@@ -1,10 +1,13 @@
 package repository
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -240,4 +243,43 @@ func TestLongExtentListsAreNotKeptInMemory(t *testing.T) {
 		t.Errorf("%d MiB are kept", (after-before)>>20)
 	}
 	runtime.KeepAlive(f)
+}
+
+// TestBombsAreRefused: whatever a frame of zstd claims or expands to, no more
+// memory is taken than the frame's header declares, and that is bounded.
+func TestBombsAreRefused(t *testing.T) {
+	const rle = 1 << 1
+	block := func(kind, size uint32, last bool, content ...byte) []byte {
+		h := kind | size<<3
+		if last {
+			h |= 1
+		}
+		return append([]byte{byte(h), byte(h >> 8), byte(h >> 16)}, content...)
+	}
+	magicNumber := []byte{0x28, 0xb5, 0x2f, 0xfd}
+	join := func(parts ...[]byte) []byte { return slices.Concat(parts...) }
+	zeros := bytes.Repeat(block(rle, 128<<10, false, 0), 1000) // 128 MB
+	frames := map[string][]byte{
+		"a content of 2^62 bytes":   join(magicNumber, []byte{0xe0}, binary.LittleEndian.AppendUint64(nil, 1<<62), zeros, block(rle, 1, true, 0)),
+		"a window of 1 TiB":         join(magicNumber, []byte{0x00, 30 << 3}, zeros, block(rle, 1, true, 0)),
+		"many zeros":                join(magicNumber, []byte{0x00, 12 << 3}, zeros, block(rle, 1, true, 0)),
+		"many frames of zeros":      bytes.Repeat(join(magicNumber, []byte{0x00, 7 << 3}, block(rle, 128<<10, true, 0)), 1000),
+		"many frames of nothing":    bytes.Repeat(join(magicNumber, []byte{0x20, 0}, block(0, 0, true)), 100_000),
+		"a dictionary nobody has":   join(magicNumber, []byte{0x21, 7, 1}, block(rle, 1, true, 0)),
+		"a block of more than fits": join(magicNumber, []byte{0x00, 0}, block(rle, 1<<20, true, 0)),
+	}
+	dec := newDecoder()
+	defer dec.Close()
+	for what, body := range frames {
+		for _, declared := range []uint32{1, 4096, maxChunk, maxChunk + 1, 1<<32 - 1} {
+			frame := append(binary.LittleEndian.AppendUint32([]byte{methodZstd}, declared), body...)
+			var err error
+			if n := allocated(func() { _, err = decodeFrame(dec, frame) }); n > 4*maxChunk {
+				t.Errorf("%s declared as %d bytes: %d MiB were allocated", what, declared, n>>20)
+			}
+			if !errors.Is(err, ErrDamaged) {
+				t.Errorf("%s declared as %d bytes: %v", what, declared, err)
+			}
+		}
+	}
 }
