@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -46,7 +47,11 @@ func newCheck(a *app) *cobra.Command {
 				return &hintError{fmt.Errorf("%s found", plural(report.Problems, "problem")),
 					"backups not named above are unharmed; copy the repository before anything else"}
 			}
-			a.printf("no damage found\n")
+			if o.ReadData {
+				a.printf("no damage found\n")
+			} else {
+				a.printf("no damage found; the data itself is verified by --read-data\n")
+			}
 			return nil
 		},
 	}
@@ -76,5 +81,10 @@ func (a *app) problem(p repository.Problem) {
 			what += " (" + p.Object + ")"
 		}
 	}
-	fmt.Fprintf(a.stderr, "sombra: %s: %s\n", printable(what), oneLine(p.Err.Error()))
+	text := oneLine(p.Err.Error())
+	if p.Record.IsZero() && strings.Contains(text, p.Object) {
+		fmt.Fprintf(a.stderr, "sombra: %s\n", text)
+		return
+	}
+	fmt.Fprintf(a.stderr, "sombra: %s: %s\n", printable(what), text)
 }

@@ -134,6 +134,10 @@ func printComponents(w io.Writer, list []requester.ComponentResult, done string)
 		if c.Level != "" && c.Succeeded {
 			state += ", " + c.Level
 		}
+		if strings.HasPrefix(done, "would be ") && c.Files == 0 { // not counted in a dry run
+			fmt.Fprintf(w, "  %s: %s: %s\n", printable(c.Writer), printable(componentName(c.LogicalPath, c.Name)), state)
+			continue
+		}
 		fmt.Fprintf(w, "  %s: %s: %s (%s, %s)\n", printable(c.Writer), printable(componentName(c.LogicalPath, c.Name)), state,
 			plural(c.Files, "file"), size(c.Bytes))
 	}
