@@ -40,7 +40,9 @@ func serve(ctx context.Context, kinds []writer.Kind) error {
 	}
 	// Caught, not ignored: what is ignored would be so in scripts run from here.
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	// SIGPIPE too: who reads what is logged here dies first, and a line on the
+	// lost connection must not keep this process from letting go.
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
 	defer signal.Stop(signals)
 
 	conn.SetDeadline(time.Now().Add(30 * time.Second))
