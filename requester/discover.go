@@ -103,7 +103,32 @@ func (a *attempt) begin(ctx context.Context) (err error) {
 	for _, err := range a.broken {
 		a.warn("a writer takes no part: %v", err)
 	}
+	if err := a.missingWriters(ctx); err != nil {
+		return err
+	}
 	return a.sess.FreeWriterMetadata(ctx)
+}
+
+// missingWriters notes the writers that are there and did not say what they have:
+// their data is taken as data of no writer, if it is, and the backup is not
+// complete.
+func (a *attempt) missingWriters(ctx context.Context) error {
+	if err := a.sess.GatherWriterStatus(ctx, nil); err != nil {
+		return err
+	}
+	list, err := a.sess.WriterStatus(ctx)
+	if err != nil {
+		return err
+	}
+	for _, st := range list {
+		if st.State != vss.WriterFailedAtIdentify {
+			continue
+		}
+		asked := slices.Contains(a.req.Selectors.ExcludeWriters, st.Name) || slices.Contains(a.req.Selectors.ExcludeWriters, st.InstanceName)
+		a.leave(LeftOut{Writer: st.InstanceName, Asked: asked,
+			Reason: "the writer did not identify itself, so that its data is taken as that of none: " + st.Message})
+	}
+	return a.sess.FreeWriterStatus(ctx)
 }
 
 func (a *attempt) warn(format string, args ...any) {

@@ -94,7 +94,7 @@ func TestBackupSequence(t *testing.T) {
 	if res.Outcome != Complete {
 		t.Fatalf("outcome %v, left out %+v, failures %+v", res.Outcome, res.LeftOut, res.Failures)
 	}
-	want := []string{"InitializeForBackup", "SetContext VSS_CTX_BACKUP", "SetBackupState copy", "GatherWriterMetadata",
+	want := []string{"InitializeForBackup", "SetContext VSS_CTX_BACKUP", "SetBackupState copy", "GatherWriterMetadata", "GatherWriterStatus",
 		"AddComponent main", "StartSnapshotSet", "AddToSnapshotSet root", "Estimates", "PrepareForBackup", "GatherWriterStatus",
 		"DoSnapshotSet", "GatherWriterStatus", "SetBackupSucceeded", "SaveAsXML", "BackupComplete", "GatherWriterStatus", "Close"}
 	if !slices.Equal(h.calls, want) {

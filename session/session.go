@@ -143,7 +143,9 @@ type Writers interface {
 	PrepareForBackup(ctx context.Context, p Progress) error
 
 	// GatherWriterStatus asks each writer for its state, WriterStatus
-	// returns the answers. Reliable after PrepareForBackup, DoSnapshotSet,
+	// returns the answers, those of the writers gathered first and in the
+	// same order. After them come writers that were found but failed
+	// Identify, with that state: they are not in WriterMetadata. Reliable after PrepareForBackup, DoSnapshotSet,
 	// BackupComplete, PreRestore and PostRestore. The call after
 	// BackupComplete or PostRestore frees the writer's session slot.
 	GatherWriterStatus(ctx context.Context, p Progress) error

@@ -85,6 +85,7 @@ func (s *service) GatherWriterStatus(ctx context.Context, p session.Progress) er
 	for _, p := range s.writers {
 		s.statuses = append(s.statuses, p.status())
 	}
+	s.statuses = append(s.statuses, s.absent...)
 	s.statusKnown = true
 	if s.has(completed) || s.has(postRestored) {
 		s.slots.free(s.id)

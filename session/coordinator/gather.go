@@ -239,7 +239,22 @@ func (g *gathering) notStarted(specs []writer.Spec, err error) error {
 		}
 	}
 	g.log.Warn("writers that were found could not be started", "first", specs[0].Name, "count", len(specs), "error", err)
+	for _, s := range specs {
+		g.missing(session.WriterStatus{Name: s.Kind, InstanceName: s.Name, State: vss.WriterFailedAtIdentify,
+			Failure: vss.ErrWriterInfrastructure, Message: err.Error(), Event: writer.EventIdentify.String()})
+	}
 	return nil
+}
+
+// missing keeps the status of a writer that was found and is not listed, so that
+// nobody takes its data for data of no writer without being told.
+func (g *gathering) missing(st session.WriterStatus) {
+	if st.Instance.IsZero() {
+		st.Instance = vss.NewGUID() // it never said its own
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.absent = append(g.absent, st)
 }
 
 // foreign connects to writers of other programs, to all at the same time: one
@@ -300,7 +315,11 @@ func (g *gathering) identify(ctx context.Context) {
 		if err != nil {
 			p.fail(writer.EventIdentify, err, nil)
 			if !errors.Is(err, writer.ErrNotMine) {
+				if p.instanceName == "" && p.spec != nil {
+					p.instanceName = p.spec.Name
+				}
 				g.log.Warn("writer left out: Identify failed", "writer", p.instanceName, "error", err)
+				g.missing(p.status())
 			}
 		}
 	})

@@ -46,6 +46,7 @@ type service struct {
 	receipt session.Receipt
 
 	statuses    []session.WriterStatus
+	absent      []session.WriterStatus // of writers that failed Identify
 	statusKnown bool
 
 	// background is Aborts, which nobody waits for until the end.

@@ -189,6 +189,13 @@ func testVeto(t *testing.T, h Harness) {
 		if len(list) != 1 || list[0].Instance != r.writers[1].Instance() {
 			t.Errorf("%d writers listed, want only the good one", len(list))
 		}
+		// But it is not forgotten: its data would pass for nobody's.
+		must(t, r.s.GatherWriterStatus(ctx(t), nil))
+		states, err := r.s.WriterStatus(ctx(t))
+		must(t, err)
+		if len(states) != 2 || states[0].Instance != r.writers[1].Instance() || states[1].State != vss.WriterFailedAtIdentify || states[1].Message == "" {
+			t.Errorf("states %+v, want the good writer's and then that the other failed Identify", states)
+		}
 	})
 }
 
