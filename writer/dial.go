@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
@@ -19,9 +20,11 @@ import (
 // Client is the service's end of a connection to a program with writers. Its
 // methods may be called by several goroutines.
 type Client struct {
-	cc   *grpc.ClientConn
-	rpc  writerv1.WritersClient
-	conn *watchedConn
+	cc          *grpc.ClientConn
+	rpc         writerv1.WritersClient
+	conn        *watchedConn
+	identifying chan struct{} // holds a token for each document on its way
+	documents   atomic.Int64  // the size of those that came, in bytes
 }
 
 // Dial begins to speak with the program at the other end of conn, and returns
@@ -45,6 +48,7 @@ func Dial(ctx context.Context, conn net.Conn) (*Client, error) {
 		grpc.WithIdleTimeout(0), // an idle connection must not be given up: it could not be made again
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDisableRetry(), // an event is never sent twice
+		grpc.WithMaxHeaderListSize(maxHeaders),
 		grpc.WithDefaultCallOptions(
 			grpc.MaxCallRecvMsgSize(MaxMessage),
 			grpc.MaxCallSendMsgSize(MaxMessage),
@@ -54,7 +58,7 @@ func Dial(ctx context.Context, conn net.Conn) (*Client, error) {
 		watched.Close()
 		return nil, fmt.Errorf("connect to writers: %w", err)
 	}
-	c := &Client{cc: cc, rpc: writerv1.NewWritersClient(cc), conn: watched}
+	c := &Client{cc: cc, rpc: writerv1.NewWritersClient(cc), conn: watched, identifying: make(chan struct{}, maxIdentifying)}
 	if err := c.ready(ctx); err != nil {
 		c.Close()
 		return nil, err

@@ -30,6 +30,7 @@ type Remote struct {
 	instance vss.GUID
 	class    vss.GUID
 	name     string
+	size     int64 // of the document, in bytes
 }
 
 var _ interface {
@@ -99,9 +100,18 @@ func (r *Remote) Describe() Description { return r.desc }
 
 // Identify implements [Writer].
 func (r *Remote) Identify(ctx context.Context) (*metadata.WriterMetadata, error) {
+	select {
+	case r.c.identifying <- struct{}{}:
+		defer func() { <-r.c.identifying }()
+	case <-ctx.Done():
+		return nil, vss.Errorf(vss.ErrWriterNotResponding, "Identify", r.String(), "other writers of its program have not answered: %w", context.Cause(ctx))
+	}
 	resp, err := r.c.rpc.Identify(ctx, &writerv1.IdentifyRequest{Handle: r.handle})
 	if err != nil {
 		return nil, errorOfCall(ctx, "Identify", r.String(), err)
+	}
+	if err := r.account(int64(len(resp.GetDocument()))); err != nil {
+		return nil, err
 	}
 	doc, err := parseMetadata(resp.GetDocument())
 	if err != nil {
@@ -118,6 +128,19 @@ func (r *Remote) Identify(ctx context.Context) (*metadata.WriterMetadata, error)
 	}
 	r.instance, r.class, r.name = id.instance, id.class, id.name
 	return doc, nil
+}
+
+// account counts the writer's document among those of its program, in place of
+// the one it gave before.
+func (r *Remote) account(size int64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if total := r.c.documents.Add(size - r.size); total > maxDocuments {
+		r.c.documents.Add(r.size - size)
+		return vss.Errorf(vss.ErrWriterErrorOutOfResources, "Identify", r.name, "the documents of its program's writers are larger than %d MiB in all", maxDocuments>>20)
+	}
+	r.size = size
+	return nil
 }
 
 // call is one of the generated client's methods.

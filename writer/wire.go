@@ -26,6 +26,12 @@ const (
 	maxProcesses = 1 << 16
 	maxText      = 64 << 10
 	maxDuration  = 24 * time.Hour
+	// maxDocuments bounds the documents of all writers of one program, in
+	// bytes, and maxIdentifying how many of them are on their way at a time.
+	maxDocuments   = 256 << 20
+	maxIdentifying = 4
+	// maxHeaders bounds what comes with a message besides it, in bytes.
+	maxHeaders = 256 << 10
 )
 
 // wireError is an error that came over the wire: it reads as it did where it
