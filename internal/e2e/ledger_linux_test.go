@@ -57,6 +57,23 @@ func ledgerClient(args []string) error {
 	}
 }
 
+// dirtClient rewrites a file beside the database all the time, so that a shadow
+// copy of its volume takes a while: the two volumes' copies are then far enough
+// apart for everything that does not hold to show.
+func dirtClient(args []string) error {
+	f, err := os.OpenFile(args[0], os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	block := make([]byte, 64<<10)
+	for n := int64(0); ; n++ {
+		if _, err := f.WriteAt(block, n%256*int64(len(block))); err != nil {
+			return err
+		}
+		time.Sleep(4 * time.Millisecond)
+	}
+}
+
 const ledgerWriter = `<TestWriter usage="USER_DATA" lockFile="%s">
   <RestoreMethod method="RESTORE_IF_CAN_BE_REPLACED" writerRestore="always" rebootRequired="no"/>
   <Component componentType="filegroup" componentName="Number" selectable="yes">
@@ -73,7 +90,7 @@ type ledger struct {
 
 func newLedger(t *testing.T) *ledger {
 	voltest.Need(t, "btrfs", "xfs")
-	v1, v2 := voltest.Btrfs(t, 512<<20), voltest.XFS(t, 512<<20)
+	v1, v2 := voltest.Btrfs(t, 4<<30), voltest.XFS(t, 512<<20)
 	l := &ledger{rig: newRig(t), db: filepath.Join(v1.Root, "ledger.db"), file: filepath.Join(v2.Root, "data", "number")}
 	if err := os.Mkdir(filepath.Dir(l.file), 0o755); err != nil {
 		t.Fatal(err)
@@ -92,6 +109,7 @@ func newLedger(t *testing.T) *ledger {
 	l.writers = []session.WriterConfig{{Kind: "testwriter", Name: "number", Config: data}}
 	l.paths = []string{v1.Root, v2.Root}
 	child(t, "test-ledger", l.db, l.file, lock)
+	child(t, "test-dirt", filepath.Join(v1.Root, "dirt"))
 	waitFor(t, 30*time.Second, "the client writes", func() bool {
 		data, _ := os.ReadFile(l.file)
 		n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)

@@ -50,6 +50,8 @@ func TestMain(m *testing.M) {
 			os.Exit(host.Main(context.Background(), kinds()))
 		case "test-ledger":
 			exit(ledgerClient(os.Args[2:]))
+		case "test-dirt":
+			exit(dirtClient(os.Args[2:]))
 		case "test-load":
 			exit(loadClient(os.Args[2:]))
 		case "test-late":
