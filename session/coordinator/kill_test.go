@@ -193,9 +193,10 @@ func killed(t *testing.T, step, victims string) {
 	}
 	// A hold that ends with its process ends at once; this writer's outlives it,
 	// and where its host is dead too the keeper must start another.
-	limit := time.Second + 500*time.Millisecond
+	// The promise is a second; the machine may be busy with other tests.
+	limit := 3 * time.Second
 	if strings.Contains(victims, "host") {
-		limit = 5 * time.Second
+		limit = 10 * time.Second
 	}
 	cmd.Wait()
 	within(t, limit, "the application is let go", func() bool {

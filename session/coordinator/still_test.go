@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -365,7 +366,10 @@ func startWriter(t *testing.T, uid uint32, dir string, pids ...int) (sockets str
 	must(t, cmd.Start())
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 	within(t, 20*time.Second, "the writer listens", func() bool {
-		_, err := os.Stat(args[1])
+		c, err := net.Dial("unix", args[1]) // the socket is there before anybody listens
+		if err == nil {
+			c.Close()
+		}
 		return err == nil
 	})
 	return sockets
