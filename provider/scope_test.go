@@ -80,11 +80,12 @@ func checkSteps(t *testing.T, m *Matcher, dir string, unclaimed bool, parts []st
 // TestMatcherWithAsManySetsAsADocumentHolds looks up the files of a directory in
 // which a writer names each by itself, as a document of 2 MB does.
 func TestMatcherWithAsManySetsAsADocumentHolds(t *testing.T) {
-	const sets, files = 20_000, 60_000
+	const sets, files = 20_000, 60_000 // and as many sets again with wildcards
 	s := Scope{Claims: []Claim{{Exclude: []FileSet{{Dir: "data", Pattern: "*.tmp", Recursive: true}}}},
 		Unclaimed: []FileSet{{Dir: ".", Pattern: "*", Recursive: true}}}
 	for i := range sets {
-		s.Claims[0].Files = append(s.Claims[0].Files, FileSet{Dir: "data", Pattern: fmt.Sprint("file", i)})
+		s.Claims[0].Files = append(s.Claims[0].Files, FileSet{Dir: "data", Pattern: fmt.Sprint("file", i)},
+			FileSet{Dir: "data", Pattern: fmt.Sprintf("none%d*", i), Recursive: true})
 	}
 	start := time.Now()
 	m := NewMatcher(&s)

@@ -10,8 +10,8 @@ import (
 
 // SetIndex finds the file sets that a name is in without trying each of them:
 // a writer may declare tens of thousands, and every file of a volume is looked
-// up. The time of a look-up goes with the depth of the name and the number of
-// wildcard patterns of the directories above it, not with the number of sets.
+// up. The time of a look-up goes with the depth of the sets and the number of
+// patterns that begin as the name does, not with the number of sets.
 //
 // It is filled by one goroutine and may then be read by many. The zero SetIndex
 // is empty and compares names exactly; see NewSetIndex.
@@ -29,19 +29,8 @@ type SetIndex[T any] struct {
 
 // indexedDir is the sets of one directory.
 type indexedDir[T any] struct {
-	here  indexedSets[T] // files directly in it
-	below indexedSets[T] // files in it or anywhere below
-}
-
-type indexedSets[T any] struct {
-	list  []T            // all, in the order they were added
-	named map[string][]T // patterns without wildcards
-	wild  []wildSet[T]
-}
-
-type wildSet[T any] struct {
-	pattern string
-	value   T
+	here  patterns[T] // files directly in it
+	below patterns[T] // files in it or anywhere below
 }
 
 // NewSetIndex makes an empty index; with fold names are compared without regard
@@ -60,20 +49,12 @@ func (x *SetIndex[T]) Add(s FileSet, value T) {
 		x.dirs[key] = d
 		x.lead(key)
 	}
-	list := &d.here
 	if s.Recursive {
-		list, x.depth = &d.below, max(x.depth, depthOf(key)+1)
+		x.depth = max(x.depth, depthOf(key)+1)
+		d.below.add(s.Pattern, x.fold, value)
+	} else {
+		d.here.add(s.Pattern, x.fold, value)
 	}
-	list.list = append(list.list, value)
-	if vss.HasWildcard(s.Pattern) {
-		list.wild = append(list.wild, wildSet[T]{s.Pattern, value})
-		return
-	}
-	if list.named == nil {
-		list.named = map[string][]T{}
-	}
-	name := nameKey(s.Pattern, x.fold)
-	list.named[name] = append(list.named[name], value)
 }
 
 // lead notes the way to a directory.
@@ -150,20 +131,6 @@ func head(dir string, n int) string {
 	return dir
 }
 
-func (l *indexedSets[T]) each(base string, fold bool, fn func(T) bool) bool {
-	for _, v := range l.named[base] {
-		if !fn(v) {
-			return false
-		}
-	}
-	for i := range l.wild {
-		if vss.MatchPattern(l.wild[i].pattern, base, fold) && !fn(l.wild[i].value) {
-			return false
-		}
-	}
-	return true
-}
-
 // Matches reports whether any set has the file called name.
 func (x *SetIndex[T]) Matches(name string) (found bool) {
 	x.Each(name, func(T) bool {
@@ -173,30 +140,23 @@ func (x *SetIndex[T]) Matches(name string) (found bool) {
 	return found
 }
 
-// Near calls fn with the value of every set that could share files with s and
-// whose directory is that of s or one above it, until fn returns false.
+// Near calls fn, until it returns false, with the value of every set with
+// wildcards in the directory of s, and of every recursive set there or in a
+// directory above: those besides what names one file that can share files with s
+// and are not found from below.
 func (x *SetIndex[T]) Near(s FileSet, fn func(T) bool) {
 	if len(x.dirs) == 0 {
 		return
 	}
 	dir := nameKey(s.Dir, x.fold)
-	if d := x.dirs[dir]; d != nil && !d.here.all(fn) {
+	if d := x.dirs[dir]; d != nil && !each(d.here.wilds, fn) {
 		return
 	}
 	for up := range x.upwards(dir) {
-		if d := x.dirs[up]; d != nil && !d.below.all(fn) {
+		if d := x.dirs[up]; d != nil && !each(d.below.all, fn) {
 			return
 		}
 	}
-}
-
-func (l *indexedSets[T]) all(fn func(T) bool) bool {
-	for _, v := range l.list {
-		if !fn(v) {
-			return false
-		}
-	}
-	return true
 }
 
 // Covers reports whether files in the directory dir can be in a set.
@@ -206,7 +166,7 @@ func (x *SetIndex[T]) Covers(dir string) bool {
 		return true
 	}
 	for up := range x.upwards(dir) {
-		if d := x.dirs[up]; d != nil && len(d.below.list) > 0 {
+		if d := x.dirs[up]; d != nil && len(d.below.all) > 0 {
 			return true
 		}
 	}

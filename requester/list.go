@@ -41,30 +41,19 @@ func (c *copier) saveAll(ctx context.Context) error {
 
 // saveComponent saves the files of one member of a component set.
 func (c *copier) saveComponent(ctx context.Context, def, m *Component, seen map[string]bool) error {
-	claims := c.a.claims.Of(m) // in the order of the file sets
-	for i := range m.Files {
-		f := &m.Files[i]
-		var mine []*Claim
-		for len(claims) > 0 && claims[0].File == f {
-			mine, claims = append(mine, claims[0]), claims[1:]
+	t := c.a.req.backupType()
+	groups := c.a.claims.groups(m, t, false, func(cl *Claim) bool {
+		return cl.File.Mask.BackupRequired(t) && !(cl.Alternate && cl.Nested) // R-SET-26
+	})
+	met := map[*FileSet]bool{}
+	for _, g := range groups {
+		if err := c.saveGroup(ctx, def, g, seen, met); err != nil {
+			return err
 		}
-		if !f.Mask.BackupRequired(c.a.req.backupType()) {
-			continue // R-SET-26
-		}
-		found := false
-		var missing *job
-		for _, cl := range mine {
-			if cl.Alternate && cl.Nested {
-				continue
-			}
-			err := c.saveClaim(ctx, def, cl, seen, &found, &missing)
-			if err != nil {
-				return err
-			}
-		}
-		if missing != nil && !found && f.Mask&vss.CreatedDuringBackup == 0 {
-			// R-SET-5, with the exception of R-SET-29.
-			if err := c.note(missing, fmt.Errorf("the file specification %s names it and it is not there", f.Spec)); err != nil {
+	}
+	for _, g := range groups {
+		for _, cl := range g.claims {
+			if err := c.checkMet(cl, def, met); err != nil {
 				return err
 			}
 		}
@@ -72,57 +61,108 @@ func (c *copier) saveComponent(ctx context.Context, def, m *Component, seen map[
 	return nil
 }
 
-// saveClaim saves what one claim matches: read from the alternate path if there
-// is one, recorded under the normal one (R-SET-12).
-func (c *copier) saveClaim(ctx context.Context, def *Component, cl *Claim, seen map[string]bool, found *bool, missing **job) error {
+// checkMet fails a component that lacks a file one of its specifications names
+// (R-SET-5), unless it may come into being during the backup (R-SET-29).
+func (c *copier) checkMet(cl *Claim, def *Component, met map[*FileSet]bool) error {
+	f := cl.File
+	if met[f] || vss.HasWildcard(f.Spec.Pattern) || f.Mask&vss.CreatedDuringBackup != 0 {
+		return nil
+	}
+	met[f] = true // once is enough
+	v := c.a.volumes[cl.Volume]
+	j := job{volume: v, table: tableName(v.table, path.Join(cl.Set.Dir, cl.Set.Pattern)), cl: cl, def: def}
+	return c.note(&j, fmt.Errorf("the file specification %s names it and it is not there", f.Spec))
+}
+
+// saveGroup saves what a group of claims matches: read from the alternate path
+// if there is one, recorded under the normal one (R-SET-12). It notes the file
+// sets of which a file was met.
+func (c *copier) saveGroup(ctx context.Context, def *Component, g *claimGroup, seen map[string]bool, met map[*FileSet]bool) error {
 	a := c.a
-	from, err := a.volume(ctx, cl.From)
+	from, err := a.volume(ctx, g.From)
 	if err != nil {
 		return err
 	}
-	normal, err := a.volume(ctx, cl.Volume)
+	normal, err := a.volume(ctx, g.Volume)
 	if err != nil {
 		return err
 	}
-	mustCopy := cl.File.Mask.SnapshotRequired(a.req.backupType())
-	t, err := c.claimTree(ctx, cl, from, mustCopy)
+	mustCopy := g.File.Mask.SnapshotRequired(a.req.backupType())
+	t, err := c.claimTree(ctx, g.Claim, from, mustCopy)
 	if err != nil {
 		return err
 	}
-	set := provider.FileSet{Dir: cl.Dir, Pattern: cl.Set.Pattern, Recursive: cl.Set.Recursive}
-	return matchSet(ctx, t, set, a.fold, func(name string, e session.Entry, err error) error {
-		place := path.Join(cl.Set.Dir, relName(cl.Dir, name))
-		if !e.Mode.IsDir() && a.claims.Excludes(cl.Component.Writer, cl.Volume, place) {
-			return nil // R-SET-10, R-SET-11
-		}
+	return g.visit(ctx, t, "", func(name string, e session.Entry, err error) error {
+		cl := g.at(name, e.Mode.IsDir())
+		place := path.Join(g.Set.Dir, relName(g.Dir, name))
 		j := job{tree: t, from: from.ID, name: name, volume: normal, table: tableName(normal.table, place), entry: e, cl: cl, def: def, live: !mustCopy}
-		if e.MountPoint && c.isRoot(j.table) {
-			return nil
+		if e.Mode.IsDir() {
+			met[g.File] = met[g.File] || g.index == nil // it is there, and no file
+			return c.saveClaimedDir(ctx, &j, err)
 		}
-		var listing *dirError
+		if err != nil && isMissing(err) {
+			return nil // see checkMet
+		}
+		g.meet(name, met)
 		switch {
-		case errors.As(err, &listing):
-			if isMissing(err) {
-				return nil // made after the shadow copy, and gone again
-			}
-			return c.note(&j, err) // the directory has its entry already
-		case err != nil && isMissing(err):
-			*missing = &j
+		case a.claims.Excludes(cl.Component.Writer, g.Volume, place): // R-SET-10, R-SET-11
+			return nil
+		case e.MountPoint && c.isRoot(j.table):
 			return nil
 		case err != nil:
 			entry, _ := newEntry(j.table, e, c.device[normal.ID])
 			entry.Attrs = c.attrs(&j)
 			return c.fail(ctx, &j, entry, err)
-		case e.Mode.IsDir():
-			return c.save(ctx, j)
-		}
-		*found = true
-		if seen[j.table] {
+		case c.again(g.Volume, place, j.table, seen):
 			return nil
 		}
-		seen[j.table] = true
 		return c.save(ctx, j)
 	})
+}
+
+// again reports whether a file was saved for another of its claims (R-SET-6).
+// Only files with several are remembered: most have one.
+func (c *copier) again(volume, place, table string, seen map[string]bool) bool {
+	if len(c.a.claims.Find(volume, place).Claims) < 2 {
+		return false
+	}
+	was := seen[table]
+	seen[table] = true
+	return was
+}
+
+// meet notes the file sets that a file is in and that name it.
+func (g *claimGroup) meet(name string, met map[*FileSet]bool) {
+	if g.index == nil {
+		met[g.File] = true
+		return
+	}
+	g.index.Each(name, func(cl *Claim) bool {
+		if !vss.HasWildcard(cl.Set.Pattern) {
+			met[cl.File] = true
+		}
+		return true
+	})
+}
+
+// saveClaimedDir saves a directory in a component's tree, or notes why it
+// could not be listed.
+func (c *copier) saveClaimedDir(ctx context.Context, j *job, err error) error {
+	var listing *dirError
+	switch {
+	case errors.As(err, &listing):
+		if isMissing(err) {
+			return nil // made after the shadow copy, and gone again
+		}
+		return c.note(j, err) // the directory has its entry already
+	case err != nil:
+		entry, _ := newEntry(j.table, j.entry, c.device[j.volume.ID])
+		entry.Attrs = c.attrs(j)
+		return c.fail(ctx, j, entry, err)
+	case j.entry.MountPoint && c.isRoot(j.table):
+		return nil
+	}
+	return c.save(ctx, *j)
 }
 
 // claimTree is where a claim's files are read: the shadow copy, or, where the
@@ -338,17 +378,14 @@ func (a *attempt) foreignInode(ctx context.Context, v *volumeState, number uint6
 		if err != nil {
 			return nil, err
 		}
-		for comp, list := range a.claims.list {
+		for comp := range a.claims.list {
 			if taken(comp) {
 				continue
 			}
-			for _, cl := range list {
-				if cl.Volume != v.ID {
-					continue
-				}
-				err := matchSet(ctx, t, cl.Set, a.fold, func(name string, e session.Entry, err error) error {
+			for _, g := range a.claims.groups(comp, a.req.backupType(), true, func(cl *Claim) bool { return cl.Volume == v.ID }) {
+				err := g.visit(ctx, t, "", func(name string, e session.Entry, err error) error {
 					if err == nil && e.Mode.IsRegular() && e.Links > 1 && !a.claims.Excludes(comp.Writer, v.ID, name) {
-						known[e.Inode] = cl
+						known[e.Inode] = g.at(name, false)
 					}
 					return nil
 				})

@@ -215,29 +215,27 @@ func (a *attempt) planOutside(ctx context.Context, p *Plan) {
 			if !a.sel.Has(c) {
 				continue
 			}
-			for _, cl := range a.claims.Of(c) {
-				a.outsideOf(ctx, cl, p)
+			for _, g := range a.claims.groups(c, a.req.backupType(), false, nil) {
+				a.outsideOf(ctx, g, p)
 			}
 		}
 	}
 }
 
-func (a *attempt) outsideOf(ctx context.Context, cl *Claim, p *Plan) {
-	if inAreas(a.areas, cl.From, cl.Dir, a.fold) {
+func (a *attempt) outsideOf(ctx context.Context, g *claimGroup, p *Plan) {
+	if inAreas(a.areas, g.From, g.dir, a.fold) {
 		return
 	}
-	v, err := a.volume(ctx, cl.From)
+	v, err := a.volume(ctx, g.From)
 	if err != nil {
 		return
 	}
-	t, err := a.liveTree(ctx, cl.From)
+	t, err := a.liveTree(ctx, g.From)
 	if err != nil {
 		return
 	}
-	set := cl.Set
-	set.Dir = cl.Dir
-	_ = matchSet(ctx, t, set, a.fold, func(name string, e session.Entry, err error) error {
-		if err != nil || e.Mode.IsDir() || inAreas(a.areas, cl.From, name, a.fold) || a.claims.Excludes(cl.Component.Writer, cl.From, name) {
+	_ = g.visit(ctx, t, "", func(name string, e session.Entry, err error) error {
+		if err != nil || e.Mode.IsDir() || inAreas(a.areas, g.From, name, a.fold) || a.claims.Excludes(g.Component.Writer, g.From, name) {
 			return nil
 		}
 		p.OutsideCount++

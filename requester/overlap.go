@@ -25,12 +25,12 @@ func (a *attempt) underPaths(ctx context.Context, c *Component) (string, error) 
 }
 
 func (a *attempt) findUnderPaths(ctx context.Context, c *Component) (string, error) {
-	for _, cl := range a.claims.Of(c) {
+	for _, g := range a.claims.groups(c, a.req.backupType(), true, nil) {
 		for _, ar := range a.areas {
-			if ar.volume != cl.Volume {
+			if ar.volume != g.Volume {
 				continue
 			}
-			found, err := a.overlap(ctx, cl, ar)
+			found, err := a.overlap(ctx, g, ar)
 			if err != nil || found != "" {
 				return found, err
 			}
@@ -39,52 +39,55 @@ func (a *attempt) findUnderPaths(ctx context.Context, c *Component) (string, err
 	return "", nil
 }
 
-// overlap looks for a file that is both in the claim and in the area, as the
-// volume is now; the list that counts is made from the shadow copy (R-SET-14).
-func (a *attempt) overlap(ctx context.Context, cl *Claim, ar area) (string, error) {
-	set := cl.Set
+// overlap looks for a file that is both in a group of claims and in the area, as
+// the volume is now; the list that counts is made from the shadow copy
+// (R-SET-14).
+func (a *attempt) overlap(ctx context.Context, g *claimGroup, ar area) (string, error) {
+	dir := g.dir
 	switch {
-	case withinName(ar.name, set.Dir, a.fold):
-	case set.Recursive && withinName(set.Dir, ar.name, a.fold):
-		set.Dir = ar.name
-	case path.Dir(ar.name) == set.Dir:
+	case withinName(ar.name, dir, a.fold):
+	case g.Set.Recursive && withinName(dir, ar.name, a.fold):
+		dir = ar.name
+	case path.Dir(ar.name) == dir:
 		// The area may be one file of the directory.
 	default:
 		return "", nil
 	}
-	v, err := a.volume(ctx, cl.Volume)
+	v, err := a.volume(ctx, g.Volume)
 	if err != nil {
 		return "", err
 	}
-	// A file that is written during the backup, or read elsewhere, need not
-	// be there now: its place decides.
-	if cl.File.Mask&vss.CreatedDuringBackup != 0 || cl.Alternate {
-		if a.claims.Excludes(cl.Component.Writer, cl.Volume, path.Join(set.Dir, set.Pattern)) {
-			return "", nil
+	if g.File.Mask&vss.CreatedDuringBackup != 0 || g.Alternate {
+		// A file that is written during the backup, or read elsewhere, need
+		// not be there now: its place decides.
+		for _, cl := range g.claims {
+			if place := path.Join(dir, cl.Set.Pattern); !a.claims.Excludes(cl.Component.Writer, cl.Volume, place) {
+				return volumePath(a.style, v.Volume, place), nil
+			}
 		}
-		return volumePath(a.style, v.Volume, path.Join(set.Dir, set.Pattern)), nil
+		return "", nil
 	}
-	t, err := a.liveTree(ctx, cl.Volume)
+	t, err := a.liveTree(ctx, g.Volume)
 	if err != nil {
 		return "", err
 	}
 	found := ""
 	visit := func(name string, e session.Entry, err error) error {
-		if err != nil || e.Mode.IsDir() || !ar.has(cl.Volume, name, a.fold) || a.claims.Excludes(cl.Component.Writer, cl.Volume, name) {
+		if err != nil || e.Mode.IsDir() || !ar.has(g.Volume, name, a.fold) || a.claims.Excludes(g.Component.Writer, g.Volume, name) {
 			return nil
 		}
 		found = volumePath(a.style, v.Volume, name)
 		return errFound
 	}
-	if set.Dir == ar.name && set.Recursive {
-		if e, err := t.Lstat(ctx, ar.name); ar.name != "." && err == nil && !e.Mode.IsDir() {
-			if vss.MatchPattern(set.Pattern, e.Name, a.fold) {
-				_ = visit(ar.name, e, nil)
+	if dir == ar.name && g.Set.Recursive && dir != "." {
+		if e, err := t.Lstat(ctx, dir); err == nil && !e.Mode.IsDir() {
+			if g.index.Matches(dir) {
+				_ = visit(dir, e, nil)
 			}
 			return found, nil
 		}
 	}
-	if err := matchSet(ctx, t, set, a.fold, visit); err != nil && !errors.Is(err, errFound) {
+	if err := g.visit(ctx, t, dir, visit); err != nil && !errors.Is(err, errFound) {
 		return "", err
 	}
 	return found, nil

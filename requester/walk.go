@@ -100,64 +100,80 @@ func (e *dirError) Unwrap() error { return e.err }
 // (R-SET-3). A literal name that is not there is visited with fs.ErrNotExist
 // (R-SET-5); a pattern may match nothing.
 func matchSet(ctx context.Context, t session.Tree, set provider.FileSet, fold bool, visit visitor) error {
-	if set.Recursive {
-		return matchTree(ctx, t, set, fold, visit)
+	if !set.Recursive && !vss.HasWildcard(set.Pattern) {
+		return lookAt(ctx, t, path.Join(set.Dir, set.Pattern), visit)
 	}
-	if !vss.HasWildcard(set.Pattern) {
-		name := path.Join(set.Dir, set.Pattern)
-		e, err := t.Lstat(ctx, name)
-		if err == nil && e.Mode.IsDir() {
-			err = fmt.Errorf("%s is a directory, not a file", name)
-		}
-		return ignoreSkip(visit(name, e, err))
+	found := false
+	wants := func(name string) bool {
+		match := vss.MatchPattern(set.Pattern, path.Base(name), fold)
+		found = found || match
+		return match
+	}
+	err := listObjects(ctx, t, set.Dir, set.Recursive, wants, visit)
+	if err == nil && !found {
+		return missingLiteral(set, visit)
+	}
+	return err
+}
+
+// lookAt visits the one file of that name.
+func lookAt(ctx context.Context, t session.Tree, name string, visit visitor) error {
+	e, err := t.Lstat(ctx, name)
+	if err == nil && e.Mode.IsDir() {
+		err = fmt.Errorf("%s is a directory, not a file", name)
+	}
+	return ignoreSkip(visit(name, e, err))
+}
+
+// listObjects visits the objects in a directory that wants takes, and that are no
+// directories; or, recursively, those anywhere below it, and all directories. A
+// directory that is not there has nothing in it.
+func listObjects(ctx context.Context, t session.Tree, dir string, recursive bool, wants func(name string) bool, visit visitor) error {
+	if recursive {
+		return treeObjects(ctx, t, dir, wants, visit)
 	}
 	var inner error
-	err := t.ReadDir(ctx, set.Dir, func(e session.Entry, err error) error {
+	err := t.ReadDir(ctx, dir, func(e session.Entry, err error) error {
 		if !plainName(e.Name) {
 			err := &dirError{fmt.Errorf("the service lists an object called %q in it", clip(e.Name, 100))}
-			inner = ignoreSkip(visit(set.Dir, session.Entry{Name: path.Base(set.Dir), Mode: fs.ModeDir}, err))
+			inner = ignoreSkip(visit(dir, session.Entry{Name: path.Base(dir), Mode: fs.ModeDir}, err))
 			return inner
 		}
-		if e.Mode.IsDir() && err == nil || !vss.MatchPattern(set.Pattern, e.Name, fold) || set.Dir == "." && e.Name == areaName {
+		name := path.Join(dir, e.Name)
+		if e.Mode.IsDir() && err == nil || name == areaName || !wants(name) {
 			return nil
 		}
-		inner = ignoreSkip(visit(path.Join(set.Dir, e.Name), e, err))
+		inner = ignoreSkip(visit(name, e, err))
 		return inner
 	})
 	if inner != nil {
 		return inner
 	}
-	return absentIsEmpty(ctx, err, set.Dir, visit)
+	return absentIsEmpty(ctx, err, dir, visit)
 }
 
-func matchTree(ctx context.Context, t session.Tree, set provider.FileSet, fold bool, visit visitor) error {
-	if set.Dir != "." {
-		e, err := t.Lstat(ctx, set.Dir)
+func treeObjects(ctx context.Context, t session.Tree, dir string, wants func(name string) bool, visit visitor) error {
+	if dir != "." {
+		e, err := t.Lstat(ctx, dir)
 		if errors.Is(err, fs.ErrNotExist) {
-			return missingLiteral(set, visit)
+			return nil
 		}
 		if err == nil && !e.Mode.IsDir() {
-			err = fmt.Errorf("%s is not a directory", set.Dir)
+			err = fmt.Errorf("%s is not a directory", dir)
 		}
 		if err != nil {
-			return ignoreSkip(visit(set.Dir, e, err))
+			return ignoreSkip(visit(dir, e, err))
 		}
-		if err := visit(set.Dir, e, nil); err != nil {
+		if err := visit(dir, e, nil); err != nil {
 			return ignoreSkip(err)
 		}
 	}
-	found := false
-	err := walk(ctx, t, set.Dir, func(name string, e session.Entry, err error) error {
-		if !e.Mode.IsDir() && !vss.MatchPattern(set.Pattern, e.Name, fold) {
+	return walk(ctx, t, dir, func(name string, e session.Entry, err error) error {
+		if !e.Mode.IsDir() && !wants(name) {
 			return nil
 		}
-		found = found || !e.Mode.IsDir()
 		return visit(name, e, err)
 	})
-	if err == nil && !found {
-		return missingLiteral(set, visit)
-	}
-	return err
 }
 
 // missingLiteral visits a literal name of a recursive set that was found

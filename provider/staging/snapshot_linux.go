@@ -286,6 +286,7 @@ func (s *Snapshot) PostCommit(ctx context.Context) (c provider.Copied, err error
 		}
 		c = provider.Copied{Root: filepath.Join(s.path, treeName), Flush: s.flush, Unclaimed: s.unclaimed,
 			Files: s.committed.Files, Extents: s.extents(), Bytes: s.committed.Bytes, Moved: s.committed.Moved}
+		s.records, s.committed.copied = nil, nil // the manifest has it all, and the session may go on for hours
 		return nil
 	})
 	return c, err
