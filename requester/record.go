@@ -81,6 +81,13 @@ type Summary struct {
 	Totals     Totals        `json:"totals"`
 }
 
+// ReadSummary reads the summary of a record. Of one that has none, or none that
+// can be read, ok is false. What it says comes from the medium.
+func ReadSummary(rec *repository.Record) (s Summary, ok bool) {
+	err := json.Unmarshal(rec.Summary, &s)
+	return s, err == nil
+}
+
 // maxSummaryList bounds the lists of a summary.
 const maxSummaryList = 100
 

@@ -49,9 +49,10 @@ func newRecordLine(r *repository.Record) recordLine {
 	l := recordLine{
 		ID: r.ID.String(), ShortID: r.ID.Short(), Time: r.Time, Started: r.Started,
 		Host: r.Host.Name, User: r.User, Program: r.Program, Type: r.Type, State: r.State.String(), Tags: r.Tags, Totals: r.Totals,
+		Roots: []string{},
 	}
-	for _, root := range r.Roots {
-		l.Roots = append(l.Roots, root.ID)
+	if s, ok := requester.ReadSummary(r); ok && len(s.Roots) > 0 {
+		l.Roots = s.Roots
 	}
 	for _, p := range r.Parents {
 		l.Parents = append(l.Parents, p.String())
@@ -200,6 +201,9 @@ func (a *app) showText(rec *repository.Record, result, plan []byte, notes []repo
 	fmt.Fprintf(w, "of %s at %s, by %s with %s\n", printable(rec.Host.Name), rec.Time.Local().Format(time.RFC3339Nano), printable(rec.User), printable(rec.Program))
 	fmt.Fprintf(w, "type %s, %s, %s, %s; %s of them new in the repository\n", rec.Type, rec.State, plural(rec.Totals.Files, "file"),
 		size(rec.Totals.Bytes), size(rec.Totals.BytesStored))
+	if s, ok := requester.ReadSummary(rec); ok && len(s.Roots) > 0 {
+		fmt.Fprintf(w, "of %s and what is below\n", printable(strings.Join(s.Roots, ", ")))
+	}
 	if len(rec.Tags) > 0 {
 		fmt.Fprintf(w, "tags %s\n", printable(strings.Join(rec.Tags, ", ")))
 	}
