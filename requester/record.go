@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/sombra-backup/sombra/repository"
@@ -71,8 +69,9 @@ type Summary struct {
 	Level    string   `json:"level"`
 	Required string   `json:"required_level"`
 	Paths    []string `json:"paths,omitempty"`
-	// Roots are the host's paths that data begins at: a restore in place may
-	// reach them, and what is above them, through links.
+	// Roots are the host's paths that data begins at; all of it lies at or
+	// below them. A restore in place writes nowhere else, and may reach them,
+	// and what is above them, through links.
 	Roots      []string      `json:"roots,omitempty"`
 	Components []string      `json:"components,omitempty"`
 	Failed     int           `json:"failed"`
@@ -97,11 +96,8 @@ func (b *backup) describe(docs map[string]repository.Content) (repository.Record
 	for _, p := range b.req.Paths[:min(len(b.req.Paths), maxSummaryList)] {
 		s.Paths = append(s.Paths, clip(p, 1000))
 	}
-	for _, top := range b.copier.tops() {
-		dir := HostPath(b.style, strings.TrimSuffix(top, "/"+probe))
-		if len(s.Roots) < maxSummaryList && !slices.Contains(s.Roots, dir) && len(dir) <= 1000 {
-			s.Roots = append(s.Roots, dir)
-		}
+	for _, top := range fewRoots(b.copier.tops()) {
+		s.Roots = append(s.Roots, HostPath(b.style, top))
 	}
 	for _, c := range b.sel.Explicit[:min(len(b.sel.Explicit), maxSummaryList)] {
 		s.Components = append(s.Components, clip(c.Label(), 1000))

@@ -42,7 +42,8 @@ type restore struct {
 	rec     *repository.Record
 	req     *RestoreRequest
 	rep     Reporter
-	target  string // directory of the host; empty: where things were
+	target  string   // directory of the host; empty: where things were
+	places  []string // see declared
 	extract bool
 	res     *RestoreResult
 
@@ -141,7 +142,12 @@ func (r *restore) shown(table string) string {
 
 // write does the restore: steps 1 to 11 of the model's sequence for the writers
 // that take part, and the files.
-func (r *restore) write(ctx context.Context) error {
+func (r *restore) write(ctx context.Context) (err error) {
+	if !r.extract {
+		if r.places, err = r.declared(); err != nil {
+			return err
+		}
+	}
 	if len(r.sets) > 0 && !r.req.NoWriters {
 		if err := r.call(ctx); err != nil {
 			return err
@@ -354,6 +360,9 @@ func (r *restore) put(ctx context.Context, f *filler, e *repository.Entry, s *se
 	}
 	if err := validName(e.Path, r.style == vss.Windows); err != nil {
 		return f.fail(e, s, err)
+	}
+	if !r.extract && !declares(r.places, e.Path, r.origin.Fold()) {
+		return f.fail(e, s, fmt.Errorf("it lies outside of all paths the record says it is of; extract it to a directory instead"))
 	}
 	return f.put(ctx, e, s)
 }

@@ -467,7 +467,8 @@ func handmade(t *testing.T, w *world, docs map[string]string, entries ...reposit
 			t.Fatal(err)
 		}
 	}
-	info := repository.RecordInfo{Time: time.Now(), Started: time.Now(), Host: repository.Host{ID: "x", PathStyle: "posix"},
+	summary := fmt.Appendf(nil, `{"outcome":"complete","roots":[%q]}`, w.dir)
+	info := repository.RecordInfo{Time: time.Now(), Started: time.Now(), Host: repository.Host{ID: "x", PathStyle: "posix"}, Summary: summary,
 		Roots: []repository.Root{{ID: "/", Path: "/"}}, State: repository.Complete, Documents: map[string]repository.Content{}}
 	for name, text := range docs {
 		if info.Documents[name], err = b.PutBytes(t.Context(), []byte(text)); err != nil {

@@ -138,7 +138,31 @@ func (r *restore) chooseSets() error {
 		}
 		r.sets = append(r.sets, r.newSet(set, r.covered(set)))
 	}
+	if wish.Wanted == nil || r.unclaimed {
+		r.leaveUnknown()
+	}
 	return nil
+}
+
+// leaveUnknown lists the files that the file table gives to components which the
+// documents do not have.
+func (r *restore) leaveUnknown() {
+	known := map[setKey]bool{}
+	for _, c := range r.stored.explicit {
+		known[c.key()] = true
+	}
+	for key, entries := range r.table.entries {
+		n := 0
+		for _, e := range entries {
+			if e.Type != repository.Directory && r.picks(e.Path) {
+				n++
+			}
+		}
+		if !known[key] && n > 0 {
+			r.leave(LeftOut{Path: r.shown(entries[0].Path), Writer: entries[0].Attrs[AttrWriter], Component: key.path,
+				Reason: fmt.Sprintf("the record's documents have no such component; its %d files can be restored without writers (--no-writers)", n)})
+		}
+	}
 }
 
 // touched gives the explicit components with a file that the patterns choose.
@@ -155,16 +179,27 @@ func (r *restore) touched() map[*Component]string {
 	return out
 }
 
-// covered gives the entries of a set's members that are restored.
+// covered gives the entries of a set's members that are restored. Files of a
+// member that the documents lack are reported.
 func (r *restore) covered(set *RestoreSet) (out []*repository.Entry) {
 	members := map[string]bool{}
 	for _, m := range set.Component.Set() {
 		members[m.FullPath()] = set.Covers(m)
 	}
+	unknown := map[string]int{}
 	for _, e := range r.table.entries[set.Component.key()] {
-		if members[e.Attrs[AttrComponent]] {
+		covers, known := members[e.Attrs[AttrComponent]]
+		switch {
+		case covers:
 			out = append(out, e)
+		case !known:
+			unknown[e.Attrs[AttrComponent]]++
 		}
+	}
+	for name, n := range unknown {
+		r.leave(LeftOut{Writer: set.Component.Writer.Label(), Component: clip(name, 200),
+			Reason: fmt.Sprintf("the record's documents have no such component in the set of %s; its %d files can be restored without writers (--no-writers)",
+				set.Component.FullPath(), n)})
 	}
 	return out
 }

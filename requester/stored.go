@@ -15,8 +15,9 @@ import (
 
 // Limits on documents read from a medium.
 const (
-	maxDocument = 256 << 20
-	maxWriters  = 4000
+	maxDocument  = 64 << 20
+	maxDocuments = 256 << 20 // all of a record's
+	maxWriters   = 4000
 )
 
 // ErrDocuments says that a record's documents are missing or damaged. The files
@@ -69,14 +70,16 @@ func (s *stored) read(ctx context.Context, rec *repository.Record) (err error) {
 	if len(s.infos) > maxWriters {
 		return fmt.Errorf("document %s: %d writers, more than %d", DocWriters, len(s.infos), maxWriters)
 	}
+	left := maxDocuments - len(s.bcd) - len(list)
 	for _, info := range s.infos {
 		if !strings.HasPrefix(info.Document, DocWriter) {
 			return fmt.Errorf("document %s: %q is no writer's document", DocWriters, clip(info.Document, 100))
 		}
-		data, err := rec.Document(ctx, info.Document, maxDocument)
+		data, err := rec.Document(ctx, info.Document, int64(min(maxDocument, left)))
 		if err != nil {
 			return fmt.Errorf("document %s: %w", info.Document, err)
 		}
+		left -= len(data)
 		w, err := NewWriter(session.WriterInfo{Instance: info.Instance, Document: data, Discovered: info.Discovered, Weak: info.Weak})
 		if err != nil {
 			return fmt.Errorf("document %s: %w", info.Document, err)
