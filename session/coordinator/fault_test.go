@@ -82,7 +82,10 @@ func TestProviderFailureAbortsTheSet(t *testing.T) {
 			if hang {
 				name = step + "/hang"
 			}
-			t.Run(name, func(t *testing.T) { providerFails(t, step, hang) })
+			t.Run(name, func(t *testing.T) {
+				t.Parallel() // they mostly wait
+				providerFails(t, step, hang)
+			})
 		}
 	}
 }
@@ -117,7 +120,7 @@ func providerFails(t *testing.T, step string, hang bool) {
 	if !f.reached.Load() {
 		t.Fatal("the fault was not hit")
 	}
-	if took := time.Since(start); took > 10*time.Second {
+	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("took %v", took)
 	}
 	want := vss.ErrUnexpectedProviderError

@@ -289,7 +289,7 @@ func TestOpeningDoesNotKeepOthersFromWorking(t *testing.T) {
 			s.Close()
 		}
 	}()
-	for range 50 {
+	for range 20 {
 		next := newRig(t)
 		next.o.StateDir = r.o.StateDir
 		if err := next.to("StartSnapshotSet"); err != nil {

@@ -159,15 +159,20 @@ func (p *participant) gone() bool {
 // event may still be looked at: the handler of one whose time was up may go on
 // with it, also if the call has returned.
 func (p *participant) send(ctx context.Context, kind writer.EventKind, e *writer.Event, limit time.Duration) (answered bool, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit,
-		vss.Errorf(vss.ErrWriterErrorTimeout, kind.String(), p.instanceName, "no answer within %v", limit))
+	over := vss.Errorf(vss.ErrWriterErrorTimeout, kind.String(), p.instanceName, "no answer within %v", limit)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, over)
 	defer cancel()
 	if p.gone() {
 		return false, p.lostError(kind)
 	}
 	answer := make(chan error, 1)
 	go func() { answer <- writer.Notify(ctx, p.w, kind, e) }()
-	ended := func(err error) (bool, error) { return err == nil || ctx.Err() == nil, p.explain(ctx, kind, err) }
+	ended := func(err error) (bool, error) {
+		if ctx.Err() == nil && peerGaveUp(err) {
+			return false, over
+		}
+		return err == nil || ctx.Err() == nil, p.explain(ctx, kind, err)
+	}
 	select {
 	case err := <-answer:
 		return ended(err)
@@ -183,6 +188,13 @@ func (p *participant) send(ctx context.Context, kind writer.EventKind, e *writer
 	case <-time.After(graceAfterLimit):
 		return false, context.Cause(ctx)
 	}
+}
+
+// peerGaveUp reports whether a call ended because its time was up by the clock
+// of the process that answers: it is told the limit, and its timer may be the
+// first of the two to end.
+func peerGaveUp(err error) bool {
+	return vss.CodeOf(err) == vss.ErrWriterNotResponding && errors.Is(err, context.DeadlineExceeded)
 }
 
 // explain turns the bare end of a context into the reason for it, and the loss

@@ -77,6 +77,7 @@ func TestWhoMayWriteWhen(t *testing.T) {
 	for _, s := range setters {
 		for _, kind := range slices.Concat(backupEvents, restoreEvents) {
 			t.Run(s.name+"/"+kind.String(), func(t *testing.T) {
+				t.Parallel()
 				r := newRig(t, "one")
 				w := r.writers[0]
 				w.On[kind] = try(s.call)

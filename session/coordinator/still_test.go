@@ -445,11 +445,13 @@ func TestForeignWriterMayNameItsOwnProcessesOnly(t *testing.T) {
 func foreignBackup(t *testing.T, r *rig, dir string) session.WriterStatus {
 	t.Helper()
 	c := deadline(t)
+	log := new(logBuffer)
+	r.o.Log = log.logger()
 	must(t, r.to("GatherWriterMetadata"))
 	infos, err := r.s.WriterMetadata(c)
 	must(t, err)
 	if len(infos) != 1 {
-		t.Fatalf("%d writers, want the one of the other program", len(infos))
+		t.Fatalf("%d writers, want the one of the other program: %s", len(infos), log)
 	}
 	id := infos[0].Instance
 	must(t, r.s.AddComponent(c, session.Component{Instance: id, Writer: scriptClass, Type: vss.ComponentTypeFileGroup, Name: "data"}))
