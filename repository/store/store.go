@@ -18,6 +18,9 @@ var (
 	ErrExist = errors.New("object already exists")
 	// ErrInvalidName says that a name breaks the rules of ValidName.
 	ErrInvalidName = errors.New("invalid object name")
+	// ErrLocked says that the store forbids deleting the object now: it is under
+	// retention, or this user lacks the right. Other objects may be deletable.
+	ErrLocked = errors.New("the store forbids deleting the object")
 	// ErrUnknownScheme says that no implementation serves that kind of URL.
 	ErrUnknownScheme = errors.New("unknown kind of storage")
 )
@@ -55,8 +58,8 @@ type Store interface {
 	// others are, once.
 	List(ctx context.Context, prefix string, f func(Info) error) error
 
-	// Delete removes the object. ErrNotExist if there is none. A deletion may
-	// be undone by a loss of power.
+	// Delete removes the object. ErrNotExist if there is none, ErrLocked if the
+	// store forbids it. A deletion may be undone by a loss of power.
 	Delete(ctx context.Context, name string) error
 }
 
@@ -64,6 +67,15 @@ type Store interface {
 type Sweeper interface {
 	// Sweep removes remains older than age. They are never visible as objects.
 	Sweep(ctx context.Context, age time.Duration) error
+}
+
+// Retainer is a Store that can keep objects from being deleted for a time,
+// whoever asks (object lock).
+type Retainer interface {
+	// Retain has the store refuse to delete the object before until, by the
+	// store's clock. A retention that lasts longer already is left as it is:
+	// Retain never shortens one. ErrNotExist if there is no such object.
+	Retain(ctx context.Context, name string, until time.Time) error
 }
 
 // Info describes one object.

@@ -236,6 +236,10 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	if err := os.Remove(s.path(name)); err != nil {
+		if errors.Is(err, fs.ErrPermission) {
+			// Also of files made immutable, and of read-only folders.
+			return fmt.Errorf("delete %s: %w: %w", name, store.ErrLocked, err)
+		}
 		return notExist("delete", name, err)
 	}
 	return nil
