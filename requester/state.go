@@ -3,6 +3,7 @@ package requester
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/vss"
@@ -81,7 +82,7 @@ func writerWords(s session.WriterStatus) string {
 	if s.Event != "" {
 		text += " since " + s.Event
 	}
-	if s.Failure != vss.OK {
+	if s.Failure != vss.OK && !strings.Contains(s.Message, s.Failure.Name()) {
 		text += ", " + s.Failure.Name()
 	}
 	if s.Message != "" {
