@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"bytes"
 	"context"
 	"crypto/cipher"
 	"errors"
@@ -117,11 +118,18 @@ func Create(ctx context.Context, st store.Store, password []byte, o Options) (*R
 	if err := st.Put(ctx, name, slot); err != nil {
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
-	if err := st.Put(ctx, configName, encodeConfig(k, o.Chunking, now)); err != nil {
-		if errors.Is(err, store.ErrExist) {
+	config := encodeConfig(k, o.Chunking, now)
+	if err := st.Put(ctx, configName, config); errors.Is(err, store.ErrExist) {
+		// A store that repeats calls may say so of our own config.
+		there, err := readObject(ctx, st, configName, maxConfig)
+		if err != nil {
+			return nil, fmt.Errorf("create repository: %w", err)
+		}
+		if !bytes.Equal(there, config) {
 			// Another creation won; what is left of this one is its slot.
 			return nil, errors.Join(ErrExist, st.Delete(ctx, name))
 		}
+	} else if err != nil {
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
 	return newRepository(st, o, k, o.Chunking, name), nil

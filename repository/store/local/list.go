@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -22,35 +21,65 @@ import (
 // directory is synced before its files are shown; the files themselves were
 // synced before they got their names.
 func (s *Store) List(ctx context.Context, prefix string, f func(store.Info) error) error {
-	base, err := filepath.EvalSymlinks(s.dir)
+	base, err := s.files.Resolve(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return ctx.Err()
 	}
 	if err != nil {
 		return fmt.Errorf("list: %w", err)
 	}
-	top, err := topOf(base, prefix)
+	top, err := s.topOf(base, prefix)
 	if err != nil {
 		return fmt.Errorf("list: %w", err)
 	}
-	l := &listing{base: base, top: top, prefix: prefix, show: f}
-	return filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
-		if err := ctx.Err(); err != nil {
-			return err
+	l := &listing{files: s.files, base: base, top: top, prefix: prefix, show: f}
+	if fi, err := s.files.Lstat(top); err != nil || !fi.IsDir() {
+		if err == nil || errors.Is(err, fs.ErrNotExist) || isNotDir(err) {
+			return ctx.Err()
 		}
-		if err != nil {
-			// Gone since it was listed, or never there.
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil
-			}
-			return err
+		return fmt.Errorf("list: %w", err)
+	}
+	return walk(ctx, s.files, top, l.visit, func(err error) error {
+		// Gone since it was listed.
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
 		}
-		return l.visit(path, d)
+		return fmt.Errorf("list: %w", err)
 	})
 }
 
+// walk calls visit for everything below a folder, itself not included, each
+// folder before what is in it; fs.SkipDir leaves out what is in it. What
+// failed says of an error of reading a folder decides whether the walk goes on.
+func walk(ctx context.Context, fsys files, dir string, visit func(path string, d fs.DirEntry) error, failed func(error) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	entries, err := fsys.ReadDir(dir)
+	if err != nil {
+		return failed(err)
+	}
+	for _, d := range entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		path := filepath.Join(dir, d.Name())
+		err := visit(path, d)
+		if err == fs.SkipDir && d.IsDir() {
+			continue
+		}
+		if err == nil && d.IsDir() {
+			err = walk(ctx, fsys, path, visit, failed)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // topOf gives the deepest folder that the prefix names whole.
-func topOf(base, prefix string) (string, error) {
+func (s *Store) topOf(base, prefix string) (string, error) {
 	i := strings.LastIndexByte(prefix, '/')
 	if i < 0 {
 		return base, nil
@@ -61,7 +90,7 @@ func topOf(base, prefix string) (string, error) {
 	top := base
 	for part := range strings.SplitSeq(prefix[:i], "/") {
 		top = filepath.Join(top, part)
-		if fi, err := os.Lstat(top); err == nil && fi.Mode().Type() == fs.ModeSymlink {
+		if fi, err := s.files.Lstat(top); err == nil && fi.Mode().Type() == fs.ModeSymlink {
 			return "", linked(top)
 		}
 	}
@@ -70,6 +99,7 @@ func topOf(base, prefix string) (string, error) {
 
 // listing is one call of List.
 type listing struct {
+	files             files
 	base, top, prefix string
 	show              func(store.Info) error
 	// synced is the folder that was synced last.
@@ -84,7 +114,7 @@ func (l *listing) visit(path string, d fs.DirEntry) error {
 	}
 	name := filepath.ToSlash(rel)
 	if d.IsDir() {
-		if name != "." && (!store.ValidName(name) || !related(name+"/", l.prefix)) {
+		if !store.ValidName(name) || !related(name+"/", l.prefix) {
 			return fs.SkipDir
 		}
 		return nil
@@ -93,7 +123,7 @@ func (l *listing) visit(path string, d fs.DirEntry) error {
 		return nil
 	}
 	if d.Type() == fs.ModeSymlink && related(name+"/", l.prefix) && (l.prefix != "" || strings.Contains(name, "/")) {
-		if fi, err := os.Stat(path); err == nil && fi.IsDir() {
+		if fi, err := l.files.Stat(path); err == nil && fi.IsDir() {
 			return fmt.Errorf("list: %w", linked(path))
 		}
 	}
@@ -108,7 +138,9 @@ func (l *listing) visit(path string, d fs.DirEntry) error {
 		return err
 	}
 	if dir := filepath.Dir(path); dir != l.synced {
-		if err := syncDir(dir); err != nil {
+		// On a file system that became read-only nothing can be built on what
+		// is shown, but what can be read of it must be.
+		if err := l.files.SyncDir(dir); err != nil && !isReadOnly(err) {
 			return fmt.Errorf("list: sync %s: %w", dir, err)
 		}
 		l.synced = dir
@@ -125,39 +157,38 @@ func related(dir, prefix string) bool {
 // longer than age ago. What others keep in the folder is left alone, and what
 // this user may not see or remove is left to who may.
 func (s *Store) Sweep(ctx context.Context, age time.Duration) error {
-	base, err := filepath.EvalSymlinks(s.dir)
+	base, err := s.files.Resolve(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return ctx.Err()
 	}
 	if err == nil {
-		err = filepath.WalkDir(base, func(path string, d fs.DirEntry, err error) error {
-			if ctx.Err() != nil {
-				return ctx.Err()
+		err = walk(ctx, s.files, base, func(path string, d fs.DirEntry) error {
+			if !d.IsDir() {
+				return spared(s.sweepFile(path, d, age))
 			}
-			if err == nil && d.IsDir() {
-				rel, err := filepath.Rel(base, path)
-				if err == nil && rel != "." && !store.ValidName(filepath.ToSlash(rel)) {
-					return fs.SkipDir
-				}
-				return err
-			}
-			if err == nil {
-				err = sweepFile(path, d, age)
-			}
-			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-				return nil
+			rel, err := filepath.Rel(base, path)
+			if err == nil && !store.ValidName(filepath.ToSlash(rel)) {
+				return fs.SkipDir
 			}
 			return err
-		})
+		}, spared)
 	}
-	if err != nil {
+	if err != nil && err != ctx.Err() {
 		return fmt.Errorf("sweep %s: %w", s.dir, err)
 	}
-	return nil
+	return err
+}
+
+// spared passes over what is gone and what this user may not touch.
+func spared(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	return err
 }
 
 // sweepFile removes a file if it is the remains of a Put.
-func sweepFile(path string, d fs.DirEntry, age time.Duration) error {
+func (s *Store) sweepFile(path string, d fs.DirEntry, age time.Duration) error {
 	if !d.Type().IsRegular() || !strings.HasPrefix(d.Name(), tempPrefix) {
 		return nil
 	}
@@ -165,5 +196,5 @@ func sweepFile(path string, d fs.DirEntry, age time.Duration) error {
 	if err != nil || time.Since(fi.ModTime()) <= age {
 		return err
 	}
-	return os.Remove(path)
+	return s.files.Remove(path)
 }

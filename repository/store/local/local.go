@@ -22,7 +22,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"github.com/sombra-backup/sombra/repository/store"
@@ -34,7 +33,8 @@ const tempPrefix = ".sombra-tmp-"
 
 // Store keeps objects below one folder. Use Open.
 type Store struct {
-	dir string
+	dir   string
+	files files
 
 	// made holds the directories known to exist and to be durable.
 	mu   sync.Mutex
@@ -54,7 +54,12 @@ func Open(dir string) (*Store, error) {
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return &Store{dir: abs, made: map[string]bool{}}, nil
+	return open(abs, osFiles{}), nil
+}
+
+// open is Open on a file system.
+func open(dir string, fsys files) *Store {
+	return &Store{dir: dir, files: fsys, made: map[string]bool{}}
 }
 
 // OpenURL is Open for a store.Registry.
@@ -69,127 +74,106 @@ func (s *Store) Dir() string { return s.dir }
 func (s *Store) path(name string) string { return filepath.Join(s.dir, filepath.FromSlash(name)) }
 
 // Put implements store.Store.
-func (s *Store) Put(ctx context.Context, name string, data []byte) (err error) {
+func (s *Store) Put(ctx context.Context, name string, data []byte) error {
 	if err := before(ctx, "put", name); err != nil {
 		return err
 	}
+	err := s.put(ctx, name, data)
+	if errors.Is(err, fs.ErrNotExist) {
+		// A folder that was there is gone: whoever tidied up the disk took it
+		// for empty.
+		s.forgetDirs()
+		err = s.put(ctx, name, data)
+	}
+	if err != nil && err != ctx.Err() {
+		return fmt.Errorf("put %s: %w", name, err)
+	}
+	return err
+}
+
+func (s *Store) put(ctx context.Context, name string, data []byte) error {
 	path := s.path(name)
 	dir := filepath.Dir(path)
-	if _, err := os.Lstat(path); err == nil {
-		return exists(name, dir)
+	if _, err := s.files.Lstat(path); err == nil {
+		return s.exists(dir)
 	}
 	if err := s.makeDir(dir); err != nil {
-		return fmt.Errorf("put %s: %w", name, err)
-	}
-	temp, err := writeTemp(dir, data)
-	if err != nil {
-		return fmt.Errorf("put %s: %w", name, err)
-	}
-	if err := ctx.Err(); err != nil {
-		os.Remove(temp)
 		return err
 	}
-	if err := renameNoReplace(temp, path); err != nil {
-		os.Remove(temp)
-		if errors.Is(err, fs.ErrExist) {
-			return exists(name, dir)
-		}
-		return fmt.Errorf("put %s: %w", name, err)
+	temp, written, err := s.writeTemp(dir, data)
+	if err != nil {
+		return err
 	}
-	if err := syncDir(dir); err != nil {
-		return fmt.Errorf("put %s: sync its directory: %w", name, err)
+	if err := ctx.Err(); err != nil {
+		s.files.Remove(temp)
+		return err
+	}
+	if err := s.files.Rename(temp, path); err != nil && !s.renamed(path, written) {
+		s.files.Remove(temp)
+		if errors.Is(err, fs.ErrExist) {
+			return s.exists(dir)
+		}
+		return err
+	} else if err != nil {
+		s.files.Remove(temp) // the other of two names, if it is still there
+	}
+	// If this fails the object may be there all the same. It must stay: another
+	// process may have listed it, and synced the folder itself.
+	return s.syncNames(dir)
+}
+
+// renamed says whether a rename that is said to have failed was done: over a
+// network a call may be repeated that succeeded the first time, and one by
+// means of two links may get half way.
+func (s *Store) renamed(path string, written fs.FileInfo) bool {
+	fi, err := s.files.Lstat(path)
+	return err == nil && s.files.Same(fi, written)
+}
+
+// exists is what Put gives for a name that is taken. Whoever gave it may have
+// been killed before the folder was synced.
+func (s *Store) exists(dir string) error {
+	if err := s.syncNames(dir); err != nil {
+		return err
+	}
+	return store.ErrExist
+}
+
+// syncNames makes the names in a folder durable.
+func (s *Store) syncNames(dir string) error {
+	if err := s.files.SyncDir(dir); err != nil {
+		return fmt.Errorf("sync its folder: %w", err)
 	}
 	return nil
 }
 
-// exists is what Put gives for a name that is taken. Whoever gave it may have
-// been killed before the directory was synced.
-func exists(name, dir string) error {
-	if err := syncDir(dir); err != nil {
-		return fmt.Errorf("put %s: sync its directory: %w", name, err)
-	}
-	return fmt.Errorf("put %s: %w", name, store.ErrExist)
-}
-
-// writeTemp makes a durable file of the data, under a name of its own.
-func writeTemp(dir string, data []byte) (name string, err error) {
-	f, err := os.CreateTemp(dir, tempPrefix)
+// writeTemp makes a durable file of the data, under a name of its own. A file
+// that could not be synced is never tried again: the system may have dropped
+// what it could not write, and say at the next sync that all is well.
+func (s *Store) writeTemp(dir string, data []byte) (name string, written fs.FileInfo, err error) {
+	f, err := s.files.CreateTemp(dir)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	defer func() {
 		if err != nil {
 			f.Close()
-			os.Remove(f.Name())
+			s.files.Remove(f.Name())
 		}
 	}()
 	if _, err := f.Write(data); err != nil {
-		return "", err
+		return "", nil, err
 	}
-	fi, err := f.Stat()
-	if err != nil {
-		return "", err
+	if written, err = f.Stat(); err != nil {
+		return "", nil, err
 	}
-	if fi.Size() != int64(len(data)) {
-		return "", fmt.Errorf("wrote %d bytes but the file has %d", len(data), fi.Size())
+	if written.Size() != int64(len(data)) {
+		return "", nil, fmt.Errorf("wrote %d bytes but the file has %d", len(data), written.Size())
 	}
 	if err := f.Sync(); err != nil {
-		return "", err
+		return "", nil, err
 	}
-	return f.Name(), f.Close()
-}
-
-// makeDir makes dir and its parents durably.
-func (s *Store) makeDir(dir string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.makeDirLocked(dir)
-}
-
-func (s *Store) makeDirLocked(dir string) error {
-	if s.made[dir] {
-		return nil
-	}
-	const separator = string(filepath.Separator)
-	below := dir != s.dir && strings.HasPrefix(dir, strings.TrimSuffix(s.dir, separator)+separator)
-	stat := os.Stat
-	if below {
-		stat = os.Lstat
-	}
-	fi, err := stat(dir)
-	switch {
-	case err == nil && fi.Mode().Type() == fs.ModeSymlink:
-		return linked(dir)
-	case err == nil && !fi.IsDir():
-		return fmt.Errorf("%s is not a folder", dir)
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return err
-	}
-	parent := filepath.Dir(dir)
-	missing := err != nil
-	if missing && parent == dir {
-		return err
-	}
-	if missing || below {
-		if err := s.makeDirLocked(parent); err != nil {
-			return err
-		}
-	}
-	if missing {
-		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-	}
-	// A directory of ours that was there already may have been made by a
-	// process that was killed before it synced the parent. One above ours is
-	// not our business, and may not be ours to open.
-	if missing || below {
-		if err := syncDir(parent); err != nil {
-			return err
-		}
-	}
-	s.made[dir] = true
-	return nil
+	return f.Name(), written, f.Close()
 }
 
 // ReadAt implements store.Store.
@@ -197,7 +181,7 @@ func (s *Store) ReadAt(ctx context.Context, name string, p []byte, offset int64)
 	if err := before(ctx, "read", name); err != nil {
 		return 0, err
 	}
-	f, err := openObject(s.path(name))
+	f, err := s.files.Open(s.path(name))
 	if err != nil {
 		return 0, notExist("read", name, err)
 	}
@@ -217,7 +201,7 @@ func (s *Store) Stat(ctx context.Context, name string) (store.Info, error) {
 	if err := before(ctx, "stat", name); err != nil {
 		return store.Info{}, err
 	}
-	fi, err := os.Lstat(s.path(name))
+	fi, err := s.files.Lstat(s.path(name))
 	if err != nil {
 		return store.Info{}, notExist("stat", name, err)
 	}
@@ -227,7 +211,9 @@ func (s *Store) Stat(ctx context.Context, name string) (store.Info, error) {
 	return store.Info{Name: name, Size: fi.Size(), ModTime: fi.ModTime()}, nil
 }
 
-// Delete implements store.Store.
+// Delete implements store.Store. Here a deletion, too, is durable when it
+// returns: after a loss of power a record that was forgotten must not be back
+// while packs it needed, which were deleted after it, are not.
 func (s *Store) Delete(ctx context.Context, name string) error {
 	if err := before(ctx, "delete", name); err != nil {
 		return err
@@ -235,12 +221,15 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	if _, err := s.Stat(ctx, name); err != nil {
 		return err
 	}
-	if err := os.Remove(s.path(name)); err != nil {
+	if err := s.files.Remove(s.path(name)); err != nil {
 		if errors.Is(err, fs.ErrPermission) {
 			// Also of files made immutable, and of read-only folders.
 			return fmt.Errorf("delete %s: %w: %w", name, store.ErrLocked, err)
 		}
 		return notExist("delete", name, err)
+	}
+	if err := s.syncNames(filepath.Dir(s.path(name))); err != nil {
+		return fmt.Errorf("delete %s: %w", name, err)
 	}
 	return nil
 }

@@ -36,6 +36,12 @@ func openObject(path string) (*os.File, error) {
 // written through.
 func syncDir(string) error { return nil }
 
+// syncAbove does nothing, either.
+func syncAbove(string) error { return nil }
+
+// isReadOnly is never needed: nothing is synced.
+func isReadOnly(error) bool { return false }
+
 // isNotDir is never needed: Windows says ERROR_PATH_NOT_FOUND, which is
 // fs.ErrNotExist.
 func isNotDir(error) bool { return false }

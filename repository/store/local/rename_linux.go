@@ -7,24 +7,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// renameNoReplace gives the file a new name unless that is taken, which gives
-// fs.ErrExist. Not every file system can do it in the rename (NFS cannot); a
-// hard link refuses a taken name as well.
+// renameNoReplace gives the file a new name in its folder unless that is taken,
+// which gives fs.ErrExist. Where the rename itself cannot refuse a taken name
+// (NFS, 9p, older FUSE) a hard link does.
 func renameNoReplace(from, to string) error {
-	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EOPNOTSUPP):
-		return linkAndRemove(from, to)
+	for {
+		err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, unix.EINTR): // FUSE, and NFS mounted "intr"
+			continue
+		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EOPNOTSUPP):
+			return linkAndRemove(from, to)
+		}
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 	}
-	return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 }
 
-// linkAndRemove is renameNoReplace by means of a hard link.
-func linkAndRemove(from, to string) error {
-	if err := os.Link(from, to); err != nil {
+// syncAll syncs the file system that the folder is on.
+func syncAll(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
 		return err
 	}
-	return os.Remove(from)
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return &os.PathError{Op: "syncfs", Path: dir, Err: err}
+	}
+	return nil
 }

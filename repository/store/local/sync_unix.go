@@ -4,7 +4,9 @@ package local
 
 import (
 	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -18,7 +20,7 @@ func openObject(path string) (*os.File, error) {
 	return f, err
 }
 
-// syncDir makes the names in a directory durable.
+// syncDir makes the names in a folder durable.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -27,12 +29,52 @@ func syncDir(dir string) error {
 	defer d.Close()
 	err = d.Sync()
 	// Some network and FUSE file systems have no such operation: there the
-	// server answers for its names. On a read-only one nothing is pending.
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) || errors.Is(err, syscall.EROFS) {
+	// server answers for its names. EROFS is an error: a file system mounted
+	// read-only does not give it, one that failed and gave up writing does.
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
 		return nil
 	}
 	return err
 }
+
+// syncAbove syncs the folder that dir is in, and those above it on the same
+// file system. Where this user may not open one of them, which he needs not
+// for using what is below, all of the file system is synced instead.
+func syncAbove(dir string) error {
+	device, err := deviceOf(dir)
+	if err != nil {
+		return err
+	}
+	for below := dir; ; {
+		parent := filepath.Dir(below)
+		if parent == below {
+			return nil
+		}
+		if d, err := deviceOf(parent); err != nil || d != device {
+			return err
+		}
+		err := syncDir(parent)
+		if errors.Is(err, fs.ErrPermission) {
+			return syncAll(dir)
+		}
+		if err != nil {
+			return err
+		}
+		below = parent
+	}
+}
+
+// deviceOf tells one file system from another.
+func deviceOf(path string) (uint64, error) {
+	fi, err := os.Lstat(path)
+	if err != nil {
+		return 0, err
+	}
+	return uint64(fi.Sys().(*syscall.Stat_t).Dev), nil
+}
+
+// isReadOnly says whether the file system cannot be written to.
+func isReadOnly(err error) bool { return errors.Is(err, syscall.EROFS) }
 
 // isNotDir says whether a path led through something that is no directory.
 func isNotDir(err error) bool { return errors.Is(err, syscall.ENOTDIR) }
