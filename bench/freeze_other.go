@@ -14,3 +14,7 @@ var roles map[string]func(args []string) error
 func benchFreeze(context.Context, []string, io.Writer) error {
 	return errors.New("freeze measures the shadow copy service for hosts without one of their own, and btrfs: it needs Linux")
 }
+
+func benchRepository(context.Context, []string, io.Writer) error {
+	return errors.New("repository measures the processes of tools, and how they leave the disk: it needs Linux")
+}

@@ -1,7 +1,8 @@
 // Command bench measures what the documents give figures for, on the machine it
 // runs on, and says which goals were met.
 //
-//	bench freeze    how long a database is held for a shadow copy
+//	bench freeze       how long a database is held for a shadow copy
+//	bench repository   backup and restore beside restic, kopia and borg
 //
 // Nothing here decides whether a test passes: a figure belongs to the machine
 // and the day it was measured on, and both are printed with it.
@@ -27,6 +28,7 @@ type benchmark struct {
 
 var benchmarks = []benchmark{
 	{"freeze", "how long a database is held for a shadow copy", benchFreeze},
+	{"repository", "backup and restore beside restic, kopia and borg", benchRepository},
 }
 
 func main() {

@@ -20,6 +20,7 @@ const (
 	roleFill    = "__fill"
 	roleLoad    = "__load"
 	roleControl = "__control"
+	roleRanges  = "__ranges"
 )
 
 var roles = map[string]func(args []string) error{
@@ -28,6 +29,7 @@ var roles = map[string]func(args []string) error{
 	roleFill:    fillMain,
 	roleLoad:    loadMain,
 	roleControl: controlMain,
+	roleRanges:  rangesMain,
 }
 
 func kinds() []writer.Kind { return []writer.Kind{sqlite.Kind{}} }
