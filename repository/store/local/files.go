@@ -88,5 +88,5 @@ func (osFiles) CreateTemp(dir string) (tempFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f, nil
+	return newTemp(f), nil
 }
