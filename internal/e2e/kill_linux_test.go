@@ -33,8 +33,12 @@ func afterKill(victim, step string) []int {
 		return []int{-1}
 	case victim == "keeper":
 		return []int{0}
-	case step == stepCopying || step == "BackupComplete":
+	case step == stepCopying:
 		return []int{5}
+	case step == "PostSnapshot":
+		return []int{3, 5}
+	case step == "BackupComplete":
+		return []int{5, 0}
 	}
 	return []int{3}
 }
