@@ -2,10 +2,13 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"maps"
+	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,41 +20,49 @@ import (
 )
 
 func newLs(a *app) *cobra.Command {
-	var long bool
+	l := lister{app: a}
 	cmd := &cobra.Command{
 		Use:   "ls BACKUP [PATH...]",
 		Short: "List the files in a backup",
-		Long: `List the files in a backup, or those below each PATH.
+		Long: `List the files in a backup, or those below each PATH. A PATH may be a pattern: "*"
+and "?" match within one name, "[a-z]" a character, "**" any number of names;
+what lies below something matched is listed too.
 
 ` + backupHelp,
+		Example: `  sombra ls latest
+  sombra ls -lH --sort size --reverse latest /var/log
+  sombra ls --depth 1 latest /etc
+  sombra ls latest '/home/*/*.txt'`,
 		Args: takes("BACKUP", "[PATH...]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("depth") && l.depth < 0 {
+				return fmt.Errorf("--depth %d: it is at least 0", l.depth)
+			}
+			if !cmd.Flags().Changed("depth") {
+				l.depth = -1
+			}
 			return a.withRecord(cmd, args[0], func(ctx context.Context, _ *repository.Repository, rec *repository.Record) error {
-				out := bufio.NewWriter(a.stdout)
-				l := lister{app: a, w: out, long: long, style: vss.POSIX}
-				if rec.Host.PathStyle == "windows" {
-					l.style = vss.Windows
-				}
+				l.w, l.style = bufio.NewWriter(a.stdout), styleOf(rec)
 				paths := args[1:]
 				if len(paths) == 0 {
 					paths = []string{""}
 				}
 				var err error
 				for _, p := range paths {
-					if p != "" && l.style == vss.POSIX && !filepath.IsAbs(p) {
-						if p, err = filepath.Abs(p); err != nil {
-							break
-						}
-					}
 					if err = l.below(ctx, rec, p); err != nil {
 						break
 					}
 				}
-				return errors.Join(err, out.Flush())
+				return errors.Join(err, l.w.Flush())
 			})
 		},
 	}
-	cmd.Flags().BoolVarP(&long, "long", "l", false, "show type, mode, owner, size, time and source")
+	f := cmd.Flags()
+	f.BoolVarP(&l.long, "long", "l", false, "show type, mode, owner, size, time and source")
+	f.BoolVarP(&l.human, "human-readable", "H", false, "show sizes as 1.5 KiB, 2.0 GiB")
+	f.IntVar(&l.depth, "depth", 0, "list at most this many `levels` below each PATH; 0 lists PATH alone (default: all)")
+	addChoice(cmd, &l.sort, "sort", "order", "sort by name (the default), size, time or extension", "name", "size", "time", "extension")
+	f.BoolVar(&l.reverse, "reverse", false, "the other way round")
 	return cmd
 }
 
@@ -68,40 +79,120 @@ type entryLine struct {
 	Modified time.Time         `json:"mtime"`
 	Target   string            `json:"target,omitempty"`
 	Facts    map[string]string `json:"facts,omitempty"`
+	// Accessed is the time of last access, Changed that of inode change.
+	Accessed *time.Time `json:"atime,omitempty"`
+	Changed  *time.Time `json:"ctime,omitempty"`
+	Inode    uint64     `json:"inode,omitempty"`
+	Links    uint32     `json:"links,omitempty"`
+	// Xattrs are the names of its extended attributes.
+	Xattrs []string `json:"xattrs,omitempty"`
 }
 
 // lister prints entries of a file table.
 type lister struct {
 	*app
-	w     *bufio.Writer
-	long  bool
-	style vss.PathStyle
+	w           *bufio.Writer
+	long, human bool
+	depth       int // of a path's entries below it; -1 for all
+	sort        string
+	reverse     bool
+	style       vss.PathStyle
 }
 
-// below prints what lies below a path of the host, "" for all.
+// below prints what lies below a path of the host or matches a pattern, "" for
+// all.
 func (l *lister) below(ctx context.Context, rec *repository.Record, p string) error {
+	place, err := placeOf(rec, p)
+	if err != nil {
+		return err
+	}
+	var pattern *requester.Patterns
+	within := place
+	if strings.ContainsAny(place, "*?[") && !l.holds(ctx, rec, place) {
+		if pattern, err = requester.CompilePatterns([]string{"/" + place}, l.style == vss.Windows); err != nil {
+			return err
+		}
+		within = literalHead(place)
+	}
+	var kept []*repository.Entry
 	found := false
-	for _, root := range rec.Roots {
-		for e, err := range rec.Table().Under(ctx, root.ID, requester.TablePath(l.style, p)) {
-			if err != nil {
-				return err
-			}
-			found = true
+	for e, err := range under(ctx, rec, within) {
+		if err != nil {
+			return err
+		}
+		if pattern != nil && !pattern.Match(e.Path) {
+			continue
+		}
+		found = true
+		if l.depth >= 0 && pathLevels(e.Path)-pathLevels(place) > l.depth {
+			continue
+		}
+		if l.sort == "" && !l.reverse {
 			if err := l.entry(e, requester.HostPath(l.style, e.Path)); err != nil {
 				return err
 			}
+			continue
 		}
+		kept = append(kept, e)
 	}
 	if !found && p != "" {
-		return &hintError{fmt.Errorf("%s: not in backup %s", p, rec.ID.Short()), "paths are as they were on the host: see sombra ls " + rec.ID.Short()}
+		return notInBackup(rec, p)
+	}
+	l.order(kept)
+	for _, e := range kept {
+		if err := l.entry(e, requester.HostPath(l.style, e.Path)); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// holds says whether a path that looks like a pattern is one of the backup.
+func (l *lister) holds(ctx context.Context, rec *repository.Record, place string) bool {
+	for range under(ctx, rec, place) {
+		return true
+	}
+	return false
+}
+
+// literalHead is the part of a pattern's place before the first name with a
+// wildcard.
+func literalHead(place string) string {
+	head := place[:strings.IndexAny(place, "*?[")]
+	return head[:max(strings.LastIndexByte(head, '/'), 0)]
+}
+
+// pathLevels counts the names of a place.
+func pathLevels(place string) int {
+	if place == "" {
+		return 0
+	}
+	return strings.Count(place, "/") + 1
+}
+
+// order sorts entries, which are in the order of their names.
+func (l *lister) order(entries []*repository.Entry) {
+	slices.SortStableFunc(entries, func(a, b *repository.Entry) int {
+		switch l.sort {
+		case "size":
+			return cmp.Compare(a.Size, b.Size)
+		case "time":
+			return a.ModTime.Compare(b.ModTime)
+		case "extension":
+			return cmp.Compare(path.Ext(a.Path), path.Ext(b.Path))
+		}
+		return 0
+	})
+	if l.reverse {
+		slices.Reverse(entries)
+	}
 }
 
 func (l *lister) entry(e *repository.Entry, path string) error {
 	if l.json {
 		line, err := jsonLine("entry", entryLine{path, e.Type.String(), fmt.Sprintf("%04o", e.Mode), e.UID, e.GID, e.User, e.Group,
-			e.Size, e.ModTime, e.LinkTarget, e.Attrs})
+			e.Size, e.ModTime, e.LinkTarget, e.Attrs, knownTime(e.AccessTime), knownTime(e.ChangeTime), e.Inode, e.Nlink,
+			slices.Sorted(maps.Keys(e.Xattrs))})
 		if err == nil {
 			_, err = l.w.Write(line)
 		}
@@ -118,9 +209,21 @@ func (l *lister) entry(e *repository.Entry, path string) error {
 	if facts := entryFacts(e); facts != "" {
 		path += "  [" + facts + "]"
 	}
-	_, err := fmt.Fprintf(l.w, "%-9s %04o %8s %8s %12d %s  %s\n", e.Type, e.Mode, owner(e.User, e.UID), owner(e.Group, e.GID),
-		e.Size, e.ModTime.Local().Format(time.DateTime), path)
+	bytes := fmt.Sprint(e.Size)
+	if l.human {
+		bytes = size(e.Size)
+	}
+	_, err := fmt.Fprintf(l.w, "%-9s %04o %8s %8s %12s %s  %s\n", e.Type, e.Mode, owner(e.User, e.UID), owner(e.Group, e.GID),
+		bytes, e.ModTime.Local().Format(time.DateTime), path)
 	return err
+}
+
+// knownTime is nil for a time that is not known.
+func knownTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }
 
 func owner(name string, id uint32) string {
