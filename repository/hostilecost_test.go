@@ -31,7 +31,7 @@ func allocated(f func()) uint64 {
 func addSlot(t *testing.T, st store.Store, k *keyring, kdf KDF) {
 	t.Helper()
 	cheap := KDF{Time: 1, Memory: 8, Threads: 1}
-	object, err := encodeSlot(k, []byte("another"), cheap, false, time.Now())
+	object, err := encodeSlot(k, []byte("another"), cheap, false, "", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,8 +19,9 @@ import (
 // Options says how a repository is made and used. The zero value is right for
 // everyone but tests.
 type Options struct {
-	// KDF is the cost of the password slot that Create makes; zero means
-	// t=3, m=64 MiB, p=4. Less makes passwords easier to guess.
+	// KDF is the cost of trying a password of the key slots that Create, AddKey
+	// and ChangePassword make; zero means t=3, m=64 MiB, p=4. Less makes
+	// passwords easier to guess.
 	KDF KDF
 	// Chunking is used by Create and kept in the repository; zero means
 	// 256 KiB, 1 MiB, 4 MiB.
@@ -77,8 +79,10 @@ type Repository struct {
 	store   store.Store
 	options Options
 	keys    *keyring
-	// slot is the object name of the key slot that was opened.
+	// slot is the object name of the key slot that was opened; keyMu is held
+	// by what changes slots.
 	slot     string
+	keyMu    sync.Mutex
 	chunking Chunking
 	index    *chunkIndex
 	decoder  *zstd.Decoder
@@ -110,7 +114,7 @@ func Create(ctx context.Context, st store.Store, password []byte, o Options) (*R
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
 	now := time.Now()
-	slot, err := encodeSlot(k, password, o.KDF, false, now)
+	slot, err := encodeSlot(k, password, o.KDF, false, "", now)
 	if err != nil {
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
@@ -138,7 +142,7 @@ func Create(ctx context.Context, st store.Store, password []byte, o Options) (*R
 // Open opens the repository in the store. It gives ErrNoRepository if there is
 // none, ErrWrongPassword if no key slot opens, ErrUnsupported if a newer
 // program made it, and an error wrapping ErrDamaged if config or key slots
-// were altered. Of the options, KDF and Chunking are not used.
+// were altered. Of the options, Chunking is not used.
 func Open(ctx context.Context, st store.Store, password []byte, o Options) (*Repository, error) {
 	o = o.withDefaults()
 	if err := o.check(); err != nil {

@@ -310,7 +310,7 @@ func TestAWriteOnlyKeyAddsBackupsAndReadsNothing(t *testing.T) {
 	addFile(t, b, "a", data)
 	commit(t, b, testInfo())
 
-	slot, err := encodeSlot(full.keys, []byte("agent"), testOptions().KDF, true, time.Now())
+	slot, err := encodeSlot(full.keys, []byte("agent"), testOptions().KDF, true, "", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

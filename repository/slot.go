@@ -82,10 +82,10 @@ type slotKeys struct {
 const saltSize = 32
 
 // encodeSlot makes a key slot object. A write-only one lacks the private key.
-func encodeSlot(k *keyring, password []byte, kdf KDF, writeOnly bool, created time.Time) ([]byte, error) {
+func encodeSlot(k *keyring, password []byte, kdf KDF, writeOnly bool, label string, created time.Time) ([]byte, error) {
 	h := slotHeader{
 		Repo: k.repo[:], Kind: slotFull, Time: kdf.Time, Memory: kdf.Memory, Threads: kdf.Threads,
-		Salt: make([]byte, saltSize), Created: created.Unix(),
+		Salt: make([]byte, saltSize), Created: created.Unix(), Label: label,
 	}
 	rand.Read(h.Salt)
 	keys := slotKeys{Public: k.public.Bytes(), ID: k.id[:], Index: k.index[:]}
@@ -96,7 +96,8 @@ func encodeSlot(k *keyring, password []byte, kdf KDF, writeOnly bool, created ti
 		if err != nil {
 			return nil, fmt.Errorf("encode private key: %w", err)
 		}
-		keys.Private = private
+		// The key may hand out its own memory, which must outlive this call.
+		keys.Private = bytes.Clone(private)
 	}
 	header := format.marshal(h)
 	object := []byte(magic(kindSlot))

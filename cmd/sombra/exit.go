@@ -23,6 +23,7 @@ const (
 	exitWriterFailed     = 5
 	exitNoRepository     = 10
 	exitWrongPassword    = 12
+	exitWriteOnly        = 13
 	exitInterrupted      = 130
 )
 
@@ -35,6 +36,7 @@ Exit codes:
     5  complete, but a writer failed after the shadow copy
    10  no repository
    12  wrong password
+   13  the key can add backups but not read them
   130  interrupted
 Take any other code for a failure.
 `
@@ -83,6 +85,8 @@ func exitCode(ctx context.Context, err error) int {
 		return exitNoRepository
 	case errors.Is(err, repository.ErrWrongPassword):
 		return exitWrongPassword
+	case errors.Is(err, repository.ErrWriteOnly):
+		return exitWriteOnly
 	case errors.As(err, &code):
 		return code.code
 	case errors.As(err, &outcome):
@@ -101,6 +105,8 @@ func hint(err error) string {
 		return "make one with: sombra init --repo DIR"
 	case errors.Is(err, repository.ErrWrongPassword):
 		return "the password comes from SOMBRA_PASSWORD, --password-file or --password-command"
+	case errors.Is(err, repository.ErrWriteOnly):
+		return "use the password of a full key; sombra key list shows what keys there are"
 	case errors.Is(err, vss.ErrSnapshotSetInProgress):
 		return "another backup is running on this host; wait for its end"
 	case errors.Is(err, vss.ErrInsufficientStorage):
@@ -116,6 +122,9 @@ func (a *app) reportError(command string, code int, err error) {
 	told := errors.As(err, &outcome) && outcome.err == nil // the summary has said it
 	// A layer's error may begin as the one it wraps does.
 	text := strings.ReplaceAll(oneLine(err.Error()), "repository: repository: ", "repository: ")
+	if code == exitWriteOnly {
+		text = command + ": this key can add backups but not read them"
+	}
 	if code == exitInterrupted {
 		text = command + ": interrupted"
 	}

@@ -20,20 +20,48 @@ const maxPassword = 4096
 // of a command, or, on a terminal, the user, who is asked twice for a new one.
 // It is never taken from a flag.
 func (a *app) password(ctx context.Context, isNew bool) ([]byte, error) {
+	return a.secret(ctx, passwordSource{file: a.passwordFile, command: a.passwordCommand, prompt: "password for repository: "}, isNew)
+}
+
+// passwordSource says where a password comes from.
+type passwordSource struct {
+	// file and command are those of the flags, or what took their place.
+	file, command string
+	// kind is what stands before the names of variables and flags, such as
+	// "new-"; empty for the password of the repository.
+	kind, prompt string
+}
+
+// fill takes from the environment what no flag has set.
+func (s *passwordSource) fill(a *app) {
+	if s.file == "" && s.command == "" && a.env(s.variable("PASSWORD")) == "" {
+		if s.file = a.env(s.variable("PASSWORD_FILE")); s.file == "" {
+			s.command = a.env(s.variable("PASSWORD_COMMAND"))
+		}
+	}
+}
+
+func (s *passwordSource) variable(name string) string {
+	return strings.ToUpper(strings.ReplaceAll(s.kind, "-", "_")) + name
+}
+
+// secret finds a password.
+func (a *app) secret(ctx context.Context, s passwordSource, isNew bool) ([]byte, error) {
 	switch {
-	case a.passwordFile != "":
-		return readPasswordFile(a.passwordFile)
-	case a.passwordCommand != "":
-		return a.passwordFrom(ctx, a.passwordCommand)
-	case a.env("PASSWORD") != "":
-		return []byte(a.env("PASSWORD")), nil
+	case s.file != "":
+		return readPasswordFile(s.file)
+	case s.command != "":
+		return a.passwordFrom(ctx, s.command)
+	case a.env(s.variable("PASSWORD")) != "":
+		return []byte(a.env(s.variable("PASSWORD"))), nil
 	}
 	f, ok := a.stdin.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return nil, &codeError{exitWrongPassword, &hintError{errors.New("no password is given"),
-			"set SOMBRA_PASSWORD, SOMBRA_PASSWORD_FILE or SOMBRA_PASSWORD_COMMAND, or give --password-file or --password-command"}}
+		v := "SOMBRA_" + s.variable("PASSWORD")
+		return nil, &codeError{exitWrongPassword, &hintError{fmt.Errorf("no %spassword is given", strings.ReplaceAll(s.kind, "-", " ")),
+			fmt.Sprintf("set %s, %s_FILE or %s_COMMAND, or give --%spassword-file or --%spassword-command", v, v, v, s.kind, s.kind)}}
 	}
-	first, err := ask(ctx, a.stderr, f, "password for repository: ")
+	first, err := ask(ctx, a.stderr, f, s.prompt)
 	if err != nil || !isNew {
 		return first, err
 	}
