@@ -64,7 +64,7 @@ func (c *checker) record(ctx context.Context, rec *Record) error {
 	before := c.total.Entries
 	whole := true
 	w := &tableWalk{t: rec.table}
-	w.visit = func(e *Entry) error {
+	w.visit = func(e Line) error {
 		c.total.Entries++
 		for content := range e.contents() {
 			err := c.content(ctx, content)

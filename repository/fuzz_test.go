@@ -300,6 +300,10 @@ func FuzzTableLeaf(f *testing.F) {
 			return
 		}
 		for i, e := range entries {
+			general, bytes, _, err := decodeEntry(e.encoded)
+			if err != nil || len(bytes) != len(e.encoded) || !reflect.DeepEqual(general, e.Entry) {
+				t.Fatalf("the general decoder sees another entry: %v\n%+v\n%+v", err, general, e.Entry)
+			}
 			if err := e.check(); err != nil {
 				t.Errorf("an impossible entry was accepted: %v", err)
 			}
@@ -311,7 +315,7 @@ func FuzzTableLeaf(f *testing.F) {
 				t.Fatalf("an entry that was read cannot be written: %v", err)
 			}
 			again, _, _, err := decodeEntry(encoded)
-			if err != nil || !sameEntry(again, e) {
+			if err != nil || !sameEntry(again, e.Entry) {
 				t.Fatalf("an entry changed on the way: %v\n%+v\n%+v", err, again, e)
 			}
 		}

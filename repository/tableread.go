@@ -23,7 +23,7 @@ type Table struct {
 	root tableRoot
 	// leaves keeps the blocks used last decoded, for those who look up one
 	// entry after another.
-	leaves *lru[ID, []*Entry]
+	leaves *lru[ID, []Line]
 	// uppers does the same for the blocks above: every look-up of one entry
 	// comes through them, several times.
 	uppers *lru[upperKey, upperBlock]
@@ -49,7 +49,7 @@ const (
 )
 
 func newTable(rec *Record, root tableRoot) *Table {
-	return &Table{rec: rec, root: root, leaves: newLRU[ID, []*Entry](keptLeaves), uppers: newLRU[upperKey, upperBlock](keptUppers)}
+	return &Table{rec: rec, root: root, leaves: newLRU[ID, []Line](keptLeaves), uppers: newLRU[upperKey, upperBlock](keptUppers)}
 }
 
 // check says whether the reference can be right.
@@ -73,15 +73,32 @@ func (t *Table) All(ctx context.Context) iter.Seq2[*Entry, error] { return t.Fro
 // entry at it. The iteration ends after an error.
 func (t *Table) From(ctx context.Context, root, path string) iter.Seq2[*Entry, error] {
 	return func(yield func(*Entry, error) bool) {
+		for l, err := range t.Lines(ctx, root, path) {
+			if !yield(l.Entry, err) {
+				return
+			}
+		}
+	}
+}
+
+// Line is an entry of a file table together with the bytes it has there.
+type Line struct {
+	*Entry
+	encoded []byte
+}
+
+// Lines is From, and gives entries as [Backup.Keep] takes them.
+func (t *Table) Lines(ctx context.Context, root, path string) iter.Seq2[Line, error] {
+	return func(yield func(Line, error) bool) {
 		w := &tableWalk{t: t, root: root, path: path}
-		w.visit = func(e *Entry) error {
-			if !yield(e, nil) {
+		w.visit = func(l Line) error {
+			if !yield(l, nil) {
 				return io.EOF
 			}
 			return nil
 		}
 		if err := w.run(ctx); err != nil && err != io.EOF {
-			yield(nil, err)
+			yield(Line{}, err)
 		}
 	}
 }
@@ -121,7 +138,7 @@ type tableWalk struct {
 	t          *Table
 	root, path string
 	// visit is called for each entry.
-	visit func(*Entry) error
+	visit func(Line) error
 	// bad, if set, is told of blocks that cannot be read; they are passed
 	// over. Without it they end the walk.
 	bad func(first tableRef, err error) error
@@ -149,9 +166,9 @@ func (w *tableWalk) block(ctx context.Context, ref tableRef, level int, top bool
 	}
 	var err error
 	if level == 0 {
-		var entries []*Entry
-		if entries, err = w.t.leaf(ctx, ref, top); err == nil {
-			return w.entries(ctx, entries)
+		var lines []Line
+		if lines, err = w.t.leaf(ctx, ref, top); err == nil {
+			return w.lines(ctx, lines)
 		}
 	} else {
 		var refs []tableRef
@@ -182,17 +199,17 @@ func (w *tableWalk) refs(ctx context.Context, refs []tableRef, level int) error 
 	return nil
 }
 
-// entries visits the entries of a leaf from the place on.
-func (w *tableWalk) entries(ctx context.Context, entries []*Entry) error {
-	n, _ := slices.BinarySearchFunc(entries, w, func(e *Entry, w *tableWalk) int {
-		return ComparePaths(e.Root, e.Path, w.root, w.path)
+// lines visits the entries of a leaf from the place on.
+func (w *tableWalk) lines(ctx context.Context, lines []Line) error {
+	n, _ := slices.BinarySearchFunc(lines, w, func(l Line, w *tableWalk) int {
+		return ComparePaths(l.Root, l.Path, w.root, w.path)
 	})
-	for _, e := range entries[n:] {
-		if err := w.place(ctx, e); err != nil {
+	for _, l := range lines[n:] {
+		if err := w.place(ctx, l.Entry); err != nil {
 			return err
 		}
-		w.last = e
-		if err := w.visit(e); err != nil {
+		w.last = l.Entry
+		if err := w.visit(l); err != nil {
 			return err
 		}
 	}
@@ -258,15 +275,15 @@ func (t *Table) at(ctx context.Context, root, path string) (*Entry, error) {
 		}
 		ref = refs[n]
 	}
-	entries, err := t.leaf(ctx, ref, t.root.Level == 0)
+	lines, err := t.leaf(ctx, ref, t.root.Level == 0)
 	if err != nil {
 		return nil, err
 	}
-	n, found := slices.BinarySearchFunc(entries, 0, func(e *Entry, _ int) int { return ComparePaths(e.Root, e.Path, root, path) })
+	n, found := slices.BinarySearchFunc(lines, 0, func(l Line, _ int) int { return ComparePaths(l.Root, l.Path, root, path) })
 	if !found {
 		return nil, nil
 	}
-	return entries[n], nil
+	return lines[n].Entry, nil
 }
 
 // readBlock gives the bytes of a block after its level.
@@ -283,44 +300,45 @@ func (t *Table) readBlock(ctx context.Context, ref tableRef, level int) ([]byte,
 
 // leaf reads the entries of a leaf. The first must be at the place that the
 // reference says, unless the leaf is the topmost block.
-func (t *Table) leaf(ctx context.Context, ref tableRef, top bool) ([]*Entry, error) {
+func (t *Table) leaf(ctx context.Context, ref tableRef, top bool) ([]Line, error) {
 	id := ID(ref.ID)
-	entries, ok := t.leaves.get(id)
+	lines, ok := t.leaves.get(id)
 	if !ok {
 		block, err := t.readBlock(ctx, ref, 0)
 		if err != nil {
 			return nil, err
 		}
-		if entries, err = decodeLeaf(block); err != nil {
+		if lines, err = decodeLeaf(block); err != nil {
 			return nil, fmt.Errorf("block %s: %w", id.Short(), err)
 		}
-		t.leaves.put(id, entries, int64(len(entries)))
+		t.leaves.put(id, lines, int64(len(lines)))
 	}
-	first := entries[0]
-	if uint64(len(entries)) != ref.Entries || !top && ComparePaths(first.Root, first.Path, string(ref.Root), string(ref.Path)) != 0 {
+	first := lines[0]
+	if uint64(len(lines)) != ref.Entries || !top && ComparePaths(first.Root, first.Path, string(ref.Root), string(ref.Path)) != 0 {
 		return nil, damagef("block %s is not what the block above it says", id.Short())
 	}
-	return entries, nil
+	return lines, nil
 }
 
 // decodeLeaf reads the entries of a leaf, one or more, and checks their order.
-func decodeLeaf(block []byte) ([]*Entry, error) {
-	var entries []*Entry
+func decodeLeaf(block []byte) ([]Line, error) {
+	var lines []Line
+	var r entryReader
 	for len(block) > 0 {
-		e, _, rest, err := decodeEntry(block)
+		e, encoded, rest, err := r.next(block)
 		if err != nil {
 			return nil, err
 		}
-		if n := len(entries); n > 0 && ComparePaths(entries[n-1].Root, entries[n-1].Path, e.Root, e.Path) >= 0 {
-			return nil, damagef("entry %s comes after %q", printable(e.Root, e.Path), entries[n-1].Path)
+		if n := len(lines); n > 0 && ComparePaths(lines[n-1].Root, lines[n-1].Path, e.Root, e.Path) >= 0 {
+			return nil, damagef("entry %s comes after %q", printable(e.Root, e.Path), lines[n-1].Path)
 		}
-		entries = append(entries, e)
+		lines = append(lines, Line{e, encoded})
 		block = rest
 	}
-	if len(entries) == 0 {
+	if len(lines) == 0 {
 		return nil, damagef("it is empty")
 	}
-	return entries, nil
+	return lines, nil
 }
 
 // upper reads the references of a block that is no leaf. They are shared.

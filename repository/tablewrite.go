@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+
+	"github.com/zeebo/blake3"
 )
 
 // A file table is a tree of blocks, each stored as a chunk. Its first byte is
@@ -45,6 +47,9 @@ type tableWriter struct {
 	levels []*tableLevel
 	totals Totals
 	last   sortedEntry
+	// split hashes the places of entries, written to place.
+	split *blake3.Hasher
+	place []byte
 }
 
 // tableLevel is the block being made on one level.
@@ -75,8 +80,19 @@ func (w *tableWriter) add(ctx context.Context, e sortedEntry) error {
 	}
 	w.last = e
 	w.last.encoded = nil
-	place := keyedHash(w.b.r.keys.split, []byte(e.root), []byte{0}, []byte(e.path))
-	return w.append(ctx, 0, e.encoded, e, 1, place)
+	return w.append(ctx, 0, e.encoded, e, 1, w.placeHash(e.root, e.path))
+}
+
+// placeHash is the keyed hash of an entry's place.
+func (w *tableWriter) placeHash(root, path string) (sum ID) {
+	if w.split == nil {
+		w.split = newHasher(w.b.r.keys.split)
+	}
+	w.place = append(append(append(w.place[:0], root...), 0), path...)
+	w.split.Reset()
+	w.split.Write(w.place)
+	w.split.Sum(sum[:0])
+	return sum
 }
 
 // append puts something into the block of a level, and ends the block where
