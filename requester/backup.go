@@ -172,6 +172,7 @@ func (b *backup) copy(ctx context.Context, into *repository.Backup, base *reposi
 	c, work := newCopier(ctx, b.attempt, into, base)
 	defer c.close()
 	b.copier, b.plain = c, map[*Component]bool{}
+	c.mark = readMark(b.res.Started)
 	for _, def := range b.sel.Explicit {
 		r := &ComponentResult{
 			Writer: def.Writer.Name, InstanceName: def.Writer.InstanceName, Class: def.Writer.Class, Instance: def.Writer.Instance,

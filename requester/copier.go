@@ -22,7 +22,10 @@ type copier struct {
 	b    *repository.Backup
 	base *repository.Record
 	old  *repository.Table
+	past *baseCursor // nil without a base; only for the goroutine that walks
 	work *errgroup.Group
+	// mark is what entries say of data that this backup reads, see AttrRead.
+	mark string
 
 	shadows map[string]session.Tree // by volume id
 	device  map[string]uint64
@@ -31,7 +34,7 @@ type copier struct {
 
 	mu       sync.Mutex
 	links    map[inode]*link
-	linkID   uint64
+	linkIDs  linkNumbers
 	comps    map[*Component]*ComponentResult // by defining component
 	owners   map[*Writer]owner
 	failures []Failure
@@ -57,6 +60,7 @@ type link struct {
 	content repository.Content
 	streams []repository.Stream
 	entry   session.Entry
+	read    string
 	err     error
 	cl      *Claim
 }
@@ -86,6 +90,7 @@ func newCopier(ctx context.Context, a *attempt, b *repository.Backup, base *repo
 		links: map[inode]*link{}, comps: map[*Component]*ComponentResult{}, owners: map[*Writer]owner{}}
 	if base != nil {
 		c.old = base.Table()
+		c.past = &baseCursor{table: c.old}
 	}
 	for i, id := range a.order {
 		c.device[id] = uint64(i + 1)
@@ -95,6 +100,7 @@ func newCopier(ctx context.Context, a *attempt, b *repository.Backup, base *repo
 
 // close closes the trees of the shadow copies.
 func (c *copier) close() {
+	c.past.close()
 	for _, t := range c.shadows {
 		t.Close()
 	}
@@ -121,6 +127,12 @@ func (c *copier) tree(ctx context.Context, v *volumeState) (t session.Tree, shad
 func (c *copier) save(ctx context.Context, j job) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if kept, err := c.keep(ctx, &j); kept || err != nil {
+		return err
+	}
+	if err := c.complete(ctx, &j); err != nil {
+		return c.vanished(ctx, &j, err)
 	}
 	e, reason := newEntry(j.table, j.entry, c.device[j.volume.ID])
 	if reason != "" {
@@ -163,8 +175,7 @@ func (c *copier) link(j *job) (l *link, first bool) {
 	if l := c.links[key]; l != nil {
 		return l, false
 	}
-	c.linkID++
-	l = &link{id: c.linkID, done: make(chan struct{}), cl: j.cl}
+	l = &link{id: c.linkIDs.of(key, c.device[j.from]), done: make(chan struct{}), cl: j.cl}
 	c.links[key] = l
 	return l, true
 }
@@ -181,6 +192,11 @@ func (c *copier) addLinked(ctx context.Context, j *job, e repository.Entry, l *l
 	}
 	e.Content, e.Size, e.Streams = l.content, l.entry.Size, l.streams
 	e.ModTime, e.ChangeTime = l.entry.Modified, l.entry.Changed
+	if j.entry.Bare {
+		e.Xattrs = l.entry.XAttrs
+	}
+	e.Attrs = maps.Clone(e.Attrs)
+	e.Attrs[AttrRead] = l.read
 	if l.entry.Source == session.FromLive {
 		e.Attrs[AttrSource] = session.FromLive.String()
 	}
@@ -191,7 +207,7 @@ func (c *copier) addLinked(ctx context.Context, j *job, e repository.Entry, l *l
 func (c *copier) regular(ctx context.Context, j *job, e repository.Entry, l *link) error {
 	got, err := c.read(ctx, j)
 	if l != nil {
-		l.content, l.streams, l.entry, l.err = got.content, got.streams, got.entry, err
+		l.content, l.streams, l.entry, l.read, l.err = got.content, got.streams, got.entry, got.read, err
 		close(l.done)
 	}
 	var fatal *fatalError
@@ -205,12 +221,13 @@ func (c *copier) regular(ctx context.Context, j *job, e repository.Entry, l *lin
 	}
 	e.Content, e.Streams, e.Size = got.content, got.streams, got.content.Size()
 	e.ModTime, e.ChangeTime, e.AccessTime = got.entry.Modified, got.entry.Changed, got.entry.Accessed
+	if j.entry.Bare {
+		e.Xattrs = got.entry.XAttrs
+	}
 	e.Attrs = maps.Clone(e.Attrs)
+	e.Attrs[AttrRead] = got.read
 	if got.entry.Source == session.FromLive {
 		e.Attrs[AttrSource] = session.FromLive.String()
-	}
-	if got.unchanged {
-		e.Attrs[AttrData] = "unchanged"
 	}
 	c.count(j, got)
 	return c.add(ctx, j, e)

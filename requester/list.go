@@ -219,10 +219,16 @@ func (c *copier) saveArea(ctx context.Context, ar area) error {
 	if !top.Mode.IsDir() {
 		return nil
 	}
-	return walk(ctx, t, ar.name, func(name string, e session.Entry, err error) error {
+	w := &walker{tree: t, ahead: listedAhead, bare: c.past != nil && bareSystem(v.FSType)}
+	w.enters = func(name string) bool { return !a.patterns.Match(tableName(v.table, name)) }
+	w.visit = func(name string, e session.Entry, err error) error {
 		return c.visitPlain(ctx, t, v, name, e, err)
-	})
+	}
+	return w.run(ctx, ar.name)
 }
+
+// listedAhead is how many directories are listed ahead of the walk.
+const listedAhead = 16
 
 // unreadable is an object of no writer whose attributes cannot be had.
 func (c *copier) unreadable(ctx context.Context, t session.Tree, v *volumeState, name string, e session.Entry, err error) error {

@@ -30,7 +30,7 @@ const (
 	AttrMethod        = "method"         // restore method
 	AttrMapping       = "mapping"        // destination by the writer's mapping
 	AttrWriterRestore = "writer_restore" // when the writer takes part in a restore
-	AttrData          = "data"           // "whole" or "unchanged" ("whole")
+	AttrRead          = "read"           // when the backup began that read the data: if this one, its Started (unknown)
 	AttrOutcome       = "outcome"        // "failed" ("saved")
 	AttrError         = "error"          // why it failed
 	AttrRole          = "role"           // "parent": a directory above what was chosen

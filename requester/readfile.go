@@ -26,6 +26,7 @@ type got struct {
 	streams   []repository.Stream
 	entry     session.Entry
 	unchanged bool
+	read      string // see AttrRead
 }
 
 // liveTries is how often a file that changes while it is read is tried.
@@ -83,9 +84,10 @@ func (c *copier) readOnce(ctx context.Context, j *job) (g got, err error) {
 		}
 	}
 	if base := c.unchanged(ctx, j, g.entry); base != nil {
-		g.content, g.streams, g.unchanged = base.Content, base.Streams, true
+		g.content, g.streams, g.unchanged, g.read = base.Content, base.Streams, true, base.Attrs[AttrRead]
 		return g, nil
 	}
+	g.read = c.mark
 	src := &watched{at: f}
 	data, err := dataRanges(ctx, f, g.entry)
 	if err != nil {

@@ -27,60 +27,12 @@ var errSkip = errors.New("skip")
 // cannot be read comes with its error and only its name.
 type visitor func(name string, e session.Entry, err error) error
 
-// walk visits everything below the directory, not the directory itself, and each
-// directory before what is in it. Mount points are visited and not entered: what
-// is mounted there is a volume of its own (R-SET-16).
-//
-// A directory is entered when the one above it has been listed, so that however
-// deep a tree is, one directory is open at a time.
+// walk visits everything below the directory, not the directory itself, each
+// directory before what is in it, and what is in a directory by name: the order
+// of a file table, but see [walker.stream]. Mount points are visited and not
+// entered: what is mounted there is a volume of its own (R-SET-16).
 func walk(ctx context.Context, t session.Tree, dir string, visit visitor) error {
-	return walkDepth(ctx, t, dir, visit, 0)
-}
-
-func walkDepth(ctx context.Context, t session.Tree, dir string, visit visitor, depth int) error {
-	// broken passes on what keeps the directory from being listed: that is
-	// one object's failure.
-	broken := func(err error) error {
-		return ignoreSkip(visit(dir, session.Entry{Name: path.Base(dir), Mode: fs.ModeDir}, &dirError{err}))
-	}
-	if depth > maxTreeDepth {
-		return broken(fmt.Errorf("it lies more than %d directories deep", maxTreeDepth))
-	}
-	var inner error
-	var enter []string
-	err := t.ReadDir(ctx, dir, func(e session.Entry, entryErr error) error {
-		if !plainName(e.Name) {
-			inner = broken(fmt.Errorf("the service lists an object called %q in it", clip(e.Name, 100)))
-			return inner
-		}
-		if dir == "." && e.Name == areaName {
-			return nil
-		}
-		inner = visit(path.Join(dir, e.Name), e, entryErr)
-		switch {
-		case inner == errSkip:
-			inner = nil
-		case inner == nil && entryErr == nil && e.Mode.IsDir() && !e.MountPoint:
-			enter = append(enter, e.Name)
-		}
-		return inner
-	})
-	switch {
-	case inner != nil:
-		return inner
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case err != nil:
-		if err := broken(err); err != nil {
-			return err
-		}
-	}
-	for _, name := range enter {
-		if err := walkDepth(ctx, t, path.Join(dir, name), visit, depth+1); err != nil {
-			return err
-		}
-	}
-	return nil
+	return (&walker{tree: t, visit: visit}).run(ctx, dir)
 }
 
 // plainName reports whether a name of an object in a directory is one: a service

@@ -64,6 +64,8 @@ type Entry struct {
 	// Allocated is the bytes of disk space used, to tell sparse files.
 	Allocated int64
 	Source    Source
+	// Bare: Target and XAttrs are not filled in, see [BareTree].
+	Bare bool
 }
 
 // Stream is a named data stream.
@@ -95,6 +97,16 @@ type Tree interface {
 	ChangedRanges(ctx context.Context, base vss.GUID, name string) ([]vss.Range, error)
 
 	Close() error
+}
+
+// BareTree is implemented by trees that save something by leaving out of a
+// listing what takes calls of its own for each object. Who has to know all of
+// an object asks Lstat, and may find another object there by then.
+type BareTree interface {
+	Tree
+	// ReadDirBare is ReadDir, but leaves out Target and XAttrs, and then says
+	// so in Bare.
+	ReadDirBare(ctx context.Context, name string, fn func(Entry, error) error) error
 }
 
 // File is an open file of a [Tree].

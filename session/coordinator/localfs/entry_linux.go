@@ -37,6 +37,11 @@ func procPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 // entryAt describes one object of an open directory. proc is the directory's
 // path under /proc/self/fd.
 func (b *base) entryAt(dir int, proc, elem string, source session.Source) (session.Entry, error) {
+	return b.describe(dir, proc, elem, source, false)
+}
+
+// describe is entryAt, and without what takes further calls if bare.
+func (b *base) describe(dir int, proc, elem string, source session.Source, bare bool) (session.Entry, error) {
 	var sx unix.Statx_t
 	if err := statxAt(dir, elem, &sx); err != nil {
 		if err != unix.ENOENT && b.isMount(dir, elem) {
@@ -48,6 +53,10 @@ func (b *base) entryAt(dir int, proc, elem string, source session.Source) (sessi
 	e := entryOf(elem, &sx)
 	e.Source = source
 	e.MountPoint = b.beginsVolume(&sx)
+	if bare && !e.MountPoint {
+		e.Bare = true
+		return e, nil
+	}
 	var err error
 	if e.Mode&fs.ModeSymlink != 0 {
 		if e.Target, err = readlinkAt(dir, elem); err != nil {

@@ -149,9 +149,17 @@ func (d *dirNames) batch(i int, out []described, one func(string) (session.Entry
 	return func() []described { wg.Wait(); return out }
 }
 
-// readDir lists the directory called at below the base; name is what its caller
-// calls it.
-func (b *base) readDir(ctx context.Context, at, name, skip string, source session.Source, fn func(session.Entry, error) error) error {
+// listing says how a directory is listed: at is what it is called below the base,
+// name what its caller calls it, skip a name that is left out.
+type listing struct {
+	at, name, skip string
+	source         session.Source
+	bare           bool
+}
+
+// readDir lists a directory.
+func (b *base) readDir(ctx context.Context, l listing, fn func(session.Entry, error) error) error {
+	at, name, skip := l.at, l.name, l.skip
 	fd, err := b.openList(at)
 	if err != nil {
 		return pathError("read directory", name, err)
@@ -163,7 +171,7 @@ func (b *base) readDir(ctx context.Context, at, name, skip string, source sessio
 	}
 	proc := procPath(fd)
 	one := func(elem string) (session.Entry, error) {
-		e, err := b.entryAt(fd, proc, elem, source)
+		e, err := b.describe(fd, proc, elem, l.source, l.bare)
 		switch {
 		case err == nil:
 			return e, nil

@@ -147,6 +147,15 @@ func entryOfManifest(m *provider.ManifestEntry) session.Entry {
 }
 
 func (s *staged) ReadDir(ctx context.Context, name string, fn func(session.Entry, error) error) error {
+	return s.readDir(ctx, name, false, fn)
+}
+
+// ReadDirBare implements [session.BareTree]. What the copy has is not bare.
+func (s *staged) ReadDirBare(ctx context.Context, name string, fn func(session.Entry, error) error) error {
+	return s.readDir(ctx, name, true, fn)
+}
+
+func (s *staged) readDir(ctx context.Context, name string, bare bool, fn func(session.Entry, error) error) error {
 	if err := s.check(ctx, "read directory", name); err != nil {
 		return err
 	}
@@ -180,7 +189,7 @@ func (s *staged) ReadDir(ctx context.Context, name string, fn func(session.Entry
 		}
 		return nil
 	}
-	err := s.readLiveDir(ctx, name, known, func(e session.Entry, entryErr error) error {
+	err := s.readLiveDir(ctx, name, known, bare, func(e session.Entry, entryErr error) error {
 		if err := upTo(e.Name, false); err != nil {
 			return err
 		}
@@ -206,14 +215,14 @@ type errCallback struct{ error }
 
 // readLiveDir lists the live directory, if it is one still. Of one that the copy
 // has, the live one may be gone.
-func (s *staged) readLiveDir(ctx context.Context, name string, known bool, fn func(session.Entry, error) error) error {
+func (s *staged) readLiveDir(ctx context.Context, name string, known, bare bool, fn func(session.Entry, error) error) error {
 	if s.live == nil {
 		if !known {
 			return &fs.PathError{Op: "read directory", Path: name, Err: fs.ErrNotExist}
 		}
 		return nil
 	}
-	err := s.live.ReadDir(ctx, name, func(e session.Entry, entryErr error) error {
+	err := s.live.readDir(ctx, name, bare, func(e session.Entry, entryErr error) error {
 		if err := fn(e, entryErr); err != nil {
 			return errCallback{err}
 		}

@@ -103,7 +103,7 @@ func (t *target) ReadDir(ctx context.Context, name string, fn func(session.Entry
 	if err != nil {
 		return err
 	}
-	return p.base.readDir(ctx, p.name, name, "", session.FromLive, fn)
+	return p.base.readDir(ctx, listing{at: p.name, name: name, source: session.FromLive}, fn)
 }
 
 func (t *target) Mkdir(ctx context.Context, name string) (existed bool, err error) {

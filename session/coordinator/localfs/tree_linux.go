@@ -97,6 +97,15 @@ func (b *base) lstat(name string, source session.Source) (session.Entry, error) 
 }
 
 func (t *tree) ReadDir(ctx context.Context, name string, fn func(session.Entry, error) error) error {
+	return t.readDir(ctx, name, false, fn)
+}
+
+// ReadDirBare implements [session.BareTree].
+func (t *tree) ReadDirBare(ctx context.Context, name string, fn func(session.Entry, error) error) error {
+	return t.readDir(ctx, name, true, fn)
+}
+
+func (t *tree) readDir(ctx context.Context, name string, bare bool, fn func(session.Entry, error) error) error {
 	if err := t.check(ctx, "read directory", name); err != nil {
 		return err
 	}
@@ -104,7 +113,7 @@ func (t *tree) ReadDir(ctx context.Context, name string, fn func(session.Entry, 
 	if name == "." {
 		skip = provider.AreaName
 	}
-	return t.base.readDir(ctx, name, name, skip, t.opts.Source, fn)
+	return t.base.readDir(ctx, listing{name, name, skip, t.opts.Source, bare}, fn)
 }
 
 func (t *tree) Open(ctx context.Context, name string) (session.File, error) {
