@@ -195,4 +195,3 @@ func (k *killing) end() {
 	}
 	k.t.Logf("%d remains of puts were swept", len(left))
 }
-
