@@ -207,7 +207,7 @@ func (c *tableCursor) items(ctx context.Context, i *tableItem) ([]tableItem, err
 		}
 		items := make([]tableItem, len(entries))
 		for n, e := range entries {
-			items[n] = tableItem{root: e.Root, path: e.Path, entry: e}
+			items[n] = tableItem{root: e.Root, path: e.Path, entry: e.Entry}
 		}
 		return items, nil
 	}
