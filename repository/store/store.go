@@ -78,6 +78,43 @@ type Retainer interface {
 	Retain(ctx context.Context, name string, until time.Time) error
 }
 
+// Concurrent is a Store that gains by many requests at once: one that is far
+// away, where each of them mostly waits.
+type Concurrent interface {
+	// Concurrency is how many Puts at once use the store well: 1 or more.
+	Concurrency() int
+}
+
+// Permanent marks an error that another try cannot mend, such as a refused
+// password. It gives nil for nil.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &permanentError{err}
+}
+
+type permanentError struct{ err error }
+
+func (e *permanentError) Error() string { return e.err.Error() }
+func (e *permanentError) Unwrap() error { return e.err }
+
+// IsPermanent says whether another try at an operation that gave err is in
+// vain: the answers of this package are final, and so is what Permanent marked.
+// All else is taken for a disturbance that may pass.
+func IsPermanent(err error) bool {
+	var p *permanentError
+	if errors.As(err, &p) {
+		return true
+	}
+	for _, e := range []error{ErrNotExist, ErrExist, ErrInvalidName, ErrLocked, ErrUnknownScheme} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
 // Info describes one object.
 type Info struct {
 	// Name is the object's name.

@@ -28,6 +28,13 @@ func TestStoreKeepsThePromisesOfStorage(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, filepath.Join(t.TempDir(), "a", "repository")) })
 }
 
+func TestTwoStoresOfOneFolder(t *testing.T) {
+	storetest.RunTwo(t, func(t *testing.T) (store.Store, store.Store) {
+		dir := filepath.Join(t.TempDir(), "repository")
+		return open(t, dir), open(t, dir)
+	})
+}
+
 func TestLookingLeavesNothingBehind(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "none")
 	st := open(t, dir)

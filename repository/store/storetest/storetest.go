@@ -39,6 +39,11 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"one of many concurrent puts of a name wins", testConcurrentPuts},
 		{"objects seen while they are put are whole", testNeverPartial},
 		{"sweeping leaves objects alone", testSweep},
+		{"large objects are whole", testLarge},
+		{"a listing has no end of pages", testManyObjects},
+		{"names may be as long as allowed", testLongNames},
+		{"a put that was cut off leaves all or nothing", testCutPut},
+		{"a cancelled listing ends", testCancelledList},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
 	}

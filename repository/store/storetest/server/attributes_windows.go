@@ -1,0 +1,6 @@
+package server
+
+import "testing"
+
+// attributeDir gives a folder; the S3 server keeps attributes beside files here.
+func attributeDir(t testing.TB) string { return t.TempDir() }
