@@ -9,9 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,7 +19,6 @@ import (
 	"github.com/sombra-backup/sombra/provider/providers/reflink"
 	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/repository/store"
-	"github.com/sombra-backup/sombra/repository/store/local"
 	"github.com/sombra-backup/sombra/requester"
 	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/session/coordinator"
@@ -50,11 +47,6 @@ func kindNames() []string {
 	return names
 }
 
-// stores are the places a repository can be in.
-func stores() store.Registry {
-	return store.Registry{"file": local.OpenURL}
-}
-
 // app is what all commands share: the streams, the global flags, and what comes
 // of them together with environment and configuration.
 type app struct {
@@ -71,6 +63,7 @@ type app struct {
 	json            bool
 	quiet           bool
 	verbose         int
+	store           storeFlags
 
 	config *config
 }
@@ -142,23 +135,6 @@ func (a *app) log() *slog.Logger {
 	return slog.New(&messages{w: a.stderr, level: level})
 }
 
-// openStore opens the place the repository is in.
-func (a *app) openStore(ctx context.Context) (store.Store, error) {
-	if a.repo == "" {
-		return nil, &codeError{exitNoRepository, &hintError{errors.New("no repository is named"),
-			"give --repo DIR, or set SOMBRA_REPOSITORY, or repository: in the configuration"}}
-	}
-	if word := otherStyle.FindString(a.repo); word != "" && !strings.HasPrefix(a.repo, word+"//") {
-		return nil, &hintError{fmt.Errorf("repository %s...: no location begins with %q", word, word),
-			"a repository is a directory, or a URL such as file:///srv/backup; a directory of that name is ./" + word + "..."}
-	}
-	return stores().Open(ctx, a.repo)
-}
-
-// otherStyle is how other programs write the places of repositories: taken for
-// a directory's name it would put the backups where nobody looks for them.
-var otherStyle = regexp.MustCompile(`^[A-Za-z0-9]{2,}:`)
-
 // openRepository opens the repository with the password.
 func (a *app) openRepository(ctx context.Context) (*repository.Repository, error) {
 	st, err := a.openStore(ctx)
@@ -184,7 +160,7 @@ func (a *app) openRepository(ctx context.Context) (*repository.Repository, error
 // where is the repository's place, to be shown.
 func (a *app) where() string {
 	if u, err := store.Locate(a.repo); err == nil && u.Scheme != "file" {
-		return u.Redacted()
+		return printable(store.Shown(u))
 	}
 	return printable(a.repo)
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -26,6 +27,12 @@ type config struct {
 	PasswordFile    string `yaml:"password_file"`
 	PasswordCommand string `yaml:"password_command"`
 	StateDir        string `yaml:"state_dir"`
+
+	LimitUpload   string `yaml:"limit_upload"`
+	LimitDownload string `yaml:"limit_download"`
+	Connections   int    `yaml:"connections"`
+	RetryLimit    string `yaml:"retry_limit"`
+	SSHCommand    string `yaml:"ssh_command"`
 
 	Paths         []string `yaml:"paths"`
 	Exclude       []string `yaml:"exclude"`
@@ -73,11 +80,15 @@ func (c *config) options() map[string][]string {
 	for name, v := range map[string]string{
 		"type": c.Type, "consistency": c.Consistency, "provider": c.Provider,
 		"freeze-limit": c.FreezeLimit, "hold-limit": c.HoldLimit, "discovered-limit": c.DiscoveredLimit,
+		"limit-upload": c.LimitUpload, "limit-download": c.LimitDownload, "retry-limit": c.RetryLimit, "ssh-command": c.SSHCommand,
 		"event-limit": c.EventLimit, "identify-limit": c.IdentifyLimit, "prepare-limit": c.PrepareLimit,
 	} {
 		if v != "" {
 			m[name] = []string{v}
 		}
+	}
+	if c.Connections != 0 {
+		m["connections"] = []string{strconv.Itoa(c.Connections)}
 	}
 	for name, v := range map[string]bool{
 		"one-file-system": c.OneFileSystem, "as-plain-files": c.AsPlainFiles, "no-writers": c.NoWriters,

@@ -44,6 +44,7 @@ func (a *app) addGlobalFlags(root *cobra.Command) {
 	f.BoolVar(&a.json, "json", false, "print JSON lines")
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "print only errors and what was asked for")
 	f.CountVarP(&a.verbose, "verbose", "v", "print more; twice for every file")
+	a.store.add(f)
 	must(root.MarkPersistentFlagFilename("config", "yaml", "yml"))
 	must(root.MarkPersistentFlagDirname("repo"))
 	must(root.MarkPersistentFlagDirname("state-dir"))

@@ -29,14 +29,12 @@ func (s Locked) Retain(ctx context.Context, name string, until time.Time) error 
 		return err
 	}
 	mode := s.location.Mode
-	has, since, err := s.core.GetObjectRetention(ctx, s.bucket, s.key(name), o.VersionID)
-	switch {
-	case err == nil && since != nil && !since.Before(until):
+	has, since := retention(o)
+	if !since.Before(until) {
 		return nil
-	case err == nil && has != nil && *has == minio.Compliance:
-		mode = minio.Compliance
-	case err != nil && minio.ToErrorResponse(err).Code != "NoSuchObjectLockConfiguration":
-		return s.fail(ctx, "retain", name, err)
+	}
+	if has == minio.Compliance {
+		mode = has
 	}
 	// Whole seconds, and never less than was asked for.
 	until = until.UTC().Add(time.Second - 1).Truncate(time.Second)
@@ -46,15 +44,25 @@ func (s Locked) Retain(ctx context.Context, name string, until time.Time) error 
 	return s.fail(ctx, "retain", name, err)
 }
 
+// retention is how an object is locked, and until when: the zero time if it is
+// not.
+func retention(o minio.ObjectInfo) (mode minio.RetentionMode, until time.Time) {
+	until, err := time.Parse(time.RFC3339, o.Metadata.Get("X-Amz-Object-Lock-Retain-Until-Date"))
+	if err != nil {
+		return "", time.Time{}
+	}
+	return minio.RetentionMode(o.Metadata.Get("X-Amz-Object-Lock-Mode")), until
+}
+
 // checkLocked says whether the service has locked what it was told to lock: one
 // that knows nothing of object lock may have taken the order for nothing.
 func (s *Store) checkLocked(ctx context.Context, name string) error {
-	_, until, err := s.core.GetObjectRetention(ctx, s.bucket, s.key(name), "")
-	switch {
-	case err != nil:
-		return store.Permanent(fmt.Errorf("put %s: whether it was locked as lock= in the URL asks cannot be seen: %w", name, s.fail(ctx, "look at the lock of", name, err)))
-	case until == nil || time.Until(*until) < s.location.Lock-time.Hour:
-		return store.Permanent(fmt.Errorf("put %s: the service did not lock it, as lock= in the URL asks", name))
+	o, err := s.stat(ctx, name, "")
+	if err != nil {
+		return err
+	}
+	if _, until := retention(o); time.Until(until) < s.location.Lock-time.Hour {
+		return store.Permanent(fmt.Errorf("put %s: the service did not lock it, as lock= in the URL asks, or does not show that it did (the right s3:GetObjectRetention)", name))
 	}
 	return nil
 }

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sombra-backup/sombra/repository/store/storetest/server"
+)
+
+// TestRepositoriesOnServers runs the scripts of testdata/stores against each
+// kind of server, as somebody would who has just been given a place on one.
+func TestRepositoriesOnServers(t *testing.T) {
+	run := func(name string, vars map[string]string) {
+		vars["SOMBRA_PROVIDER"] = "precopy"
+		t.Run(name, func(t *testing.T) { testscript.Run(t, params("testdata/stores", vars)) })
+	}
+	s := server.StartS3(t)
+	aws := func(url string) map[string]string {
+		return map[string]string{"REPO": url, "AWS_ACCESS_KEY_ID": server.S3Key, "AWS_SECRET_ACCESS_KEY": server.S3Secret, "AWS_ENDPOINT_URL": s.Endpoint}
+	}
+	run("s3", aws("s3://"+s.Bucket(t, false)))
+	run("s3 with object lock", aws("s3://"+s.Bucket(t, true)+"/host/one?lock=1h"))
+}
+
+func TestRatesAreReadAsPeopleWriteThem(t *testing.T) {
+	for text, want := range map[string]byteRate{"100": 100, "500k": 500 << 10, "10M": 10 << 20, "1.5m": 3 << 19, "2G": 2 << 30} {
+		var r byteRate
+		if err := r.Set(text); err != nil || r != want {
+			t.Errorf("%s: %d, %v, want %d", text, r, err, want)
+		}
+	}
+	for _, text := range []string{"", "0", "-1", "k", "10X", "NaN", "Inf", "1e300G", "0.1"} {
+		var r byteRate
+		if err := r.Set(text); err == nil {
+			t.Errorf("%q was taken for %d", text, r)
+		}
+	}
+}
+
+// TestLocationsThatCannotBe: what is wrong with a URL is told without what may
+// be a secret in it.
+func TestLocationsThatCannotBe(t *testing.T) {
+	a := &app{getenv: func(name string) string {
+		return map[string]string{"AWS_ACCESS_KEY_ID": "idididid", "AWS_SECRET_ACCESS_KEY": "hunter2hunter2"}[name]
+	}, stderr: os.Stderr}
+	for location, want := range map[string]string{
+		"s3://key:hunter2@bucket/x":                        "holds no credentials",
+		"s3://bucket/x?secret=hunter2":                     `no parameter "secret"`,
+		"s3://bucket/x?endpoint=http://example.com":        "without encryption",
+		"s3://bucket/x?endpoint=https://u:hunter2@host":    "not of the form",
+		"s3://bucket/../x":                                 "cannot hold",
+		"s3://bucket/x?lock=forever":                       "not a time",
+		"s3://bucket/x?lock=999999d":                       "not a time",
+		"s3://bucket/x?lock=30000d":                        "ten years",
+		"s3://bucket/x?lock_mode=compliance":               "needs lock",
+		"s3://bucket/x?lock=1d&lock_mode=hunter2":          "neither governance nor compliance",
+		"s3:https://key:hunter2@s3.amazonaws.com/bucket/x": "no location begins with",
+		"ftp://host/x":                                     "unknown kind of storage",
+	} {
+		_, err := a.openStoreAt(t.Context(), location)
+		if err == nil {
+			t.Errorf("%s was opened", location)
+			continue
+		}
+		text := err.Error()
+		var h *hintError
+		if errors.As(err, &h) {
+			text += h.hint
+		}
+		if !strings.Contains(text, want) || strings.Contains(text, "hunter2") || strings.Contains(text, "\n") {
+			t.Errorf("%s: %s", location, text)
+		}
+	}
+}
