@@ -40,6 +40,9 @@ type Backup struct {
 	pending map[ID]struct{}
 
 	read, added, addedBytes atomic.Int64
+	// local keeps what the next backup needs, if the key cannot read.
+	local    *localWriter
+	localErr error
 	// documents says that one was put.
 	documents atomic.Bool
 }
@@ -72,6 +75,9 @@ func (r *Repository) Begin(ctx context.Context, o BeginOptions) (*Backup, error)
 	}
 	b := &Backup{r: r, base: o.Base, pending: map[ID]struct{}{}}
 	b.sorter = newEntrySorter(r.options.TempDir)
+	if dir := r.localDir(); dir != "" {
+		b.local = newLocalWriter(r.keys, dir)
+	}
 	b.pipe = newPipeline(ctx, r, b.indexed)
 	if err := b.takeUp(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("begin backup: %w", err), b.Abort())
@@ -99,6 +105,9 @@ func (b *Backup) leave() { b.gate.RUnlock() }
 // putChunk stores a chunk unless it is stored, and gives its name.
 func (b *Backup) putChunk(ctx context.Context, kind objectKind, data []byte) (ID, error) {
 	id := b.r.keys.chunkID(kind, data)
+	if b.local != nil && kind == kindMetaPack {
+		b.local.add(id, data)
+	}
 	b.mu.Lock()
 	_, known := b.pending[id]
 	b.mu.Unlock()
@@ -204,6 +213,9 @@ func (b *Backup) Add(ctx context.Context, e Entry) error {
 		if err := b.holdsTop(ctx, c); err != nil {
 			return fmt.Errorf("add %s: %w", printable(e.Root, e.Path), err)
 		}
+		if b.local != nil {
+			b.carry(ctx, &c.top)
+		}
 	}
 	return b.sorter.add(sortedEntry{root: e.Root, path: e.Path, typ: e.Type, size: e.Size, encoded: encoded})
 }
@@ -248,6 +260,7 @@ func (b *Backup) Abort() error {
 		return nil
 	}
 	b.pipe.abort(b.pipe.ctx)
+	b.abortLocal()
 	return b.sorter.close()
 }
 
@@ -268,6 +281,7 @@ func (b *Backup) Commit(ctx context.Context, info RecordInfo) (*Record, error) {
 			b.pipe.abort(ctx)
 		}
 		b.sorter.close()
+		b.abortLocal()
 	}()
 	// A context that ends during Commit ends the uploads as well.
 	defer context.AfterFunc(ctx, func() { b.pipe.fail(context.Cause(ctx)) })()
@@ -301,7 +315,11 @@ func (b *Backup) Commit(ctx context.Context, info RecordInfo) (*Record, error) {
 	totals := w.totals
 	totals.BytesRead = b.read.Load()
 	totals.ChunksAdded, totals.BytesAdded, totals.BytesStored = b.added.Load(), b.addedBytes.Load(), b.pipe.stored.Load()
-	return b.r.putRecord(ctx, info, root, totals, b.pipe.written)
+	rec, err := b.r.putRecord(ctx, info, root, totals, b.pipe.written)
+	if err == nil {
+		b.keepLocal(rec)
+	}
+	return rec, err
 }
 
 // addParent adds a record to the parents unless it is there.

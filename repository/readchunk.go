@@ -28,6 +28,9 @@ type openFrame struct {
 // The caller must not change them. If the chunk is stored in several places,
 // one that is whole suffices.
 func (r *Repository) chunk(ctx context.Context, id ID, length uint32) ([]byte, error) {
+	if r.WriteOnly() {
+		return r.localChunk(id, length)
+	}
 	data, err := r.findChunk(ctx, id, length)
 	if data != nil || err != nil && !errors.Is(err, ErrDamaged) {
 		return data, err

@@ -22,6 +22,9 @@ type Record struct {
 
 	repo  *Repository
 	table *Table
+	// plain is the record as it is encoded, if it was just made with a key that
+	// cannot read it again.
+	plain []byte
 	// indexes are the index objects that its backup wrote.
 	indexes []ID
 }
@@ -274,6 +277,9 @@ func (r *Repository) putRecord(ctx context.Context, info RecordInfo, table table
 		return nil, err
 	}
 	rec.ID, rec.repo = id, r
+	if r.WriteOnly() {
+		rec.plain = plain
+	}
 	return rec, nil
 }
 

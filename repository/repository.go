@@ -35,6 +35,10 @@ type Options struct {
 	// CacheBytes bounds the memory kept for decoded data and for pages of the
 	// index, half each; zero means 64 MiB.
 	CacheBytes int64
+	// StateDir is this host's directory of state, where a repository that was
+	// opened with a write-only key keeps, sealed, what its next backup needs (see
+	// LocalRecord). Empty means nowhere: then every backup reads everything.
+	StateDir string
 	// TempDir is where a file table too large for memory is sorted; empty
 	// means os.TempDir.
 	TempDir string
@@ -89,6 +93,8 @@ type Repository struct {
 	ciphers  *lru[ID, cipher.AEAD]
 	frames   *lru[frameKey, *openFrame]
 	closed   atomic.Bool
+	// local is what a write-only key reads instead of the repository.
+	local atomic.Pointer[localFile]
 }
 
 // Create makes a repository in the store and opens it. Only a config object
@@ -192,6 +198,9 @@ func (r *Repository) Close() error {
 		return ErrClosed
 	}
 	r.keys.wipe()
+	if l := r.local.Swap(nil); l != nil {
+		l.file.Close()
+	}
 	r.decoder.Close()
 	r.frames.clear()
 	r.ciphers.clear()

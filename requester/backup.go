@@ -100,12 +100,12 @@ func (b *backup) findBase(ctx context.Context) (*repository.Record, error) {
 	if b.req.Reread {
 		return nil, nil
 	}
-	records, err := b.repo.Records(ctx)
-	if err != nil && !errors.Is(err, repository.ErrDamaged) && !errors.Is(err, repository.ErrWriteOnly) {
-		return nil, err
+	if b.repo.WriteOnly() {
+		return b.localBase(ctx), nil
 	}
-	if errors.Is(err, repository.ErrWriteOnly) {
-		return nil, nil
+	records, err := b.repo.Records(ctx)
+	if err != nil && !errors.Is(err, repository.ErrDamaged) {
+		return nil, err
 	}
 	for _, r := range slices.Backward(records) {
 		if r.Host.ID == b.host.ID && b.host.ID != "" {
@@ -259,6 +259,11 @@ func (b *backup) commit(ctx context.Context, into *repository.Backup) error {
 		return fmt.Errorf("commit the record: %w", err)
 	}
 	b.res.Record, b.res.ID = rec, rec.ID.String()
+	if err := into.LocalState(); err != nil {
+		text := fmt.Sprintf("%v: the next backup reads every file", err)
+		b.res.Warnings = append(b.res.Warnings, text)
+		b.rep.Warning(text)
+	}
 	// From here on the record is there, and the writers must hear of it,
 	// whoever loses patience.
 	return b.complete(context.WithoutCancel(ctx))

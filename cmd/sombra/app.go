@@ -146,7 +146,7 @@ func (a *app) openRepository(ctx context.Context) (*repository.Repository, error
 		return nil, err
 	}
 	defer clear(password)
-	r, err := repository.Open(ctx, st, password, repository.Options{})
+	r, err := repository.Open(ctx, st, password, repository.Options{StateDir: a.stateDir})
 	switch {
 	case errors.Is(err, repository.ErrNoRepository):
 		return nil, &codeError{exitNoRepository, &hintError{fmt.Errorf("there is no repository at %s", a.where()), "make one with: sombra init --repo DIR"}}
