@@ -224,6 +224,14 @@ func filesBelow(t *testing.T, dir, prefix string) map[string]int64 {
 	return all
 }
 
+// packFiles are the data packs that are whole, with their sizes.
+func packFiles(t *testing.T, repo string) map[string]int64 {
+	t.Helper()
+	all := filesBelow(t, filepath.Join(repo, "data"), "")
+	maps.DeleteFunc(all, func(name string, _ int64) bool { return strings.HasPrefix(filepath.Base(name), ".") })
+	return all
+}
+
 // remains are files of Puts that never ended.
 func remains(t *testing.T, dir string) map[string]int64 { return filesBelow(t, dir, ".sombra-tmp-") }
 

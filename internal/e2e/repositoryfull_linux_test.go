@@ -63,7 +63,7 @@ func fillUp(t *testing.T, fstype string) {
 	}
 	m.must("check")
 	var there int64
-	for _, size := range filesBelow(t, filepath.Join(m.repo, "data"), "") {
+	for _, size := range packFiles(t, m.repo) {
 		there += size
 	}
 	if there < 20<<20 {

@@ -56,7 +56,7 @@ func (k *killing) round(round int) {
 	if large { // fills packs long before its end
 		k.src.file("large", 40<<20)
 	}
-	before := filesBelow(k.t, k.m.repo+"/data", "")
+	before := packFiles(k.t, k.m.repo)
 	r := k.m.start(false, "backup", "--json", k.src.dir)
 	go r.read()
 	wait := k.span * 5 / 4
@@ -86,7 +86,7 @@ func (k *killing) round(round int) {
 
 // firstPack waits until a backup has put a pack, or has ended.
 func (k *killing) firstPack(r *running, before int) {
-	for !dead(r.cmd.Process.Pid) && len(filesBelow(k.t, k.m.repo+"/data", "")) <= before {
+	for !dead(r.cmd.Process.Pid) && len(packFiles(k.t, k.m.repo)) <= before {
 		time.Sleep(time.Millisecond)
 	}
 }
@@ -132,7 +132,7 @@ func (k *killing) look(reported string, round int) {
 func (k *killing) completes(before map[string]int64, large bool) {
 	k.t.Helper()
 	var there int64
-	for name, size := range filesBelow(k.t, k.m.repo+"/data", "") {
+	for name, size := range packFiles(k.t, k.m.repo) {
 		if _, ok := before[name]; !ok && size > 8<<10 {
 			there += size - 8<<10
 		}

@@ -1,10 +1,11 @@
 // Package local keeps the objects of a repository as files below a folder.
 //
-// An object is written to a temporary file in its own directory, checked,
-// synced, and renamed without replacing; then the directory is synced. So a
-// name is either absent or names the whole object, and after Put returned, or
-// List showed it, it survives a loss of power. Directories are made when first
-// needed, with mode 0700, files with mode 0600 (less what the umask takes away).
+// An object is written to a temporary file in its own folder, checked, synced,
+// and renamed without replacing; then the folder is synced. So a name is either
+// absent or names the whole object, and after Put returned, or List showed it,
+// it survives a loss of power. docs/decisions/local-store-durability.md says
+// what else is synced, and why. Folders are made when first needed, with mode
+// 0700, files with mode 0600 (less what the umask takes away).
 //
 // The folder itself may be reached through symbolic links. Below it none is
 // followed, and only regular files are objects: a medium may come from anywhere,
