@@ -336,6 +336,14 @@ func (r *Repository) recordIDs(ctx context.Context, prefix string) ([]ID, error)
 	return ids, nil
 }
 
+// RecordIDs lists the ids of all records, in no order. No record is read.
+func (r *Repository) RecordIDs(ctx context.Context) ([]ID, error) {
+	if err := r.ready(ctx); err != nil {
+		return nil, err
+	}
+	return r.recordIDs(ctx, "")
+}
+
 // Records gives all records, oldest first. If some cannot be read the others
 // are returned all the same, with an error that wraps ErrDamaged and names
 // each of the damaged.

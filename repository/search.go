@@ -32,7 +32,7 @@ func (s *Search) Record(ctx context.Context, rec *Record, found func(*Entry) err
 	if c.done() {
 		return nil
 	}
-	defer rec.table.forget() // of thousands of records only one at a time
+	defer rec.table.Forget() // of thousands of records only one at a time
 	_, err := s.item(ctx, c, c.item(), found)
 	return err
 }

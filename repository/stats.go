@@ -123,19 +123,13 @@ func (r *Repository) ChunkStats(ctx context.Context, records []*Record) (*ChunkS
 		if err := m.record(ctx, rec); err != nil {
 			return nil, fmt.Errorf("record %s: %w", rec.ID.Short(), err)
 		}
-		rec.table.forget()
+		rec.table.Forget()
 	}
 	s := &ChunkStats{Unique: make([]ChunkUse, len(records))}
 	if err := s.count(ctx, r, m.marks); err != nil {
 		return nil, err
 	}
 	return s, nil
-}
-
-// forget gives back the memory that decoded blocks take.
-func (t *Table) forget() {
-	t.leaves.clear()
-	t.uppers.clear()
 }
 
 // lines counts the lines of the index.
