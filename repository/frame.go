@@ -58,6 +58,12 @@ func newDecoder() *zstd.Decoder {
 // decodeFrame gives the chunks of a frame. The result may share its memory
 // with the frame.
 func decodeFrame(dec *zstd.Decoder, frame []byte) ([]byte, error) {
+	return decodeFrameInto(dec, frame, nil)
+}
+
+// decodeFrameInto is decodeFrame with memory for the chunks, which is used if it
+// is enough.
+func decodeFrameInto(dec *zstd.Decoder, frame, memory []byte) ([]byte, error) {
 	if len(frame) < frameHeaderSize {
 		return nil, damagef("a frame of %d bytes", len(frame))
 	}
@@ -73,7 +79,10 @@ func decodeFrame(dec *zstd.Decoder, frame []byte) ([]byte, error) {
 		}
 		return body, nil
 	case methodZstd:
-		chunks, err := dec.DecodeAll(body, make([]byte, 0, size))
+		if uint64(cap(memory)) < uint64(size) {
+			memory = make([]byte, 0, size)
+		}
+		chunks, err := dec.DecodeAll(body, memory[:0:size])
 		if err != nil {
 			return nil, damagef("a frame that does not decompress: %v", err)
 		}

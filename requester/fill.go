@@ -33,16 +33,22 @@ type filler struct {
 	table     *repository.Table
 
 	work *errgroup.Group
+	// restoration takes the files' content, until all are known.
+	restoration *repository.Restoration
+	full        func(error) // ends the restore: there is no room
 
-	mu       sync.Mutex
-	dirs     []*repository.Entry // to be given their attributes at the end
-	made     map[string]bool     // directories this run made
-	names    map[uint64]*linked
-	later    []laterLink
-	totals   Totals
-	told     time.Time
-	failures []Failure
-	failed   int
+	mu           sync.Mutex
+	sets         []*setRun     // that tags name
+	waiting      []replacement // see later
+	waitingBytes int64
+	dirs         []*repository.Entry // to be given their attributes at the end
+	made         map[string]bool     // directories this run made
+	names        map[uint64]*linked
+	links        []laterLink
+	totals       Totals
+	told         time.Time
+	failures     []Failure
+	failed       int
 }
 
 // linked is where the first name of a file with several was restored.
@@ -69,7 +75,7 @@ type setRun struct {
 func newFiller(ctx context.Context, repo *repository.Repository, t session.Target, rep Reporter) (*filler, context.Context) {
 	work, ctx := errgroup.WithContext(ctx)
 	work.SetLimit(workers())
-	return &filler{repo: repo, target: t, rep: rep, work: work, made: map[string]bool{}, names: map[uint64]*linked{}}, ctx
+	return &filler{repo: repo, target: t, rep: rep, work: work, restoration: repo.NewRestoration(), made: map[string]bool{}, names: map[uint64]*linked{}}, ctx
 }
 
 // validName checks a name that comes from the medium: relative, without empty,
@@ -117,10 +123,16 @@ func (f *filler) put(ctx context.Context, e *repository.Entry, set *setRun) erro
 	case e.Type == repository.Directory:
 		return f.directory(ctx, e, set)
 	case e.HardLink != 0 && f.another(e):
-		f.later = append(f.later, laterLink{e, set})
+		f.links = append(f.links, laterLink{e, set})
 		return nil
 	case e.Type == repository.Regular:
-		f.work.Go(func() error { return f.finish(e, set, f.regular(ctx, e)) })
+		f.work.Go(func() error {
+			planned, err := f.plan(ctx, e, set)
+			if planned {
+				return nil
+			}
+			return f.finish(e, set, err)
+		})
 		return nil
 	}
 	return f.finish(e, set, f.special(ctx, e))
@@ -284,8 +296,8 @@ func (f *filler) parents(ctx context.Context, name string) error {
 	return nil
 }
 
-// end waits for the workers, makes the further names of files, gives the
-// directories their attributes, deepest first, and makes all of it durable.
+// end restores the content of the files, makes the further names of files, gives
+// the directories their attributes, deepest first, and makes all of it durable.
 func (f *filler) end(ctx context.Context) error {
 	if err := f.work.Wait(); err != nil {
 		return err
@@ -293,7 +305,10 @@ func (f *filler) end(ctx context.Context) error {
 	if f.dry {
 		return nil
 	}
-	for _, l := range f.later {
+	if err := f.contents(ctx); err != nil {
+		return err
+	}
+	for _, l := range f.links {
 		if err := f.finish(l.entry, l.set, f.hardLink(ctx, l.entry)); err != nil {
 			return err
 		}
@@ -321,6 +336,24 @@ func (f *filler) end(ctx context.Context) error {
 	return f.target.Sync(ctx)
 }
 
+// contents writes the content of all files that were planned.
+func (f *filler) contents(ctx context.Context) error {
+	inner, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	f.full = cancel
+	err := f.restoration.Run(inner, f)
+	if err == nil {
+		ready := f.waiting
+		f.waiting = nil
+		err = f.rename(ctx, ready)
+	}
+	f.abandon()
+	if cause := context.Cause(inner); err != nil && ctx.Err() == nil && cause != nil {
+		err = fmt.Errorf("restore: %w", cause)
+	}
+	return err
+}
+
 // depth counts the directories above a name; the root has none less than any.
 func depth(name string) int {
 	if name == "" {
@@ -335,11 +368,7 @@ func (f *filler) hardLink(ctx context.Context, e *repository.Entry) error {
 	first := f.names[e.HardLink]
 	if !first.ok {
 		first.name = e.Path
-		restore := f.regular
-		if e.Type != repository.Regular {
-			restore = f.special
-		}
-		err := restore(ctx, e)
+		err := f.instead(ctx, e)
 		first.ok = err == nil || errors.Is(err, errIdentical)
 		return err
 	}
@@ -361,4 +390,24 @@ func (f *filler) hardLink(ctx context.Context, e *repository.Entry) error {
 		return err
 	}
 	return f.target.Link(ctx, first.name, e.Path)
+}
+
+// instead restores the name of a file of which the first could not be.
+func (f *filler) instead(ctx context.Context, e *repository.Entry) error {
+	if e.Type != repository.Regular {
+		return f.special(ctx, e)
+	}
+	if err := f.parents(ctx, e.Path); err != nil {
+		return err
+	}
+	there, err := f.target.Lstat(ctx, e.Path)
+	switch {
+	case err == nil && !f.replace(there, e):
+		return errKept
+	case err == nil && there.Mode.IsDir():
+		return errors.New("a directory is in its place")
+	case err != nil && !isMissing(err):
+		return err
+	}
+	return f.alone(ctx, e, err == nil)
 }

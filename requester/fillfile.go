@@ -1,43 +1,206 @@
 package requester
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"slices"
+	"syscall"
 
 	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/session"
 )
 
-// regular restores a file: under a temporary name, from bytes that verify, and
-// then under its own.
-func (f *filler) regular(ctx context.Context, e *repository.Entry) error {
+// What a file's tag in the restoration says: how it is restored, and in the
+// bits above which component set it is of.
+const (
+	tagReplaces = 1 << iota // something has the name
+	tagCompares             // the file that is there is compared with the pieces
+
+	tagBits = iota
+)
+
+// plan begins a file: unless it is in place, its content is added to the
+// restoration, or restored at once where there is none to be read. The error,
+// or planned, ends it; else it is finished.
+func (f *filler) plan(ctx context.Context, e *repository.Entry, set *setRun) (planned bool, err error) {
 	if err := f.parents(ctx, e.Path); err != nil {
-		return err
+		return false, err
 	}
+	if e.Content.Size() != e.Size || e.Size < 0 {
+		return false, fmt.Errorf("%w: its size is %d and its content has %d bytes", repository.ErrDamaged, e.Size, e.Content.Size())
+	}
+	tag, pieces := f.tagOf(set), repository.AllPieces
 	there, err := f.target.Lstat(ctx, e.Path)
 	switch {
 	case err == nil && !f.replace(there, e):
-		return errKept
+		return false, errKept
 	case err == nil && there.Mode.IsDir():
-		return errors.New("a directory is in its place")
-	case err == nil && there.Mode.IsRegular() && there.Size == e.Size && there.Modified.Equal(e.ModTime) && e.HardLink == 0:
-		if same, err := f.identical(ctx, e); err != nil {
-			return err
-		} else if same {
-			if err := f.target.SetAttributes(ctx, e.Path, sessionEntry(e)); err != nil {
-				return err
-			}
-			return errIdentical
+		return false, errors.New("a directory is in its place")
+	case err == nil:
+		same, err := f.inPlace(ctx, e, there)
+		switch {
+		case err != nil:
+			return false, err
+		case same == repository.Identical:
+			return false, f.attributes(ctx, e, there)
+		case same == repository.Unproven:
+			tag, pieces = tag|tagCompares, repository.UnprovenPieces
 		}
-	case err != nil && !isMissing(err):
-		return err
+		tag |= tagReplaces
+	case !isMissing(err):
+		return false, err
 	}
 	if len(e.Streams) > 0 {
-		return fmt.Errorf("it has %d named streams, which this system's files cannot have", len(e.Streams))
+		return false, fmt.Errorf("it has %d named streams, which this system's files cannot have", len(e.Streams))
 	}
+	n, err := f.restoration.Add(ctx, e, tag, pieces)
+	switch {
+	case errors.Is(err, repository.ErrPlanFull):
+		return false, f.alone(ctx, e, tag&tagReplaces != 0)
+	case err != nil:
+		return false, err
+	case n > 0:
+		return true, nil
+	}
+	return false, f.alone(ctx, e, false) // nothing but holes: there are no bytes to be lost
+}
+
+// inPlace compares what is there with the content. Only a file of the same size
+// and modification time is looked at, and then all of its bytes: a restore that
+// was stopped may have left any, and so may a failing disk.
+func (f *filler) inPlace(ctx context.Context, e *repository.Entry, there session.Entry) (repository.Sameness, error) {
+	if !there.Mode.IsRegular() || there.Size != e.Size || !there.Modified.Equal(e.ModTime) {
+		return repository.Different, nil
+	}
+	if e.HardLink != 0 && there.Links != uint64(e.Nlink) {
+		// It may be a name of a file that has names outside of the backup.
+		return repository.Different, nil
+	}
+	file, err := f.target.OpenFile(ctx, e.Path)
+	if err != nil {
+		return repository.Different, nil // whatever it is, it is replaced
+	}
+	defer file.Close()
+	return f.repo.Same(ctx, e.Content, file)
+}
+
+// attributes gives a file that has its bytes what else it lacks, and says that
+// it is identical. Nothing is touched that is as it should be.
+func (f *filler) attributes(ctx context.Context, e *repository.Entry, there session.Entry) error {
+	want := sessionEntry(e)
+	if there.Mode != want.Mode || there.Perm != want.Perm || there.UID != want.UID || there.GID != want.GID ||
+		!there.Modified.Equal(want.Modified) || !maps.EqualFunc(there.XAttrs, want.XAttrs, slices.Equal) {
+		if err := f.target.SetAttributes(ctx, e.Path, want); err != nil {
+			return err
+		}
+	}
+	return errIdentical
+}
+
+// tagOf is the part of a tag that names the component set.
+func (f *filler) tagOf(set *setRun) uint64 {
+	if set == nil {
+		return 0
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := slices.Index(f.sets, set)
+	if i < 0 {
+		i = len(f.sets)
+		f.sets = append(f.sets, set)
+	}
+	return uint64(i+1) << tagBits
+}
+
+func (f *filler) setOf(tag uint64) *setRun {
+	if tag >>= tagBits; tag > 0 {
+		return f.sets[tag-1]
+	}
+	return nil
+}
+
+// newFile is a file being restored.
+type newFile struct {
+	session.NewFile
+	full func(error) // told that there is no room
+}
+
+// WriteAt ends the restore when there is no room: no other file has any.
+func (n newFile) WriteAt(p []byte, off int64) (int, error) {
+	m, err := n.NewFile.WriteAt(p, off)
+	if errors.Is(err, syscall.ENOSPC) {
+		n.full(err)
+	}
+	return m, err
+}
+
+// comparison is a file in place that is compared.
+type comparison struct{ session.ChangeFile }
+
+var errDiffers = errors.New("differs")
+
+// WriteAt compares instead.
+func (c comparison) WriteAt(p []byte, off int64) (int, error) {
+	there := make([]byte, len(p))
+	if n, _ := c.ReadAt(there, off); n != len(p) || !slices.Equal(there, p) {
+		return 0, errDiffers
+	}
+	return len(p), nil
+}
+
+// Open implements [repository.RestoreSink].
+func (f *filler) Open(ctx context.Context, e *repository.Entry, tag uint64) (io.WriterAt, error) {
+	if tag&tagCompares != 0 {
+		file, err := f.target.OpenFile(ctx, e.Path)
+		if err != nil {
+			return nil, errDiffers
+		}
+		return comparison{file}, nil
+	}
+	n, err := f.target.Create(ctx, e.Path)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.Truncate(e.Size); err != nil {
+		n.Close()
+		return nil, err
+	}
+	return newFile{n, f.full}, nil
+}
+
+// Done implements [repository.RestoreSink].
+func (f *filler) Done(ctx context.Context, e *repository.Entry, tag uint64, w io.WriterAt, err error) error {
+	set := f.setOf(tag)
+	switch w := w.(type) {
+	case comparison:
+		w.Close()
+		if err == nil {
+			there, lerr := f.target.Lstat(ctx, e.Path)
+			if err = lerr; err == nil {
+				err = f.attributes(ctx, e, there)
+			}
+		}
+	case newFile:
+		if err == nil && tag&tagReplaces != 0 {
+			return f.later(ctx, replacement{e, set, w})
+		}
+		if err == nil {
+			err = w.Commit(ctx, sessionEntry(e))
+		}
+		w.Close()
+	}
+	if errors.Is(err, errDiffers) {
+		err = f.alone(ctx, e, true)
+	}
+	return f.finish(e, set, err)
+}
+
+// alone restores a file by itself: under a temporary name, from bytes that
+// verify, and then under its own.
+func (f *filler) alone(ctx context.Context, e *repository.Entry, replaces bool) error {
 	n, err := f.target.Create(ctx, e.Path)
 	if err != nil {
 		return err
@@ -46,15 +209,17 @@ func (f *filler) regular(ctx context.Context, e *repository.Entry) error {
 	if err := f.fill(ctx, e, n); err != nil {
 		return err
 	}
+	if replaces && e.Size > 0 {
+		if err := f.target.Sync(ctx); err != nil {
+			return err
+		}
+	}
 	return n.Commit(ctx, sessionEntry(e))
 }
 
 // fill writes the stored bytes. Holes are left, and nothing is written that did
 // not verify.
 func (f *filler) fill(ctx context.Context, e *repository.Entry, n session.NewFile) error {
-	if e.Content.Size() != e.Size || e.Size < 0 {
-		return fmt.Errorf("%w: its size is %d and its content has %d bytes", repository.ErrDamaged, e.Size, e.Content.Size())
-	}
 	if err := n.Truncate(e.Size); err != nil {
 		return err
 	}
@@ -71,57 +236,6 @@ func (f *filler) fill(ctx context.Context, e *repository.Entry, n session.NewFil
 	})
 }
 
-// identical compares the file that is there with the stored bytes.
-func (f *filler) identical(ctx context.Context, e *repository.Entry) (bool, error) {
-	there, err := f.target.OpenFile(ctx, e.Path)
-	if err != nil {
-		return false, nil // whatever it is, it is replaced
-	}
-	defer there.Close()
-	if e.Size == 0 {
-		return true, nil
-	}
-	file, err := f.repo.OpenContent(ctx, e.Content)
-	if err != nil {
-		return false, err
-	}
-	buf := make([]byte, 0, 1<<20)
-	at := int64(0)
-	differs := errors.New("differs")
-	same := func(offset int64, data []byte) error {
-		buf = slices.Grow(buf[:0], len(data))[:len(data)]
-		if n, _ := there.ReadAt(buf, offset); n != len(data) || !bytes.Equal(buf, data) {
-			return differs
-		}
-		return nil
-	}
-	zeros := make([]byte, 1<<20)
-	hole := func(to int64) error {
-		for at < to {
-			n := min(to-at, int64(len(zeros)))
-			if err := same(at, zeros[:n]); err != nil {
-				return err
-			}
-			at += n
-		}
-		return nil
-	}
-	err = file.Each(ctx, func(offset int64, data []byte) error {
-		if err := hole(offset); err != nil {
-			return err
-		}
-		at = offset + int64(len(data))
-		return same(offset, data)
-	})
-	if err == nil {
-		err = hole(e.Size)
-	}
-	if errors.Is(err, differs) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
 // special restores links, devices and pipes.
 func (f *filler) special(ctx context.Context, e *repository.Entry) error {
 	if err := f.parents(ctx, e.Path); err != nil {
@@ -135,10 +249,7 @@ func (f *filler) special(ctx context.Context, e *repository.Entry) error {
 	case err == nil && there.Mode.IsDir():
 		return errors.New("a directory is in its place")
 	case err == nil && there.Mode.Type() == se.Mode.Type() && there.Target == se.Target && there.Device == se.Device:
-		if err := f.target.SetAttributes(ctx, e.Path, se); err != nil {
-			return err
-		}
-		return errIdentical
+		return f.attributes(ctx, e, there)
 	}
 	switch e.Type {
 	case repository.Symlink:

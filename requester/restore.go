@@ -159,6 +159,7 @@ func (r *restore) write(ctx context.Context) (err error) {
 	}
 	defer t.Close()
 	f, work := newFiller(ctx, r.repo, t, r.rep)
+	defer f.restoration.Close()
 	f.overwrite, f.dry, f.shown, f.table = r.req.Overwrite, r.req.DryRun, r.shown, r.rec.Table()
 	f.elsewhere = r.extract
 	r.fill = f
