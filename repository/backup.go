@@ -43,6 +43,8 @@ type Backup struct {
 	// local keeps what the next backup needs, if the key cannot read.
 	local    *localWriter
 	localErr error
+	// usedPrints are of files that this backup has a newer version of.
+	usedPrints usedPrints
 	// documents says that one was put.
 	documents atomic.Bool
 }
@@ -73,6 +75,7 @@ func (r *Repository) Begin(ctx context.Context, o BeginOptions) (*Backup, error)
 	if err := r.index.compare(ctx); err != nil {
 		return nil, fmt.Errorf("begin backup: %w", err)
 	}
+	r.sweepPrints()
 	b := &Backup{r: r, base: o.Base, pending: map[ID]struct{}{}}
 	b.sorter = newEntrySorter(r.options.TempDir)
 	if dir := r.localDir(); dir != "" {
@@ -318,6 +321,7 @@ func (b *Backup) Commit(ctx context.Context, info RecordInfo) (*Record, error) {
 	rec, err := b.r.putRecord(ctx, info, root, totals, b.pipe.written)
 	if err == nil {
 		b.keepLocal(rec)
+		b.usedPrints.forget()
 	}
 	return rec, err
 }

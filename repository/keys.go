@@ -35,6 +35,8 @@ type keyring struct {
 	// writer goes into the key of every sealed object, so that only who holds
 	// the id key can make one.
 	writer secret
+	// prints is of what a machine keeps of blocks, see blockPrint.
+	prints secret
 	// config authenticates the config object.
 	config secret
 
@@ -81,6 +83,7 @@ func (k *keyring) derive() {
 		{"block split", k.split[:]},
 		{"writer", k.writer[:]},
 		{"config", k.config[:]},
+		{"block prints", k.prints[:]},
 	} {
 		blake3.DeriveKey(derivation(d.purpose), k.id[:], d.out)
 	}
@@ -96,7 +99,7 @@ func (k *keyring) derive() {
 // wipe forgets the keys as far as the language lets us.
 func (k *keyring) wipe() {
 	k.private, k.public = nil, nil
-	for _, s := range []*secret{&k.id, &k.index, &k.dataID, &k.metaID, &k.split, &k.writer, &k.config} {
+	for _, s := range []*secret{&k.id, &k.index, &k.dataID, &k.metaID, &k.split, &k.writer, &k.config, &k.prints} {
 		clear(s[:])
 	}
 	clear(k.gear[:])

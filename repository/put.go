@@ -68,11 +68,25 @@ func (b *Backup) PutFile(ctx context.Context, src Source) (Content, error) {
 		return Content{}, err
 	}
 	defer b.leave()
+	return b.putFile(ctx, src)
+}
+
+func (b *Backup) putFile(ctx context.Context, src Source) (Content, error) {
 	plan, err := planRanges(src, 0, nil)
 	if err != nil {
 		return Content{}, err
 	}
-	return b.putPlan(ctx, src, plan, holeReader(src.Size))
+	if !b.r.keepsPrints(src) {
+		return b.putPlan(ctx, src, plan, holeReader(src.Size))
+	}
+	prints := b.r.newPrints(src, blockLength(src.Size))
+	defer prints.drop()
+	src.At = prints
+	c, err := b.putPlan(ctx, src, plan, holeReader(src.Size))
+	if err == nil {
+		prints.keep(c)
+	}
+	return c, err
 }
 
 // PutStream stores what the reader gives until io.EOF, whatever its length.

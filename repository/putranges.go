@@ -25,6 +25,10 @@ func (b *Backup) PutRanges(ctx context.Context, base Content, src Source, change
 		return Content{}, err
 	}
 	defer b.leave()
+	return b.putRanges(ctx, base, src, changed)
+}
+
+func (b *Backup) putRanges(ctx context.Context, base Content, src Source, changed []Range) (Content, error) {
 	plan, err := planRanges(src, base.size, changed)
 	if err != nil {
 		return Content{}, err

@@ -35,13 +35,19 @@ type Options struct {
 	// CacheBytes bounds the memory kept for decoded data and for pages of the
 	// index, half each; zero means 64 MiB.
 	CacheBytes int64
-	// StateDir is this host's directory of state, where a repository that was
-	// opened with a write-only key keeps, sealed, what its next backup needs (see
-	// LocalRecord). Empty means nowhere: then every backup reads everything.
+	// StateDir is this host's directory of state, to which nobody else may
+	// write. In it, "blocks" has prints of the blocks of large files, by which the
+	// next backup finds what changed in them (see PutAgain), two thousandths of
+	// these files' size; and a repository that was opened with a write-only key
+	// keeps there, sealed, what its next backup needs (see LocalRecord). Losing
+	// it costs speed. Empty means nowhere: then every backup reads everything.
 	StateDir string
 	// TempDir is where a file table too large for memory is sorted; empty
 	// means os.TempDir.
 	TempDir string
+	// LargeFile is the size in bytes from which a file is a large one; zero
+	// means the constant LargeFile.
+	LargeFile int64
 }
 
 // withDefaults fills in what is zero.
@@ -57,6 +63,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.LargeFile <= 0 {
+		o.LargeFile = LargeFile
 	}
 	if o.CacheBytes <= 0 {
 		o.CacheBytes = 64 << 20

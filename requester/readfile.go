@@ -93,7 +93,7 @@ func (c *copier) readOnce(ctx context.Context, j *job) (g got, err error) {
 	if err != nil {
 		return g, err
 	}
-	g.content, err = c.b.PutFile(ctx, repository.Source{At: src, Size: g.entry.Size, Data: data})
+	g.content, err = c.put(ctx, j, repository.Source{At: src, Size: g.entry.Size, Data: data})
 	switch {
 	case src.err != nil:
 		return g, fmt.Errorf("read: %w", src.err)
@@ -118,6 +118,17 @@ func (c *copier) readOnce(ctx context.Context, j *job) (g got, err error) {
 		return g, &changedError{what}
 	}
 	return g, nil
+}
+
+// put stores a file. Of a large one it is worth while to look for the blocks
+// that changed since the base.
+func (c *copier) put(ctx context.Context, j *job, src repository.Source) (repository.Content, error) {
+	if c.old != nil && src.Size >= repository.LargeFile {
+		if old, err := c.old.Lookup(ctx, rootID, j.table); err == nil && old.Type == repository.Regular && old.Content.Size() > 0 {
+			return c.b.PutAgain(ctx, old.Content, src)
+		}
+	}
+	return c.b.PutFile(ctx, src)
 }
 
 // tick is two steps of the slowest clock that file systems stamp changes with.
