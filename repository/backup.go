@@ -169,12 +169,12 @@ func (b *Backup) Holds(ctx context.Context, c Content) error {
 		return err
 	}
 	defer b.leave()
-	return b.holdsAll(ctx, c)
+	return b.holdsAll(ctx, &c)
 }
 
 // holdsAll is Holds without the gate.
-func (b *Backup) holdsAll(ctx context.Context, c Content) error {
-	if err := b.holdsTop(ctx, c); err != nil || c.top.level == 0 {
+func (b *Backup) holdsAll(ctx context.Context, c *Content) error {
+	if err := b.holdsTop(ctx, *c); err != nil || c.top.level == 0 {
 		return err
 	}
 	return b.r.eachNode(ctx, &c.top, func(n *listNode) error {
@@ -237,7 +237,7 @@ func (b *Backup) Keep(ctx context.Context, l Line) error {
 		return invalidf("keep an entry of no file table")
 	}
 	for c := range l.contents() {
-		if err := b.holdsAll(ctx, c); err != nil {
+		if err := b.holdsAll(ctx, &c); err != nil {
 			return fmt.Errorf("keep %s: %w", printable(l.Root, l.Path), err)
 		}
 	}

@@ -131,6 +131,11 @@ func (c *copier) save(ctx context.Context, j job) error {
 	if kept, err := c.keep(ctx, &j); kept || err != nil {
 		return err
 	}
+	return c.saveAnew(ctx, j)
+}
+
+// saveAnew saves an object that is not as it was in the base.
+func (c *copier) saveAnew(ctx context.Context, j job) error {
 	if err := c.complete(ctx, &j); err != nil {
 		return c.vanished(ctx, &j, err)
 	}
@@ -294,10 +299,14 @@ func (c *copier) leave(l LeftOut) {
 	c.totals.LeftOut++
 }
 
-// count adds a saved file to the totals.
+// count adds a saved file to the totals, one with several names once.
 func (c *copier) count(j *job, g got) {
 	action := "new"
 	c.mu.Lock()
+	if j.entry.Links > 1 && j.entry.Inode != 0 && !c.linkIDs.first(inode{j.from, j.entry.Inode}) {
+		c.mu.Unlock()
+		return
+	}
 	c.totals.Files++
 	c.totals.Bytes += g.content.Size()
 	if g.unchanged {

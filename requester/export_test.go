@@ -22,3 +22,22 @@ func PutAll(ctx context.Context, repo *repository.Repository, rec *repository.Re
 	err := f.end(ctx)
 	return f.failures, err
 }
+
+// What tests of walks need.
+const MaxListing = maxListing
+
+var ErrSkip = errSkip
+
+// Walk is a walk that lists directories ahead.
+func Walk(ctx context.Context, t session.Tree, dir string, ahead int, visit func(name string, e session.Entry, err error) error) error {
+	return (&walker{tree: t, visit: visit, ahead: ahead}).run(ctx, dir)
+}
+
+// LinkNumbers gives numbers for files of devices.
+func LinkNumbers(files [][2]uint64) (out []uint64) {
+	var l linkNumbers
+	for _, f := range files {
+		out = append(out, l.of(inode{string(rune('a' + f[0])), f[1]}, f[0]))
+	}
+	return out
+}

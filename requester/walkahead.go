@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"sync"
 	"sync/atomic"
 
 	"github.com/sombra-backup/sombra/session"
@@ -26,6 +27,8 @@ type walker struct {
 	// tree has them.
 	bare bool
 
+	// free are lists that are done with.
+	free sync.Pool
 	// held counts the entries in memory, of all listings.
 	held atomic.Int64
 	// waiting are the listings begun ahead and not yet come to.
@@ -96,7 +99,6 @@ func (w *walker) directory(ctx context.Context, dir string, l *listing, depth in
 		w.waiting--
 		<-l.done
 	}
-	defer func() { w.held.Add(-int64(len(l.list))) }()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -110,6 +112,7 @@ func (w *walker) directory(ctx context.Context, dir string, l *listing, depth in
 		}
 	}
 	w.open = w.open[:len(w.open)-1]
+	w.done(l)
 	if l.err != nil {
 		return w.broken(dir, l.err)
 	}
@@ -132,12 +135,22 @@ func (w *walker) object(ctx context.Context, l *listing, depth int) error {
 	case o.below != nil: // begun for nothing
 		w.waiting--
 		<-o.below.done
-		w.held.Add(-int64(len(o.below.list)))
+		w.done(o.below)
 	}
 	if err == nil {
 		*o = listed{}
 	}
 	return err
+}
+
+// done gives back what a listing holds.
+func (w *walker) done(l *listing) {
+	w.held.Add(-int64(len(l.list)))
+	if cap(l.list) > 0 && cap(l.list) <= 512 {
+		clear(l.list)
+		l.list = l.list[:0]
+		w.free.Put(&l.list)
+	}
 }
 
 // look visits one object and tells whether it is to be entered.
@@ -166,6 +179,9 @@ var errLarge = errors.New("too large")
 
 // list lists a directory into memory.
 func (w *walker) list(ctx context.Context, l *listing) {
+	if p, ok := w.free.Get().(*[]listed); ok {
+		l.list = *p
+	}
 	err := w.readDir(ctx, l.dir, func(e session.Entry, err error) error {
 		if len(l.list) >= maxListing || w.held.Load() >= maxHeld {
 			return errLarge
