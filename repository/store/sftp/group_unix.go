@@ -1,0 +1,12 @@
+//go:build unix
+
+package sftp
+
+import (
+	"os/exec"
+	"syscall"
+)
+
+// ownGroup keeps an interrupt at the terminal from ssh: the program ends in
+// order, and needs its connection for that.
+func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
