@@ -18,6 +18,7 @@ import (
 	"github.com/sombra-backup/sombra/repository/store/local"
 	"github.com/sombra-backup/sombra/repository/store/retry"
 	"github.com/sombra-backup/sombra/repository/store/s3"
+	"github.com/sombra-backup/sombra/repository/store/sftp"
 )
 
 // storeFlags say how storage is reached.
@@ -91,6 +92,9 @@ func (a *app) stores() store.Registry {
 		},
 		"s3": far(func(ctx context.Context, u *url.URL) (store.Store, error) {
 			return s3.OpenURL(ctx, u, s3.Options{Transport: limits.Transport(), Getenv: a.getenv})
+		}),
+		"sftp": far(func(_ context.Context, u *url.URL) (store.Store, error) {
+			return sftp.OpenURL(u, sftp.Options{Command: strings.Fields(a.store.sshCommand), Reader: limits.Reader, Writer: limits.Writer})
 		}),
 	}
 }

@@ -23,6 +23,8 @@ func TestRepositoriesOnServers(t *testing.T) {
 		return map[string]string{"REPO": url, "AWS_ACCESS_KEY_ID": server.S3Key, "AWS_SECRET_ACCESS_KEY": server.S3Secret, "AWS_ENDPOINT_URL": s.Endpoint}
 	}
 	run("s3", aws("s3://"+s.Bucket(t, false)))
+	ssh := server.StartSSH(t)
+	run("sftp", map[string]string{"REPO": "sftp://" + ssh.Host + ssh.Dir + "/new/repository", "SOMBRA_SSH_COMMAND": strings.Join(ssh.Command, " ")})
 	run("s3 with object lock", aws("s3://"+s.Bucket(t, true)+"/host/one?lock=1h"))
 }
 
@@ -59,6 +61,10 @@ func TestLocationsThatCannotBe(t *testing.T) {
 		"s3://bucket/x?lock_mode=compliance":               "needs lock",
 		"s3://bucket/x?lock=1d&lock_mode=hunter2":          "neither governance nor compliance",
 		"s3:https://key:hunter2@s3.amazonaws.com/bucket/x": "no location begins with",
+		"sftp://me:hunter2@host/x":                         "holds no password",
+		"sftp://-oProxyCommand=x/x":                        "not a name",
+		"sftp://host":                                      "not of the form",
+		"sftp://host/x?fsync=never":                        "only be no",
 		"ftp://host/x":                                     "unknown kind of storage",
 	} {
 		_, err := a.openStoreAt(t.Context(), location)

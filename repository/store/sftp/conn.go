@@ -61,6 +61,7 @@ func (s *Store) dial(ctx context.Context) (*conn, error) {
 	c := &conn{cmd: exec.Command(s.o.Command[0], s.arguments()...), stderr: &lastWords{}, ended: make(chan struct{})}
 	c.cmd.Stderr = c.stderr
 	c.cmd.Env = environment()
+	c.cmd.WaitDelay = time.Second
 	ownGroup(c.cmd)
 	stdin, err := c.cmd.StdinPipe()
 	if err != nil {
@@ -182,7 +183,7 @@ func (c *conn) call(ctx context.Context, f func() error) error {
 func (c *conn) close() {
 	c.closing.Do(func() {
 		close(c.ended)
-		c.cmd.Process.Kill()
+		killGroup(c.cmd)
 		c.cmd.Wait()
 	})
 }

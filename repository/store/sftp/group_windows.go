@@ -10,3 +10,6 @@ import (
 func ownGroup(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
 }
+
+// killGroup ends ssh.
+func killGroup(cmd *exec.Cmd) { cmd.Process.Kill() }
