@@ -31,7 +31,7 @@ func (t *Table) At(ctx context.Context, n int64) (*Entry, error) {
 	if err != nil {
 		return nil, t.wrap(err)
 	}
-	return entries[left], nil
+	return entries[left].Entry, nil
 }
 
 // Seek gives the number of the first entry at the given place or after it, Len
@@ -60,7 +60,7 @@ func (t *Table) Seek(ctx context.Context, root, path string) (int64, error) {
 	if err != nil {
 		return 0, t.wrap(err)
 	}
-	i, _ := slices.BinarySearchFunc(entries, 0, func(e *Entry, _ int) int { return ComparePaths(e.Root, e.Path, root, path) })
+	i, _ := slices.BinarySearchFunc(entries, 0, func(e Line, _ int) int { return ComparePaths(e.Root, e.Path, root, path) })
 	return int64(n) + int64(i), nil
 }
 

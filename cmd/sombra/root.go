@@ -10,12 +10,8 @@ import (
 func newRoot(a *app) *cobra.Command {
 	root := group("sombra", "Application-consistent backups by the Volume Shadow Copy model",
 		newInit(a), newBackup(a), newPlan(a), newRestore(a), newExtract(a),
-<<<<<<< HEAD
-		newBackups(a), newShow(a), newLs(a), newFind(a), newDiff(a), newDump(a), newStats(a), newCheck(a),
-		newKey(a),
-=======
 		newBackups(a), newShow(a), newLs(a), newFind(a), newDiff(a), newDump(a), newMount(a), newStats(a), newCheck(a),
->>>>>>> e56a8c3 (repository/mountfs, sombra mount: show backups as a file system)
+		newKey(a),
 		newWriters(a), newProviders(a), newShadow(a),
 		newDoc(a), newTestWriter(a), newDemo(a), newGenerate(a), newVersion(a),
 	)
