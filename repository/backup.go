@@ -107,6 +107,29 @@ func (b *Backup) leave() { b.gate.RUnlock() }
 
 // putChunk stores a chunk unless it is stored, and gives its name.
 func (b *Backup) putChunk(ctx context.Context, kind objectKind, data []byte) (ID, error) {
+	id, missing, err := b.missing(ctx, kind, data)
+	if err != nil || !missing {
+		return id, err
+	}
+	return id, b.pipe.add(kind, id, data)
+}
+
+// putBuffer is putChunk for data in memory of the pipeline's, which it takes.
+func (b *Backup) putBuffer(ctx context.Context, kind objectKind, data []byte) (ID, error) {
+	id, missing, err := b.missing(ctx, kind, data)
+	switch {
+	case err == nil && missing && len(data) >= largeChunk:
+		return id, b.pipe.addLarge(kind, id, data)
+	case err == nil && missing:
+		err = b.pipe.add(kind, id, data)
+	}
+	b.pipe.giveBack(data)
+	return id, err
+}
+
+// missing gives the name of a chunk, and says whether the caller has to add it:
+// it is not stored, and nobody else is about to.
+func (b *Backup) missing(ctx context.Context, kind objectKind, data []byte) (ID, bool, error) {
 	id := b.r.keys.chunkID(kind, data)
 	if b.local != nil && kind == kindMetaPack {
 		b.local.add(id, data)
@@ -115,25 +138,22 @@ func (b *Backup) putChunk(ctx context.Context, kind objectKind, data []byte) (ID
 	_, known := b.pending[id]
 	b.mu.Unlock()
 	if known {
-		return id, nil
+		return id, false, nil
 	}
 	length, known, err := b.r.index.holds(ctx, id)
-	if err != nil {
-		return id, err
-	}
-	if known && int(length) == len(data) {
-		return id, nil
+	if err != nil || known && int(length) == len(data) {
+		return id, false, err
 	}
 	b.mu.Lock()
 	_, known = b.pending[id]
 	b.pending[id] = struct{}{}
 	b.mu.Unlock()
 	if known {
-		return id, nil
+		return id, false, nil
 	}
 	b.added.Add(1)
 	b.addedBytes.Add(int64(len(data)))
-	return id, b.pipe.add(kind, id, data)
+	return id, true, nil
 }
 
 // indexed is told that chunks are in the index now.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +31,7 @@ type pipeline struct {
 	open  [2]openFrames
 	packs [2]openPack
 	// buffers keeps the memory of frames, by size, objects that of packs.
-	buffers [2]sync.Pool
+	buffers [len(bufferSizes)]sync.Pool
 	objects chan []byte
 
 	mu    sync.Mutex
@@ -122,12 +123,18 @@ func (p *pipeline) fail(err error) { p.cancel(err) }
 // err is why the pipeline stopped.
 func (p *pipeline) err() error { return context.Cause(p.ctx) }
 
+// addLarge takes in a new chunk of at least largeChunk bytes, and the memory that
+// it is in, which is of buffer.
+func (p *pipeline) addLarge(kind objectKind, id ID, data []byte) error {
+	return p.send(frameJob{kind, data, []packedChunk{{id, uint32(len(data))}}})
+}
+
 // add takes in a new chunk. It copies the data.
 func (p *pipeline) add(kind objectKind, id ID, data []byte) error {
-	chunk := packedChunk{id, uint32(len(data))}
 	if len(data) >= largeChunk {
-		return p.send(frameJob{kind, append(p.buffer(len(data)), data...), []packedChunk{chunk}})
+		return p.addLarge(kind, id, append(p.buffer(len(data)), data...))
 	}
+	chunk := packedChunk{id, uint32(len(data))}
 	target := dataFrame
 	if kind == kindMetaPack {
 		target = metaFrame
@@ -151,22 +158,22 @@ func (p *pipeline) add(kind objectKind, id ID, data []byte) error {
 }
 
 // bufferSizes are the sizes of the memory that frames are kept in.
-var bufferSizes = [2]int{dataFrame + largeChunk, maxChunk}
+var bufferSizes = [...]int{dataFrame + largeChunk, 2 << 20, maxChunk}
 
 // buffer gives empty memory for n bytes, at most maxChunk.
 func (p *pipeline) buffer(n int) []byte {
 	i := 0
-	if n > bufferSizes[0] {
-		i = 1
+	for n > bufferSizes[i] {
+		i++
 	}
 	return *p.buffers[i].Get().(*[]byte)
 }
 
 // giveBack takes the memory of a frame.
 func (p *pipeline) giveBack(b []byte) {
-	i := 0
-	if cap(b) >= bufferSizes[1] {
-		i = 1
+	i := slices.Index(bufferSizes[:], cap(b))
+	if i < 0 {
+		return // it was made anew when it grew
 	}
 	b = b[:0]
 	p.buffers[i].Put(&b)

@@ -16,6 +16,14 @@ const (
 	largeBuffer = maxChunk + 1<<20
 )
 
+// A file of at least aheadSize bytes is read and cut while the chunks before
+// are named and handed on: up to chunksAhead of them, so that one large file
+// alone keeps several processors busy.
+const (
+	aheadSize   = 16 << 20
+	chunksAhead = 3
+)
+
 var (
 	smallBuffers = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
 	largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
@@ -42,6 +50,14 @@ func (b *Backup) eachChunk(ctx context.Context, kind objectKind, size int64, fil
 		b.read.Add(int64(n))
 		return n, err
 	})
+	if size >= aheadSize {
+		return b.eachAhead(ctx, kind, c, f)
+	}
+	return b.eachInTurn(ctx, kind, c, f)
+}
+
+// eachInTurn cuts a chunk, stores it, and then cuts the next.
+func (b *Backup) eachInTurn(ctx context.Context, kind objectKind, c *chunker, f func(chunkRef) error) error {
 	for {
 		data, err := c.next()
 		if err == io.EOF {
