@@ -137,11 +137,16 @@ func (a *app) log() *slog.Logger {
 
 // openRepository opens the repository with the password.
 func (a *app) openRepository(ctx context.Context) (*repository.Repository, error) {
+	return a.openWith(ctx, a.passwordSource())
+}
+
+// openWith opens the repository with the password from a source.
+func (a *app) openWith(ctx context.Context, source passwordSource) (*repository.Repository, error) {
 	st, err := a.openStore(ctx)
 	if err != nil {
 		return nil, err
 	}
-	password, err := a.password(ctx, false)
+	password, err := a.secret(ctx, source, false)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +157,7 @@ func (a *app) openRepository(ctx context.Context) (*repository.Repository, error
 		return nil, &codeError{exitNoRepository, &hintError{fmt.Errorf("there is no repository at %s", a.where()), "make one with: sombra init --repo DIR"}}
 	case errors.Is(err, repository.ErrWrongPassword):
 		return nil, &codeError{exitWrongPassword, &hintError{fmt.Errorf("wrong password for the repository at %s", a.where()),
-			"the password comes from SOMBRA_PASSWORD, --password-file or --password-command"}}
+			source.hint()}}
 	}
 	return r, err
 }

@@ -20,7 +20,12 @@ const maxPassword = 4096
 // of a command, or, on a terminal, the user, who is asked twice for a new one.
 // It is never taken from a flag.
 func (a *app) password(ctx context.Context, isNew bool) ([]byte, error) {
-	return a.secret(ctx, passwordSource{file: a.passwordFile, command: a.passwordCommand, prompt: "password for repository: "}, isNew)
+	return a.secret(ctx, a.passwordSource(), isNew)
+}
+
+// passwordSource is where the password of the repository comes from.
+func (a *app) passwordSource() passwordSource {
+	return passwordSource{file: a.passwordFile, command: a.passwordCommand, prompt: "password for repository: "}
 }
 
 // passwordSource says where a password comes from.
@@ -43,6 +48,11 @@ func (s *passwordSource) fill(a *app) {
 
 func (s *passwordSource) variable(name string) string {
 	return strings.ToUpper(strings.ReplaceAll(s.kind, "-", "_")) + name
+}
+
+// hint says where the password comes from.
+func (s *passwordSource) hint() string {
+	return fmt.Sprintf("the password comes from SOMBRA_%s, --%spassword-file or --%spassword-command", s.variable("PASSWORD"), s.kind, s.kind)
 }
 
 // secret finds a password.

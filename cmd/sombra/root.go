@@ -11,7 +11,7 @@ func newRoot(a *app) *cobra.Command {
 	root := group("sombra", "Application-consistent backups by the Volume Shadow Copy model",
 		newInit(a), newBackup(a), newPlan(a), newRestore(a), newExtract(a),
 		newBackups(a), newShow(a), newLs(a), newFind(a), newDiff(a), newDump(a), newMount(a), newStats(a), newCheck(a),
-		newKey(a),
+		newKey(a), newCopy(a),
 		newWriters(a), newProviders(a), newShadow(a),
 		newDoc(a), newTestWriter(a), newDemo(a), newGenerate(a), newVersion(a),
 	)
