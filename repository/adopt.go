@@ -23,7 +23,7 @@ func (x *chunkIndex) adopt(ctx context.Context, r *Repository) error {
 	if done {
 		return nil
 	}
-	packs, err := r.unindexed(ctx)
+	packs, err := r.unindexed(ctx, true)
 	if err == nil {
 		err = r.directories(ctx, packs, x.adoptBatch)
 	}
@@ -72,7 +72,7 @@ func (b *Backup) takeUp(ctx context.Context) error {
 	if b.r.keys.private == nil {
 		return nil
 	}
-	packs, err := b.r.unindexed(ctx)
+	packs, err := b.r.unindexed(ctx, false)
 	if err != nil {
 		return err
 	}
@@ -99,8 +99,9 @@ func (x *chunkIndex) adoptBatch(batch *indexBatch) error {
 	return x.addLocked(part, prefixes)
 }
 
-// unindexed lists the packs that no index object read so far names.
-func (r *Repository) unindexed(ctx context.Context) ([]knownPack, error) {
+// unindexed lists the packs that no index object read so far names, with or
+// without those that are marked.
+func (r *Repository) unindexed(ctx context.Context, marked bool) ([]knownPack, error) {
 	var packs []knownPack
 	for _, prefix := range []string{prefixData, prefixMeta} {
 		err := r.store.List(ctx, prefix, func(info store.Info) error {
@@ -110,6 +111,7 @@ func (r *Repository) unindexed(ctx context.Context) ([]knownPack, error) {
 			}
 			r.index.mu.RLock()
 			_, known := r.index.packNo[o.id]
+			known = known || !marked && r.index.marked[o.id]
 			r.index.mu.RUnlock()
 			if !known {
 				packs = append(packs, knownPack{kind: o.kind, id: o.id, size: info.Size})

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/sombra-backup/sombra/repository/store"
 )
@@ -38,6 +40,14 @@ type Backup struct {
 	mu sync.Mutex
 	// pending are the chunks added and not yet in the index.
 	pending map[ID]struct{}
+	// relied holds the numbers of the packs that the backup builds on.
+	relied bitset
+	// written are the index objects put by pipelines that have ended, and
+	// storedBefore counts their bytes.
+	written      []ID
+	storedBefore int64
+	// keeper says to others that the backup goes on.
+	keeper *keeper
 
 	read, added, addedBytes atomic.Int64
 	// local keeps what the next backup needs, if the key cannot read.
@@ -52,7 +62,8 @@ type Backup struct {
 // sweepAge is how old the remains of interrupted Puts must be to be swept.
 const sweepAge = 24 * time.Hour
 
-// Begin starts a backup: it reads what is new in the index, and compares the
+// Begin starts a backup: it says so in an intent, that no prune may delete what
+// the backup builds on, reads what is new in the index, and compares the
 // index with the packs that are there, so that a chunk whose pack was lost is
 // stored again, and one in a pack that an interrupted backup left is not. The context lives as long as the backup does: when it is done
 // the backup fails. Abort must be called in the end; after Commit it does
@@ -69,23 +80,47 @@ func (r *Repository) Begin(ctx context.Context, o BeginOptions) (*Backup, error)
 			return nil, fmt.Errorf("begin backup: %w", err)
 		}
 	}
-	if err := r.index.refresh(ctx); err != nil {
-		return nil, fmt.Errorf("begin backup: %w", err)
-	}
-	if err := r.index.compare(ctx); err != nil {
+	k, err := r.keep(ctx, hostName())
+	if err != nil {
 		return nil, fmt.Errorf("begin backup: %w", err)
 	}
 	r.sweepPrints()
-	b := &Backup{r: r, base: o.Base, pending: map[ID]struct{}{}}
+	b := &Backup{r: r, base: o.Base, keeper: k, pending: map[ID]struct{}{}}
 	b.sorter = newEntrySorter(r.options.TempDir)
 	if dir := r.localDir(); dir != "" {
 		b.local = newLocalWriter(r.keys, dir)
 	}
 	b.pipe = newPipeline(ctx, r, b.indexed)
-	if err := b.takeUp(ctx); err != nil {
+	err = b.survey(ctx)
+	if err == nil {
+		err = b.takeUp(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("begin backup: %w", err), b.Abort())
 	}
 	return b, nil
+}
+
+// survey looks at what there is to build on: the marks, then the index, then
+// the packs. Whatever is marked later is held back by the intent that was put
+// before.
+func (b *Backup) survey(ctx context.Context) error {
+	if err := b.r.mark(ctx); err != nil {
+		return err
+	}
+	if err := b.r.index.refresh(ctx); err != nil {
+		return err
+	}
+	return b.r.index.compare(ctx)
+}
+
+// hostName is for people who ask whose backup holds a prune back.
+func hostName() string {
+	name, _ := os.Hostname()
+	if len(name) > MaxName || !utf8.ValidString(name) {
+		return ""
+	}
+	return name
 }
 
 // enter begins a call; leave ends it.
@@ -140,9 +175,13 @@ func (b *Backup) missing(ctx context.Context, kind objectKind, data []byte) (ID,
 	if known {
 		return id, false, nil
 	}
-	length, known, err := b.r.index.holds(ctx, id)
-	if err != nil || known && int(length) == len(data) {
+	loc, known, err := b.r.index.holds(ctx, id)
+	if err != nil {
 		return id, false, err
+	}
+	if known && int(loc.length) == len(data) {
+		b.rely(loc.packNo)
+		return id, false, nil
 	}
 	b.mu.Lock()
 	_, known = b.pending[id]
@@ -173,9 +212,12 @@ func (b *Backup) stored(ctx context.Context, c chunkRef) error {
 	if ok {
 		return nil
 	}
-	length, ok, err := b.r.index.holds(ctx, c.id)
-	if err == nil && (!ok || length != c.length) {
+	loc, ok, err := b.r.index.holds(ctx, c.id)
+	if err == nil && (!ok || loc.length != c.length) {
 		err = damagef("chunk %s of %d bytes is not stored", c.id, c.length)
+	}
+	if err == nil {
+		b.rely(loc.packNo)
 	}
 	return err
 }
@@ -264,6 +306,20 @@ func (b *Backup) Keep(ctx context.Context, l Line) error {
 	return b.sorter.add(sortedEntry{root: l.Root, path: l.Path, typ: l.Type, size: l.Size, encoded: l.encoded})
 }
 
+// fail stops the backup's pipeline.
+func (b *Backup) fail(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pipe.fail(err)
+}
+
+// rely notes that the backup builds on what is in a pack.
+func (b *Backup) rely(packNo uint32) {
+	b.mu.Lock()
+	b.relied.set(uint64(packNo))
+	b.mu.Unlock()
+}
+
 // end closes the gate and says whether this call did it.
 func (b *Backup) end() bool {
 	b.gate.Lock()
@@ -278,72 +334,14 @@ func (b *Backup) end() bool {
 // it does nothing.
 func (b *Backup) Abort() error {
 	// Wakes calls that wait for the pipeline.
-	b.pipe.fail(ErrClosed)
+	b.fail(ErrClosed)
 	if !b.end() {
 		return nil
 	}
+	b.keeper.halt()
 	b.pipe.abort(b.pipe.ctx)
 	b.abortLocal()
-	return b.sorter.close()
-}
-
-// Commit stores the file table, waits until everything is durable, and then
-// makes the record visible. When it fails there is no record, but for the one
-// case that cannot be told apart: the store reported an error for the record's
-// own Put and has it all the same. Whatever it returns, the backup has ended.
-//
-// ErrInvalid says that info breaks a rule, that an entry names a root that
-// info.Roots lacks, or that an entry lies below one that is no directory.
-func (b *Backup) Commit(ctx context.Context, info RecordInfo) (*Record, error) {
-	if !b.end() {
-		return nil, ErrClosed
-	}
-	drained := false
-	defer func() {
-		if !drained {
-			b.pipe.abort(ctx)
-		}
-		b.sorter.close()
-		b.abortLocal()
-	}()
-	// A context that ends during Commit ends the uploads as well.
-	defer context.AfterFunc(ctx, func() { b.pipe.fail(context.Cause(ctx)) })()
-	if b.base != nil {
-		info.Parents = addParent(info.Parents, b.base.ID)
-	}
-	if err := info.check(); err != nil {
-		return nil, fmt.Errorf("commit: %w", err)
-	}
-	for name, c := range info.Documents {
-		if err := b.holdsTop(ctx, c); err != nil {
-			return nil, fmt.Errorf("commit: document %q: %w", name, err)
-		}
-	}
-	// The table can be read though a document cannot; see PutBytes.
-	if err := b.pipe.flush(kindMetaPack); err != nil {
-		return nil, fmt.Errorf("commit: %w", err)
-	}
-	w := newTableWriter(b, info.Roots)
-	if err := b.sorter.each(ctx, func(e sortedEntry) error { return w.add(ctx, e) }); err != nil {
-		return nil, fmt.Errorf("commit: %w", err)
-	}
-	root, err := w.finish(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("commit: %w", err)
-	}
-	drained = true
-	if err := b.pipe.drain(); err != nil {
-		return nil, fmt.Errorf("commit: %w", err)
-	}
-	totals := w.totals
-	totals.BytesRead = b.read.Load()
-	totals.ChunksAdded, totals.BytesAdded, totals.BytesStored = b.added.Load(), b.addedBytes.Load(), b.pipe.stored.Load()
-	rec, err := b.r.putRecord(ctx, info, root, totals, b.pipe.written)
-	if err == nil {
-		b.keepLocal(rec)
-		b.usedPrints.forget()
-	}
-	return rec, err
+	return errors.Join(b.keeper.remove(b.pipe.ctx), b.sorter.close())
 }
 
 // addParent adds a record to the parents unless it is there.

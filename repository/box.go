@@ -24,6 +24,8 @@ const (
 	boxRecord    boxKind = 'R'
 	boxNote      boxKind = 'N'
 	boxKeys      boxKind = 'K'
+	boxIntent    boxKind = 'I'
+	boxMark      boxKind = 'L'
 )
 
 // boxOverhead is how much longer a box is than what it holds.

@@ -36,6 +36,11 @@ type chunkIndex struct {
 	// superseded names the objects that others say they replace.
 	superseded map[ID]bool
 	layers     []indexLayer
+	// marked are the packs that prune has said it will delete. A mark is for
+	// ever: see docs/format.md.
+	marked map[ID]bool
+	// listed are the index objects that were in the store at the last refresh.
+	listed map[ID]bool
 	// damaged holds why index objects could not be read.
 	damaged map[ID]error
 	// refreshed counts how often the index was read, adopted says that packs
@@ -57,8 +62,9 @@ type knownPack struct {
 	kind objectKind
 	id   ID
 	size int64
-	// absent says that the pack was looked for and is not in the store.
-	absent bool
+	// absent says that the pack was looked for and is not in the store, marked
+	// that prune will delete it: nobody may build on it.
+	absent, marked bool
 }
 
 // indexPart is one index object, or the lines of packs that none names.
@@ -84,38 +90,64 @@ type location struct {
 	packNo        uint32
 	offset, size  uint32
 	start, length uint32
+	// number is the line's among all lines of the index.
+	number uint32
 }
 
 func newChunkIndex(st store.Store, k *keyring, cacheBytes int64) *chunkIndex {
 	return &chunkIndex{
 		store: st, keys: k, pages: newLRU[pageKey, []byte](cacheBytes),
-		packNo: map[ID]uint32{}, byName: map[ID]*indexPart{}, superseded: map[ID]bool{}, damaged: map[ID]error{},
+		packNo: map[ID]uint32{}, byName: map[ID]*indexPart{}, superseded: map[ID]bool{}, damaged: map[ID]error{}, marked: map[ID]bool{},
 	}
 }
 
 // refresh reads the index objects that are new in the store. Those that cannot
 // be read are remembered in damaged and harm only what they alone know; an
 // error of the store itself is returned.
-func (x *chunkIndex) refresh(ctx context.Context) error {
+func (x *chunkIndex) refresh(ctx context.Context) error { return x.refreshOnce(ctx, true) }
+
+// refreshOnce is refresh; if index objects went meanwhile it reads once more.
+func (x *chunkIndex) refreshOnce(ctx context.Context, again bool) error {
+	gone := 0
 	x.mu.Lock()
 	clear(x.damaged)
 	x.adopted = false
 	x.refreshed++
 	x.mu.Unlock()
 	var fresh []ID
+	listed := map[ID]bool{}
 	err := x.store.List(ctx, prefixIndex, func(info store.Info) error {
-		if o, ok := parseName(info.Name); ok && !x.knows(o.id) {
-			fresh = append(fresh, o.id)
+		if o, ok := parseName(info.Name); ok {
+			listed[o.id] = true
+			if !x.knows(o.id) {
+				fresh = append(fresh, o.id)
+			}
 		}
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("list index: %w", err)
 	}
+	x.mu.Lock()
+	x.listed = listed
+	x.mu.Unlock()
 	for _, id := range fresh {
-		if err := x.load(ctx, id, nil); err != nil && !errors.Is(err, ErrDamaged) {
+		err := x.load(ctx, id, nil)
+		if errors.Is(err, store.ErrNotExist) {
+			// Prune deleted it since it was listed; what supersedes it may have
+			// been put after the listing.
+			x.mu.Lock()
+			delete(x.damaged, id)
+			x.mu.Unlock()
+			gone++
+			continue
+		}
+		if err != nil && !errors.Is(err, ErrDamaged) {
 			return err
 		}
+	}
+	if gone > 0 && again {
+		return x.refreshOnce(ctx, false)
 	}
 	return nil
 }
@@ -210,7 +242,7 @@ func (x *chunkIndex) addLocked(part *indexPart, prefixes []uint32) error {
 		no, ok := x.packNo[id]
 		if !ok {
 			no = uint32(len(x.packs))
-			x.packs = append(x.packs, knownPack{kind: objectKind(p.Kind), id: id, size: p.Size})
+			x.packs = append(x.packs, knownPack{kind: objectKind(p.Kind), id: id, size: p.Size, marked: x.marked[id]})
 			x.packNo[id] = no
 		}
 		part.packNo = append(part.packNo, no)
@@ -305,7 +337,7 @@ func (x *chunkIndex) line(ctx context.Context, number uint32, id ID) (location, 
 	x.mu.RLock()
 	pack := x.packs[no]
 	x.mu.RUnlock()
-	return location{pack, no, line.offset, line.size, line.start, line.length}, true, nil
+	return location{pack, no, line.offset, line.size, line.start, line.length, number}, true, nil
 }
 
 // page gives the lines of a page.
@@ -332,20 +364,20 @@ func (x *chunkIndex) page(ctx context.Context, part *indexPart, n int) ([]byte, 
 	return page, nil
 }
 
-// holds says whether the chunk is stored in a pack that is there. Doubt means
-// no: then it is stored again.
-func (x *chunkIndex) holds(ctx context.Context, id ID) (length uint32, ok bool, err error) {
-	err = x.find(ctx, id, func(loc location) bool {
-		if loc.pack.absent {
+// holds says whether the chunk is stored in a pack that is there and will stay,
+// and in which. Doubt means no: then it is stored again.
+func (x *chunkIndex) holds(ctx context.Context, id ID) (loc location, ok bool, err error) {
+	err = x.find(ctx, id, func(l location) bool {
+		if l.pack.absent || l.pack.marked {
 			return false
 		}
-		length, ok = loc.length, true
+		loc, ok = l, true
 		return true
 	})
 	if err != nil && errors.Is(err, ErrDamaged) {
 		err = nil
 	}
-	return length, ok, err
+	return loc, ok, err
 }
 
 // compare lists the packs in the store and marks those that index lines name

@@ -27,6 +27,10 @@ var (
 	// ErrInvalid says that an argument breaks a rule that its documentation
 	// states.
 	ErrInvalid = errors.New("repository: invalid argument")
+	// ErrStale says that a backup gave no sign of life for so long that a prune
+	// may have deleted what it builds on, and that it did. It is to be made again;
+	// what it stored is found then.
+	ErrStale = errors.New("repository: the backup was silent for too long")
 	// ErrSourceChanged says that a source ended before its declared size.
 	ErrSourceChanged = errors.New("repository: source is shorter than declared")
 	// ErrClosed says that the repository was closed, or the backup committed

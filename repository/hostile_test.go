@@ -2,6 +2,7 @@ package repository
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -38,7 +39,7 @@ func hostileRecord(t testing.TB, r *Repository, block []byte, level uint, entrie
 	t.Helper()
 	id := storeBlocks(t, r, block)[0]
 	root := tableRoot{Level: level, ID: id[:], Length: uint32(len(block)), Entries: entries}
-	rec, err := r.putRecord(t.Context(), testInfo(), root, Totals{Entries: int64(entries)}, nil)
+	rec, err := r.commitRecord(t.Context(), testInfo(), root, Totals{Entries: int64(entries)}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -351,4 +352,13 @@ func TestThePublicKeyAloneMakesNothing(t *testing.T) {
 	if _, err := r.Record(t.Context(), id.String()); !errors.Is(err, ErrDamaged) {
 		t.Errorf("a forged record: %v", err)
 	}
+}
+
+// commitRecord puts a record as it is, whatever it refers to.
+func (r *Repository) commitRecord(ctx context.Context, info RecordInfo, table tableRoot, t Totals, indexes []ID) (*Record, error) {
+	rec, object, err := r.sealRecord(info, table, t, indexes)
+	if err != nil {
+		return nil, err
+	}
+	return rec, r.putRecord(ctx, rec, object)
 }

@@ -48,7 +48,7 @@ func (h *hostile) record(info RecordInfo, entries ...*wireEntry) *Record {
 	h.t.Helper()
 	block := leafOf(entries...)
 	id := storeBlocks(h.t, h.r, block)[0]
-	rec, err := h.r.putRecord(h.t.Context(), info, tableRoot{ID: id[:], Length: uint32(len(block)), Entries: uint64(len(entries))},
+	rec, err := h.r.commitRecord(h.t.Context(), info, tableRoot{ID: id[:], Length: uint32(len(block)), Entries: uint64(len(entries))},
 		Totals{Entries: int64(len(entries))}, nil)
 	if err != nil {
 		h.t.Fatal(err)
@@ -99,7 +99,7 @@ func (h *hostile) levels(make func(a, b tableRef) [][]byte) *Record {
 		block = append(block, r...)
 	}
 	id := storeBlocks(h.t, h.r, block)[0]
-	rec, err := h.r.putRecord(h.t.Context(), h.info, tableRoot{Level: 1, ID: id[:], Length: uint32(len(block)), Entries: uint64(len(refs))},
+	rec, err := h.r.commitRecord(h.t.Context(), h.info, tableRoot{Level: 1, ID: id[:], Length: uint32(len(block)), Entries: uint64(len(refs))},
 		Totals{}, nil)
 	if err != nil {
 		h.t.Fatal(err)

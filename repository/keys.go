@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"bytes"
 	"crypto/cipher"
 	"crypto/hpke"
 	"crypto/rand"
@@ -190,6 +191,36 @@ func (k *keyring) objectCipher(kind objectKind, fresh secret) cipher.AEAD {
 	material = append(material, k.repo[:]...)
 	material = append(material, byte(kind))
 	return derivedCipher("object", material)
+}
+
+// sharedObject makes an object of one box that every machine can read, also one
+// with a write-only slot: under the index key and a fresh salt.
+func (k *keyring) sharedObject(kind objectKind, box boxKind, plain []byte) []byte {
+	salt := make([]byte, saltSize)
+	rand.Read(salt)
+	object := append([]byte(magic(kind)), salt...)
+	return appendBox(object, k.sharedCipher(kind, salt), box, plain)
+}
+
+// openShared reads such an object.
+func (k *keyring) openShared(kind objectKind, box boxKind, object []byte) ([]byte, error) {
+	if len(object) < sharedHeaderSize || string(object[:magicSize]) != magic(kind) {
+		return nil, damagef("it does not begin with %q", magic(kind))
+	}
+	return openBox(k.sharedCipher(kind, object[magicSize:sharedHeaderSize]), box, sharedHeaderSize, bytes.Clone(object[sharedHeaderSize:]))
+}
+
+// sharedHeaderSize is where the box of such an object begins.
+const sharedHeaderSize = magicSize + saltSize
+
+// sharedCipher gives its cipher. The kind keeps one from passing for another.
+func (k *keyring) sharedCipher(kind objectKind, salt []byte) cipher.AEAD {
+	material := make([]byte, 0, len(k.index)+len(salt)+IDSize+1)
+	material = append(material, k.index[:]...)
+	material = append(material, salt...)
+	material = append(material, k.repo[:]...)
+	material = append(material, byte(kind))
+	return derivedCipher("shared object", material)
 }
 
 // indexCipher gives the cipher for the index object with that salt.

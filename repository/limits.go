@@ -30,6 +30,11 @@ const (
 	// maxConfig and maxSlot bound those objects.
 	maxConfig = 64 << 10
 	maxSlot   = 64 << 10
+	// maxIntent and maxMark bound those objects, maxMarkPacks the packs one mark
+	// names.
+	maxIntent    = 64 << 10
+	maxMark      = 16 << 20
+	maxMarkPacks = 1 << 17
 	// maxSlots is how many key slots are looked at.
 	maxSlots = 256
 	// maxRecords bounds the records (and the notes of one record) listed.

@@ -17,6 +17,10 @@ const (
 	kindIndex    objectKind = 'X'
 	kindRecord   objectKind = 'R'
 	kindNote     objectKind = 'N'
+	kindIntent   objectKind = 'I'
+	kindMark     objectKind = 'L'
+	// kindVoid stands where a record can no longer be committed; see voidRecord.
+	kindVoid objectKind = 'V'
 )
 
 // magicSize is the length of the bytes every object begins with.
@@ -37,6 +41,10 @@ const (
 	prefixIndex   = "index/"
 	prefixRecords = "records/"
 	prefixNotes   = "notes/"
+	prefixIntents = "intents/"
+	prefixMarks   = "marks/"
+	// prefixDamaged is where repair puts what is damaged, under its old name.
+	prefixDamaged = "damaged/"
 )
 
 // hashObject names an object by its bytes.
@@ -59,6 +67,8 @@ func packName(k objectKind, id ID) string {
 func slotName(id ID) string         { return prefixKeys + id.String() }
 func indexName(id ID) string        { return prefixIndex + id.String() }
 func recordName(id ID) string       { return prefixRecords + id.String() }
+func intentName(id ID) string       { return prefixIntents + id.String() }
+func markName(id ID) string         { return prefixMarks + id.String() }
 func noteName(record, id ID) string { return prefixNotes + record.String() + "/" + id.String() }
 
 // objectName is a name taken apart.
@@ -86,6 +96,10 @@ func parseName(name string) (o objectName, ok bool) {
 		o.kind = kindIndex
 	case prefixRecords:
 		o.kind = kindRecord
+	case prefixIntents:
+		o.kind = kindIntent
+	case prefixMarks:
+		o.kind = kindMark
 	case prefixData, prefixMeta:
 		o.kind = kindDataPack
 		if dir+"/" == prefixMeta {

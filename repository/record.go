@@ -257,30 +257,67 @@ func (w *wireTotals) totals() (Totals, error) {
 	}, nil
 }
 
-// putRecord makes a record visible. Everything it needs is durable.
-func (r *Repository) putRecord(ctx context.Context, info RecordInfo, table tableRoot, t Totals, indexes []ID) (*Record, error) {
+// sealRecord makes a record's object, and the record as it will read.
+func (r *Repository) sealRecord(info RecordInfo, table tableRoot, t Totals, indexes []ID) (*Record, []byte, error) {
 	plain, err := encodeRecord(r.keys.repo, &info, table, t, indexes)
 	if err != nil {
-		return nil, fmt.Errorf("commit: %w", err)
+		return nil, nil, err
 	}
 	object, c, err := r.keys.sealObject(kindRecord)
 	if err != nil {
-		return nil, fmt.Errorf("commit: %w", err)
+		return nil, nil, err
 	}
 	object = appendBox(object, c, boxRecord, plain)
-	id := hashObject(object)
-	if err := r.put(ctx, recordName(id), object); err != nil {
-		return nil, fmt.Errorf("commit: %w", err)
-	}
 	rec, err := decodeRecord(plain, r.keys.repo)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	rec.ID, rec.repo = id, r
+	rec.ID, rec.repo = hashObject(object), r
 	if r.WriteOnly() {
 		rec.plain = plain
 	}
-	return rec, nil
+	return rec, object, nil
+}
+
+// errVoid says that a void stands where the record should be.
+var errVoid = wrapf(ErrNotFound, "the record was declared void before it was put")
+
+// putRecord makes a record visible. Everything it needs is durable. errVoid if
+// a prune has taken its name.
+func (r *Repository) putRecord(ctx context.Context, rec *Record, object []byte) error {
+	name := recordName(rec.ID)
+	err := r.store.Put(ctx, name, object)
+	if errors.Is(err, store.ErrExist) {
+		// An earlier try of this very Put, or a void.
+		var there []byte
+		if there, err = readObject(ctx, r.store, name, MaxRecord); err == nil && string(there) == voidRecord {
+			return errVoid
+		}
+		if err == nil && hashObject(there) != rec.ID {
+			err = damagef("its bytes do not match its name")
+		}
+	}
+	if err != nil {
+		return &ObjectError{"put", name, err}
+	}
+	return nil
+}
+
+// voidRecord is what prune puts under the name of a record whose backup it
+// takes for dead, so that the record cannot appear any more. It is no record.
+const voidRecord = "SOMBRA" + string(kindVoid) + "\x01"
+
+// isVoid says whether the object of that size, in the place of a record, is a
+// void.
+func (r *Repository) isVoid(ctx context.Context, name string, size int64) (bool, error) {
+	if size != int64(len(voidRecord)) {
+		return false, nil
+	}
+	object, err := readObject(ctx, r.store, name, MaxRecord)
+	if errors.Is(err, ErrDamaged) {
+		return false, nil // whoever reads it as a record says so
+	}
+	return string(object) == voidRecord, err
 }
 
 // readRecord reads the record with that id.
@@ -322,7 +359,15 @@ func (r *Repository) openSingle(ctx context.Context, name string, id ID, kind ob
 func (r *Repository) recordIDs(ctx context.Context, prefix string) ([]ID, error) {
 	var ids []ID
 	err := r.store.List(ctx, prefixRecords+prefix, func(info store.Info) error {
-		if o, ok := parseName(info.Name); ok {
+		o, ok := parseName(info.Name)
+		if !ok {
+			return nil
+		}
+		void, err := r.isVoid(ctx, info.Name, info.Size)
+		if err != nil {
+			return err
+		}
+		if !void {
 			ids = append(ids, o.id)
 		}
 		if len(ids) > maxRecords {
@@ -363,6 +408,7 @@ func (r *Repository) Records(ctx context.Context) ([]*Record, error) {
 	for _, id := range ids {
 		rec, err := r.readRecord(ctx, id)
 		switch {
+		case errors.Is(err, store.ErrNotExist): // forgotten since it was listed
 		case errors.Is(err, ErrDamaged):
 			damaged = append(damaged, err)
 		case err != nil:

@@ -42,6 +42,10 @@ type Options struct {
 	// keeps there, sealed, what its next backup needs (see LocalRecord). Losing
 	// it costs speed. Empty means nowhere: then every backup reads everything.
 	StateDir string
+	// IntentTTL is how long prune believes that a backup of this program goes on
+	// when nothing is heard of it; a quarter of it is how often a backup gives a
+	// sign of life. Zero means 24 hours, the most is 30 days.
+	IntentTTL time.Duration
 	// TempDir is where a file table too large for memory is sorted; empty
 	// means os.TempDir.
 	TempDir string
@@ -70,6 +74,9 @@ func (o Options) withDefaults() Options {
 	if o.CacheBytes <= 0 {
 		o.CacheBytes = 64 << 20
 	}
+	if o.IntentTTL == 0 {
+		o.IntentTTL = 24 * time.Hour
+	}
 	return o
 }
 
@@ -80,6 +87,8 @@ func (o Options) check() error {
 		return invalidf("argon2id with t=%d, m=%d KiB, p=%d", o.KDF.Time, o.KDF.Memory, o.KDF.Threads)
 	case !o.Chunking.valid():
 		return invalidf("chunks of %d, %d, %d bytes", o.Chunking.Min, o.Chunking.Average, o.Chunking.Max)
+	case o.IntentTTL < time.Second || o.IntentTTL > maxIntentTTL:
+		return invalidf("intents that last %v", o.IntentTTL)
 	case o.PackSize < 1 || o.PackSize > maxPack/2:
 		return invalidf("packs of %d bytes", o.PackSize)
 	}
