@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"slices"
 	"strings"
 
 	"github.com/sombra-backup/sombra/repository/store"
@@ -15,6 +16,8 @@ type CheckOptions struct {
 	// ReadData has every object read whole and every chunk decrypted and
 	// hashed; without it, the packs' data is not read.
 	ReadData bool
+	// Subset, with ReadData, has only some of the packs read whole.
+	Subset Subset
 }
 
 // Problem is one thing that Check found wrong.
@@ -38,16 +41,26 @@ type Problem struct {
 type Report struct {
 	// Objects counts the objects of the store, Bytes their sizes.
 	Objects, Bytes int64
-	// Packs, Indexes, Records, Notes, Keys count objects by kind.
-	Packs, Indexes, Records, Notes, Keys int64
+	// Packs, Indexes, Records, Notes, Keys count objects by kind; Intents are of
+	// backups that go on or were killed lately, Marks are prune's.
+	Packs, Indexes, Records, Notes, Keys, Intents, Marks int64
 	// Chunks counts the index's lines; ChunksRead those decrypted and hashed.
 	Chunks, ChunksRead int64
+	// PacksRead and BytesRead count the packs read whole.
+	PacksRead, BytesRead int64
 	// Entries counts the file tables' lines, Extents the chunks looked up for
 	// them.
 	Entries, Extents int64
 	// Unindexed counts packs that no index names: a backup that was
 	// interrupted, or one that is going on, leaves them. They harm nothing.
 	Unindexed int64
+	// Gone counts packs that the index names, that are not there, and that no
+	// record needs: prune has deleted them.
+	Gone int64
+	// Vanished counts objects that were deleted while the check went on.
+	Vanished int64
+	// SetAside counts damaged objects that repair has put aside.
+	SetAside int64
 	// Foreign lists objects that are none of the repository's (at most 100).
 	Foreign []string
 	// Problems counts the problems reported.
@@ -76,15 +89,19 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions, f func(Problem))
 	if err := r.ready(ctx); err != nil {
 		return Report{}, err
 	}
+	if err := o.Subset.check(); err != nil {
+		return Report{}, err
+	}
 	if r.keys.private == nil {
 		return Report{}, ErrWriteOnly
 	}
 	c := &checker{
 		r: r.fresh(), o: o, report: f,
 		packs: map[ID]*checkedPack{}, sums: map[ID]*indexedPack{}, good: map[chunkPlace]bool{}, gone: map[ID]bool{},
-		seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
+		seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, needed: map[ID]bool{},
 	}
-	for _, step := range []func(context.Context) error{c.list, c.configAndKeys, c.index, c.checkPacks, c.records, c.notes} {
+	defer c.r.decoder.Close()
+	for _, step := range []func(context.Context) error{c.list, c.configAndKeys, c.shared, c.index, c.checkPacks, c.records, c.missingPacks, c.notes} {
 		if err := step(ctx); err != nil {
 			return c.total, fmt.Errorf("check: %w", err)
 		}
@@ -105,8 +122,8 @@ type checker struct {
 	report func(Problem)
 	total  Report
 
-	keyNames, recordNames, noteNames []objectName
-	indexNames                       []ID
+	keyNames, recordNames, noteNames, sharedNames []objectName
+	indexNames                                    []ID
 	// packs are the packs in the store.
 	packs map[ID]*checkedPack
 	// sums are the packs that the index names.
@@ -118,6 +135,14 @@ type checker struct {
 	// known are the records that could be read.
 	known map[ID]bool
 	seeds [2]maphash.Seed
+	// missing are the packs that the index names and that are not there, with
+	// their names; needed those of which a record needs something; blind says
+	// that not all that records need could be found out.
+	missing map[ID]string
+	needed  map[ID]bool
+	blind   bool
+	// reads are the packs to be read whole, nil for all.
+	reads map[ID]bool
 }
 
 // checkedPack is a pack in the store.
@@ -158,6 +183,11 @@ func (c *checker) problem(p Problem) {
 // object reports that an object is damaged if err says so, and gives back all
 // other errors.
 func (c *checker) object(name string, err error) error {
+	if errors.Is(err, store.ErrNotExist) && name != configName {
+		// It was there when it was listed.
+		c.total.Vanished++
+		return nil
+	}
 	if err == nil || !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrUnsupported) && !errors.Is(err, ErrNoRepository) {
 		return err
 	}
@@ -168,9 +198,9 @@ func (c *checker) object(name string, err error) error {
 // list looks at all names. What refers is listed before what is referred to:
 // a backup that is committed meanwhile is then seen whole or not at all.
 func (c *checker) list(ctx context.Context) error {
-	known := []string{prefixNotes, prefixRecords, prefixIndex, prefixKeys, prefixData, prefixMeta}
+	known := []string{prefixNotes, prefixRecords, prefixIndex, prefixKeys, prefixIntents, prefixMarks, prefixData, prefixMeta}
 	for _, prefix := range known {
-		if err := c.r.store.List(ctx, prefix, c.listed); err != nil {
+		if err := c.r.store.List(ctx, prefix, func(info store.Info) error { return c.listed(ctx, info) }); err != nil {
 			return err
 		}
 	}
@@ -180,15 +210,19 @@ func (c *checker) list(ctx context.Context) error {
 				return nil
 			}
 		}
-		return c.listed(info)
+		return c.listed(ctx, info)
 	})
 }
 
 // listed takes in one name.
-func (c *checker) listed(info store.Info) error {
+func (c *checker) listed(ctx context.Context, info store.Info) error {
 	c.total.Objects++
 	c.total.Bytes += info.Size
 	o, ok := parseName(info.Name)
+	if !ok && strings.HasPrefix(info.Name, prefixDamaged) {
+		c.total.SetAside++
+		return nil
+	}
 	if !ok {
 		if len(c.total.Foreign) < maxForeign {
 			c.total.Foreign = append(c.total.Foreign, info.Name)
@@ -202,7 +236,12 @@ func (c *checker) listed(info store.Info) error {
 	case kindIndex:
 		c.total.Indexes++
 		c.indexNames = append(c.indexNames, o.id)
+	case kindIntent, kindMark:
+		c.sharedNames = append(c.sharedNames, o)
 	case kindRecord:
+		if void, err := c.r.isVoid(ctx, info.Name, info.Size); void || err != nil {
+			return err
+		}
 		c.total.Records++
 		c.recordNames = append(c.recordNames, o)
 	case kindNote:
@@ -241,6 +280,31 @@ func (c *checker) configAndKeys(ctx context.Context) error {
 	return nil
 }
 
+// shared looks at intents and marks.
+func (c *checker) shared(ctx context.Context) error {
+	for _, o := range c.sharedNames {
+		name, box, limit := intentName(o.id), boxIntent, int64(maxIntent)
+		if o.kind == kindMark {
+			name, box, limit = markName(o.id), boxMark, maxMark
+			c.total.Marks++
+		} else {
+			c.total.Intents++
+		}
+		plain, err := c.r.readShared(ctx, name, o.kind, box, limit)
+		if err == nil {
+			if o.kind == kindMark {
+				_, err = decodeMark(plain, c.r.keys.repo)
+			} else {
+				_, err = decodeIntent(plain, c.r.keys.repo)
+			}
+		}
+		if err := c.object(name, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // index reads all index objects.
 func (c *checker) index(ctx context.Context) error {
 	for _, id := range c.indexNames {
@@ -255,6 +319,12 @@ func (c *checker) index(ctx context.Context) error {
 			}
 			c.sum(s, l)
 		})
+		if errors.Is(err, store.ErrNotExist) {
+			// Prune deleted it since it was listed; what it told is asked of the
+			// packs themselves.
+			delete(c.r.index.damaged, id)
+			c.gone[id] = true
+		}
 		if err := c.object(indexName(id), err); err != nil {
 			return err
 		}
@@ -264,6 +334,13 @@ func (c *checker) index(ctx context.Context) error {
 		}
 		for n, p := range part.Packs {
 			c.indexed(ID(p.ID), objectKind(p.Kind), p.Size, id, sums[uint32(n)])
+		}
+	}
+	// What is superseded may name packs that are no more.
+	for id, p := range c.sums {
+		p.objects = slices.DeleteFunc(p.objects, func(s indexSum) bool { return c.r.index.superseded[s.object] })
+		if len(p.objects) == 0 {
+			delete(c.sums, id)
 		}
 	}
 	return nil

@@ -3,17 +3,21 @@ package repository
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
+
+	"github.com/sombra-backup/sombra/repository/store"
 )
 
 // checkPacks looks at the packs, those that the index names and the others.
 func (c *checker) checkPacks(ctx context.Context) error {
+	c.missing = map[ID]string{}
 	for id, p := range c.sums {
 		seen := c.packs[id]
 		name := packName(p.kind, id)
 		switch {
 		case seen == nil:
-			c.problem(Problem{Object: name, Err: damagef("it is missing")})
+			c.missing[id] = name
 		case seen.kind != p.kind:
 			seen.damaged = true
 			c.problem(Problem{Object: packName(seen.kind, id), Err: damagef("it lies under the wrong prefix")})
@@ -22,9 +26,33 @@ func (c *checker) checkPacks(ctx context.Context) error {
 			c.problem(Problem{Object: name, Err: damagef("it has %d bytes, not %d", seen.size, p.size)})
 		}
 	}
-	for _, id := range c.packOrder() {
-		if err := c.checkPack(ctx, id, c.packs[id]); err != nil {
+	order := c.packOrder()
+	c.reads = c.o.Subset.choose(order, c.packs)
+	for _, id := range order {
+		err := c.checkPack(ctx, id, c.packs[id])
+		if errors.Is(err, store.ErrNotExist) {
+			// Deleted since it was listed.
+			c.total.Vanished++
+			c.missing[id] = packName(c.packs[id].kind, id)
+			delete(c.packs, id)
+			continue
+		}
+		if err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// missingPacks reports the packs that are not there and of which records need
+// something. The others were deleted by prune, or stored by nobody who needs
+// them now.
+func (c *checker) missingPacks(context.Context) error {
+	for _, id := range slices.SortedFunc(maps.Keys(c.missing), func(a, b ID) int { return slices.Compare(a[:], b[:]) }) {
+		if c.needed[id] || c.blind {
+			c.problem(Problem{Object: c.missing[id], Err: damagef("it is missing")})
+		} else {
+			c.total.Gone++
 		}
 	}
 	return nil
@@ -51,13 +79,18 @@ func (c *checker) checkPack(ctx context.Context, id ID, seen *checkedPack) error
 	if c.sums[id] == nil {
 		c.total.Unindexed++
 	}
-	if c.o.ReadData {
+	if c.o.ReadData && (c.reads == nil || c.reads[id]) {
+		c.total.PacksRead++
+		c.total.BytesRead += seen.size
 		err := c.r.checkPack(ctx, p, func(ch packedChunk) {
 			c.total.ChunksRead++
 			if seen.damaged {
 				c.good[chunkPlace{id, ch.id}] = true
 			}
 		})
+		if errors.Is(err, store.ErrNotExist) {
+			return err
+		}
 		if errors.Is(err, ErrDamaged) && !seen.damaged {
 			// Once more, now that it is known that the good ones are to be
 			// told from the others.
@@ -74,6 +107,9 @@ func (c *checker) checkPack(ctx context.Context, id ID, seen *checkedPack) error
 		return nil
 	}
 	frames, err := c.r.directory(ctx, p)
+	if errors.Is(err, store.ErrNotExist) {
+		return err
+	}
 	if err != nil {
 		seen.damaged = errors.Is(err, ErrDamaged)
 		return c.object(name, err)
@@ -104,6 +140,7 @@ func (c *checker) resolve(ctx context.Context, ref chunkRef) error {
 	c.total.Extents++
 	var found, fits, whole bool
 	var pack ID
+	var absent []ID
 	err := c.r.index.find(ctx, ref.id, func(loc location) bool {
 		found = true
 		if loc.length != ref.length {
@@ -111,9 +148,17 @@ func (c *checker) resolve(ctx context.Context, ref chunkRef) error {
 		}
 		fits, pack = true, loc.pack.id
 		seen := c.packs[pack]
+		if seen == nil {
+			absent = append(absent, pack)
+		}
 		whole = seen != nil && (!seen.damaged || c.good[chunkPlace{pack, ref.id}])
 		return whole
 	})
+	if !whole {
+		for _, id := range absent {
+			c.needed[id] = true
+		}
+	}
 	switch {
 	case err != nil:
 		return err

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/sombra-backup/sombra/repository/store"
 )
 
 // records looks at all records and at everything they refer to.
@@ -18,6 +20,7 @@ func (c *checker) records(ctx context.Context) error {
 		// said about it lost.
 		c.known[o.id] = true
 		rec, err := c.r.readRecord(ctx, o.id)
+		c.blind = c.blind || errors.Is(err, ErrDamaged) && !errors.Is(err, store.ErrNotExist)
 		if err := c.object(recordName(o.id), err); err != nil {
 			return err
 		}
@@ -75,7 +78,10 @@ func (c *checker) record(ctx context.Context, rec *Record) error {
 		return nil
 	}
 	w.bad = func(first tableRef, err error) error {
-		whole = false
+		whole, c.blind = false, true
+		if err := c.resolve(ctx, chunkRef{ID(first.ID), first.Length}); err != nil && !errors.Is(err, ErrDamaged) {
+			return err
+		}
 		return c.hurt(Problem{Record: rec.ID, Root: string(first.Root), Path: string(first.Path)}, fmt.Errorf("file table: %w", err))
 	}
 	err := w.run(ctx)

@@ -209,22 +209,25 @@ func (r *Repository) keep(ctx context.Context, host string) (*keeper, error) {
 func (k *keeper) run(ctx context.Context) {
 	defer close(k.done)
 	every := k.r.options.IntentTTL / 4
-	next := time.NewTimer(every)
-	defer next.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-next.C:
-		}
+	for wait := every; k.r.sleep(ctx, wait) == nil; {
 		limited, cancel := context.WithTimeout(ctx, every)
 		err := k.put(limited, ID{})
 		cancel()
-		if err != nil {
-			next.Reset(every / intentTries)
-		} else {
-			next.Reset(every)
+		if wait = every; err != nil {
+			wait = every / intentTries
 		}
+	}
+}
+
+// sleep waits that long, or until the context is done.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
 	}
 }
 

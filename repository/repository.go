@@ -113,6 +113,8 @@ type Repository struct {
 	closed   atomic.Bool
 	// local is what a write-only key reads instead of the repository.
 	local atomic.Pointer[localFile]
+	// sleep waits; tests have time of their own.
+	sleep func(context.Context, time.Duration) error
 }
 
 // Create makes a repository in the store and opens it. Only a config object
@@ -197,6 +199,7 @@ func newRepository(st store.Store, o Options, k *keyring, ch Chunking, slot stri
 		decoder: newDecoder(),
 		ciphers: newLRU[ID, cipher.AEAD](4096),
 		frames:  newLRU[frameKey, *openFrame](o.CacheBytes / 2),
+		sleep:   sleep,
 	}
 }
 

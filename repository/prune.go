@@ -1,0 +1,384 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sombra-backup/sombra/repository/store"
+)
+
+// DefaultGrace is how long a pack that nothing uses is kept after it was marked.
+const DefaultGrace = 24 * time.Hour
+
+// DefaultMaxUnused is the share of a pack's chunks, by bytes, that may be unused
+// before what is used of it is copied elsewhere.
+const DefaultMaxUnused = 0.15
+
+// PruneOptions says what Prune does.
+type PruneOptions struct {
+	// DryRun has Prune say what it would do, and change nothing.
+	DryRun bool
+	// Grace is how long a pack stays after it was marked for deletion; zero
+	// means DefaultGrace, less than zero none at all. Backups that go on are
+	// safe whatever it is; a restore of a record that was forgotten meanwhile
+	// can go on that long.
+	Grace time.Duration
+	// MaxUnused is the share of a pack, from 0 to 1, that may be unused before
+	// the rest is copied to another pack. Zero means DefaultMaxUnused, one or
+	// more that nothing is copied.
+	MaxUnused float64
+	// Retain, if not zero and if the store is a store.Retainer, is how long
+	// from now on the store is to refuse to delete what is in use.
+	Retain time.Duration
+}
+
+// PruneReport is what Prune did, or would do.
+type PruneReport struct {
+	// Records counts the records read; Packs and Bytes the packs in the store
+	// before; Unused the bytes of chunks in them that no record uses.
+	Records, Packs, Bytes, Unused int64
+	// Copied counts the chunks copied out of packs that are little used, or
+	// marked, CopiedBytes their length.
+	Copied, CopiedBytes int64
+	// Marked counts the packs marked now, MarkedBytes their size.
+	Marked, MarkedBytes int64
+	// Waiting counts the packs marked, now or before, and not deleted yet,
+	// WaitingBytes their size; Due is when the first may be deleted by the
+	// store's clock, if no backup holds it back.
+	Waiting, WaitingBytes int64
+	Due                   time.Time
+	// Deleted counts the packs deleted, DeletedBytes their size.
+	Deleted, DeletedBytes int64
+	// IndexesWritten and IndexesDeleted count index objects.
+	IndexesWritten, IndexesDeleted int64
+	// Retained counts the objects whose retention was renewed.
+	Retained int64
+	// Blockers are the backups that go on and hold deletions back.
+	Blockers []Blocker
+	// Locked names objects that the store refuses to delete (at most 100),
+	// LockedCount counts them.
+	Locked      []string
+	LockedCount int64
+	// Problems counts the problems reported.
+	Problems int64
+	// Stopped says why nothing was marked, copied or deleted: it cannot be known
+	// what is used. Nil if it can.
+	Stopped error
+}
+
+// Blocker is a backup that goes on, or may go on.
+type Blocker struct {
+	// Host is its machine's name, if it told.
+	Host string
+	// Began is when it began, Last when it was last heard of, both by the
+	// store's clock. It counts until Expires.
+	Began, Last, Expires time.Time
+}
+
+// Prune frees what no record uses. It may run beside backups, restores, checks
+// and other prunes, on any machine, and may be killed at any instant. In one run
+// it marks packs that nothing uses; in a later one, Grace after, it deletes
+// those that were marked, once no backup goes on that began before the mark. Of
+// packs that are used in small part it copies that part first. It calls f, if
+// not nil, for what it finds damaged.
+//
+// Whenever it cannot be known what is used (a record or a file table cannot be
+// read, index objects are damaged) it marks, copies and deletes nothing, and
+// says why in PruneReport.Stopped. An error says that the store failed or that
+// the key cannot read (ErrWriteOnly).
+func (r *Repository) Prune(ctx context.Context, o PruneOptions, f func(Problem)) (PruneReport, error) {
+	if err := r.ready(ctx); err != nil {
+		return PruneReport{}, err
+	}
+	if r.keys.private == nil {
+		return PruneReport{}, ErrWriteOnly
+	}
+	if o.Grace == 0 {
+		o.Grace = DefaultGrace
+	}
+	o.Grace = max(o.Grace, 0)
+	if o.MaxUnused == 0 {
+		o.MaxUnused = DefaultMaxUnused
+	}
+	p := &pruner{r: r.fresh(), o: o, f: f, deleted: map[ID]bool{}}
+	defer p.r.decoder.Close()
+	// The order matters; see docs/format.md, §10.
+	steps := []func(context.Context) error{p.readMarks, p.readClock, p.readIntents, p.readRecords, p.readPacks, p.count, p.tally, p.plan,
+		p.copyLive, p.putMarks, p.deletePacks, p.rewriteIndex, p.deleteIndexes, p.deleteMarks, p.retain}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return p.total, fmt.Errorf("prune: %w", err)
+		}
+		if p.total.Stopped != nil {
+			break
+		}
+	}
+	return p.total, nil
+}
+
+// pruner is one run of Prune.
+type pruner struct {
+	r     *Repository
+	o     PruneOptions
+	f     func(Problem)
+	total PruneReport
+
+	now     time.Time
+	marks   []*mark
+	intents []*intent
+	// oldest is when the first of the backups that go on began.
+	oldest  time.Time
+	records []*Record
+	census  *census
+	// indexTimes are the index objects in the store, with when they were put.
+	indexTimes map[ID]time.Time
+	// packs are the packs in the store, by their numbers in the index.
+	packs []prunedPack
+	// live are the lines of the places that are kept, rescue those of chunks
+	// that are used and only in marked packs.
+	live, rescue bitset
+
+	// copied are the packs to copy from, doomed those to mark, dead those to
+	// delete.
+	copied, doomed, dead []uint32
+	deleted              map[ID]bool
+}
+
+// prunedPack is what is known of a pack.
+type prunedPack struct {
+	knownPack
+	time time.Time
+	// seen is by when everyone could see that it is marked, zero if unknown.
+	seen time.Time
+	// counted is the part of the index whose lines were counted, plus one.
+	counted int
+	// total are the bytes of its chunks, live of those kept there, orphaned of
+	// those that must be copied before it may go.
+	total, live, orphaned int64
+}
+
+func (p *pruner) problem(x Problem) {
+	p.total.Problems++
+	if p.f != nil {
+		p.f(x)
+	}
+}
+
+// stop says that it cannot be known what is used.
+func (p *pruner) stop(err error) {
+	if p.total.Stopped == nil {
+		p.total.Stopped = err
+	}
+}
+
+// readMarks is the first step: whatever was marked before it is seen.
+func (p *pruner) readMarks(ctx context.Context) error {
+	marks, err := p.r.marks(ctx)
+	if err != nil {
+		if !errors.Is(err, ErrDamaged) {
+			return err
+		}
+		p.problem(Problem{Err: err})
+		p.stop(err)
+	}
+	p.marks = marks
+	p.r.index.mark(marks)
+	return nil
+}
+
+// readClock asks for the store's time. A dry run, which may put nothing, takes
+// the time of the youngest object.
+func (p *pruner) readClock(ctx context.Context) (err error) {
+	if !p.o.DryRun {
+		p.now, err = p.r.clock(ctx)
+		return err
+	}
+	return p.r.store.List(ctx, "", func(info store.Info) error {
+		if info.ModTime.After(p.now) {
+			p.now = info.ModTime
+		}
+		return nil
+	})
+}
+
+// readIntents sees which backups go on. One that was about to commit and seems
+// dead can commit no more when this returns, or has committed and will be seen.
+func (p *pruner) readIntents(ctx context.Context) error {
+	all, err := p.r.intents(ctx)
+	if err != nil {
+		return err
+	}
+	coming := map[ID]bool{}
+	p.oldest = p.now
+	for _, i := range all {
+		if i.err != nil {
+			p.problem(Problem{Object: i.name, Err: i.err})
+		}
+		if !i.fresh(p.now) {
+			continue
+		}
+		p.intents = append(p.intents, i)
+		coming[i.record] = true
+		if i.began.Before(p.oldest) {
+			p.oldest = i.began
+		}
+	}
+	if p.o.DryRun {
+		return nil
+	}
+	for _, i := range all {
+		if p.now.Sub(i.time) < i.valid {
+			continue
+		}
+		if !i.record.IsZero() && !coming[i.record] {
+			if err := p.r.put(ctx, recordName(i.record), []byte(voidRecord)); err != nil {
+				return err
+			}
+		}
+		if _, err := p.delete(ctx, i.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// delete deletes an object and says whether it is gone.
+func (p *pruner) delete(ctx context.Context, name string) (bool, error) {
+	err := p.r.store.Delete(ctx, name)
+	switch {
+	case err == nil, errors.Is(err, store.ErrNotExist):
+		return true, nil
+	case errors.Is(err, store.ErrLocked):
+		p.total.LockedCount++
+		if len(p.total.Locked) < maxForeign {
+			p.total.Locked = append(p.total.Locked, name)
+		}
+		return false, nil
+	}
+	return false, &ObjectError{"delete", name, err}
+}
+
+// readRecords reads every record.
+func (p *pruner) readRecords(ctx context.Context) error {
+	ids, err := p.r.recordIDs(ctx, "")
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		rec, err := p.r.readRecord(ctx, id)
+		switch {
+		case errors.Is(err, store.ErrNotExist): // forgotten since it was listed
+		case errors.Is(err, ErrDamaged):
+			p.problem(Problem{Object: recordName(id), Err: err})
+			p.stop(err)
+		case err != nil:
+			return err
+		default:
+			p.records = append(p.records, rec)
+		}
+	}
+	p.total.Records = int64(len(p.records))
+	return nil
+}
+
+// readPacks reads the index and lists the packs. The packs that no index object
+// names tell themselves what they hold.
+func (p *pruner) readPacks(ctx context.Context) error {
+	x := p.r.index
+	if err := x.refresh(ctx); err != nil {
+		return err
+	}
+	if err := x.damage(); err != nil {
+		p.problem(Problem{Err: err})
+		p.stop(err)
+		return nil
+	}
+	p.indexTimes = map[ID]time.Time{}
+	err := p.r.store.List(ctx, prefixIndex, func(info store.Info) error {
+		if o, ok := parseName(info.Name); ok {
+			p.indexTimes[o.id] = info.ModTime
+		}
+		return nil
+	})
+	if err == nil {
+		err = x.adopt(ctx, p.r)
+	}
+	if err == nil {
+		err = x.compare(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	return p.listPacks(ctx)
+}
+
+// listPacks notes when packs were put and marked.
+func (p *pruner) listPacks(ctx context.Context) error {
+	x := p.r.index
+	p.packs = make([]prunedPack, len(x.packs))
+	for i := range p.packs {
+		p.packs[i].knownPack = x.packs[i]
+	}
+	for _, prefix := range []string{prefixData, prefixMeta} {
+		err := p.r.store.List(ctx, prefix, func(info store.Info) error {
+			p.total.Packs++
+			p.total.Bytes += info.Size
+			if o, ok := parseName(info.Name); ok {
+				if no, ok := x.packNo[o.id]; ok {
+					p.packs[no].time = info.ModTime
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("list packs: %w", err)
+		}
+	}
+	for _, m := range p.marks {
+		for _, id := range m.packs {
+			if no, ok := x.packNo[id]; ok && !m.seen.IsZero() {
+				if pack := &p.packs[no]; pack.seen.IsZero() || m.seen.Before(pack.seen) {
+					pack.seen = m.seen
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// count follows all records.
+func (p *pruner) count(ctx context.Context) error {
+	p.census = &census{r: p.r, problem: p.problem}
+	for _, rec := range p.records {
+		if err := p.census.record(ctx, rec); err != nil {
+			return err
+		}
+	}
+	if p.census.unknown != nil {
+		p.stop(p.census.unknown)
+	}
+	return nil
+}
+
+// blocked says whether a backup goes on that may not have seen what everyone saw
+// at that time.
+func (p *pruner) blocked(seen time.Time) bool {
+	blocked := false
+	for _, i := range p.intents {
+		if !i.blocks(seen, p.now) {
+			continue
+		}
+		blocked = true
+		b := Blocker{Host: i.host, Began: i.began, Last: i.time, Expires: i.time.Add(i.valid)}
+		n := slices.IndexFunc(p.total.Blockers, func(o Blocker) bool { return o.Host == b.Host && o.Began.Equal(b.Began) })
+		if n < 0 {
+			p.total.Blockers = append(p.total.Blockers, b)
+		} else if b.Last.After(p.total.Blockers[n].Last) {
+			p.total.Blockers[n] = b
+		}
+	}
+	return blocked
+}

@@ -1,0 +1,373 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sombra-backup/sombra/repository/store"
+)
+
+// copyLive copies what is used of packs that are to go, and indexes packs that
+// are kept and that no index object names. The copies are durable
+// and in the index when it returns. A pack that cannot be read is left as it is.
+func (p *pruner) copyLive(ctx context.Context) error {
+	var adopted []knownPack
+	for no := range p.packs {
+		if pack := &p.packs[no]; pack.live > 0 && p.r.index.parts[pack.counted-1].memory != nil {
+			adopted = append(adopted, pack.knownPack)
+		}
+	}
+	if len(p.copied)+len(adopted) == 0 {
+		return nil
+	}
+	var pipe *pipeline
+	var err error
+	if !p.o.DryRun {
+		pipe = newPipeline(ctx, p.r, func([]indexLine) {})
+		err = p.r.directories(ctx, adopted, pipe.index)
+	}
+	for _, no := range p.copied {
+		if err != nil {
+			break
+		}
+		err = p.copyPack(ctx, pipe, no)
+	}
+	if pipe == nil {
+		return err
+	}
+	if err != nil {
+		pipe.abort(ctx)
+		return err
+	}
+	if err := pipe.drain(); err != nil {
+		return err
+	}
+	p.total.IndexesWritten += int64(len(pipe.written))
+	return nil
+}
+
+// copyPack copies what is used of one pack, and has it marked.
+func (p *pruner) copyPack(ctx context.Context, pipe *pipeline, no uint32) error {
+	pack := &p.packs[no]
+	frames, err := p.r.directory(ctx, pack.knownPack)
+	for i := 0; i < len(frames) && err == nil; i++ {
+		start := uint32(0)
+		for _, c := range frames[i].chunks {
+			if err = p.copyChunk(ctx, pipe, no, frames[i].offset, start, c); err != nil {
+				break
+			}
+			start += c.size
+		}
+	}
+	if err == nil {
+		if !pack.marked {
+			p.doomed = append(p.doomed, no)
+		}
+		return nil
+	}
+	if !errors.Is(err, ErrDamaged) || pipe != nil && pipe.err() != nil {
+		return err
+	}
+	p.problem(Problem{Object: packName(pack.kind, pack.id), Err: err})
+	return nil
+}
+
+// copyChunk copies one chunk if this is the place where it is used.
+func (p *pruner) copyChunk(ctx context.Context, pipe *pipeline, no, offset, start uint32, c packedChunk) error {
+	var at location
+	found := false
+	err := p.r.index.find(ctx, c.id, func(loc location) bool {
+		here := loc.packNo == no && loc.offset == offset && loc.start == start && loc.length == c.size
+		if here && (p.live.has(uint64(loc.number)) || p.rescue.has(uint64(loc.number))) {
+			at, found = loc, true
+		}
+		return found
+	})
+	if err != nil || !found {
+		return err
+	}
+	p.total.Copied++
+	p.total.CopiedBytes += int64(c.size)
+	if pipe == nil {
+		return nil
+	}
+	data, err := p.r.chunkAt(ctx, c.id, c.size, at)
+	if err != nil {
+		return err
+	}
+	return pipe.add(at.pack.kind, c.id, data)
+}
+
+// putMarks marks packs, then confirms these marks and those that a prune that
+// was killed could not confirm.
+func (p *pruner) putMarks(ctx context.Context) error {
+	if p.o.DryRun {
+		return nil
+	}
+	var unconfirmed []ID
+	for _, m := range p.marks {
+		if m.seen.IsZero() && len(m.packs) > 0 {
+			unconfirmed = append(unconfirmed, m.id)
+		}
+	}
+	for numbers := range slices.Chunk(p.doomed, maxMarkPacks) {
+		packs := make([]knownPack, len(numbers))
+		for i, no := range numbers {
+			packs[i] = p.packs[no].knownPack
+		}
+		id, err := p.r.putMark(ctx, packs, nil)
+		if err != nil {
+			return err
+		}
+		unconfirmed = append(unconfirmed, id)
+	}
+	for ids := range slices.Chunk(unconfirmed, maxMarkPacks) {
+		if _, err := p.r.putMark(ctx, nil, ids); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deletePacks deletes packs whose time has come.
+func (p *pruner) deletePacks(ctx context.Context) error {
+	for _, no := range p.dead {
+		pack := p.packs[no]
+		if !p.o.DryRun {
+			gone, err := p.delete(ctx, packName(pack.kind, pack.id))
+			if err != nil {
+				return err
+			}
+			if !gone {
+				p.waits(&pack, pack.seen)
+				continue
+			}
+		}
+		p.deleted[pack.id] = true
+		p.total.Deleted++
+		p.total.DeletedBytes += pack.size
+	}
+	return nil
+}
+
+// Small index objects, of fewer than smallIndex lines, are put together when
+// there are manySmall of them.
+const (
+	smallIndex = 1 << 15
+	manySmall  = 32
+)
+
+// gone says whether a pack is no more.
+func (p *pruner) gone(no uint32) bool {
+	return int(no) < len(p.packs) && (p.packs[no].absent || p.deleted[p.packs[no].id])
+}
+
+// rewriteIndex replaces index objects that name packs that are gone, or that are
+// small and many. Those that a backup which goes on may have written stay: its
+// record will name them.
+func (p *pruner) rewriteIndex(ctx context.Context) error {
+	if p.o.DryRun {
+		return nil
+	}
+	x := p.r.index
+	var stale, small []*indexPart
+	for _, part := range x.parts {
+		t, ok := p.indexTimes[part.name]
+		if !ok || x.superseded[part.name] || p.young(t) {
+			continue
+		}
+		if slices.ContainsFunc(part.packNo, p.gone) {
+			stale = append(stale, part)
+		} else if part.Lines < smallIndex {
+			small = append(small, part)
+		}
+	}
+	if len(small)+len(stale) >= manySmall {
+		stale = append(stale, small...)
+	}
+	for len(stale) > 0 {
+		n, lines := 0, uint64(0)
+		for n < len(stale) && (n == 0 || lines+stale[n].Lines <= maxIndexEntries/2) {
+			lines += stale[n].Lines
+			n++
+		}
+		if err := p.joinIndexes(ctx, stale[:n]); err != nil {
+			return err
+		}
+		stale = stale[n:]
+	}
+	return nil
+}
+
+// joinIndexes puts one index object in the place of several.
+func (p *pruner) joinIndexes(ctx context.Context, parts []*indexPart) error {
+	named := map[ID]bool{}
+	for _, rec := range p.records {
+		for _, id := range rec.indexes {
+			named[id] = true
+		}
+	}
+	batch := indexBatch{packs: []indexPack{}}
+	taken := map[uint32]bool{}
+	var supersedes []ID
+	for _, part := range parts {
+		supersedes = append(supersedes, part.name)
+		for _, s := range part.Supersedes {
+			if named[ID(s)] && !slices.Contains(supersedes, ID(s)) {
+				supersedes = append(supersedes, ID(s))
+			}
+		}
+		if err := p.takePart(ctx, &batch, part, taken); err != nil {
+			return err
+		}
+	}
+	object := batch.encode(p.r.keys, supersedes)
+	if err := p.r.put(ctx, indexName(hashObject(object)), object); err != nil {
+		return err
+	}
+	p.total.IndexesWritten++
+	return nil
+}
+
+// takePart takes the lines of a part into the batch, but for those of packs that
+// are gone, or that the batch has.
+func (p *pruner) takePart(ctx context.Context, batch *indexBatch, part *indexPart, taken map[uint32]bool) error {
+	numbers := map[uint32]uint32{}
+	for i, no := range part.packNo {
+		if p.gone(no) || taken[no] {
+			continue
+		}
+		taken[no] = true
+		numbers[uint32(i)] = uint32(len(batch.packs))
+		batch.packs = append(batch.packs, part.Packs[i])
+	}
+	for n := range part.pages() {
+		page, err := p.r.index.page(ctx, part, n)
+		if err != nil {
+			return err
+		}
+		for ; len(page) > 0; page = page[lineSize:] {
+			line := readLine(page)
+			if pack, ok := numbers[line.pack]; ok {
+				line.pack = pack
+				batch.lines = append(batch.lines, line)
+			}
+		}
+	}
+	return nil
+}
+
+// deleteIndexes deletes index objects that were replaced long enough ago.
+func (p *pruner) deleteIndexes(ctx context.Context) error {
+	for _, part := range p.r.index.parts {
+		t, ok := p.indexTimes[part.name]
+		old := slices.ContainsFunc(part.Supersedes, func(s []byte) bool { _, ok := p.indexTimes[ID(s)]; return ok })
+		if !ok || !old || p.now.Sub(t) < p.o.Grace || p.blocked(t) {
+			continue
+		}
+		for _, s := range part.Supersedes {
+			if _, ok := p.indexTimes[ID(s)]; !ok {
+				continue
+			}
+			if !p.o.DryRun {
+				gone, err := p.delete(ctx, indexName(ID(s)))
+				if err != nil {
+					return err
+				}
+				if !gone {
+					continue
+				}
+			}
+			delete(p.indexTimes, ID(s))
+			p.total.IndexesDeleted++
+		}
+	}
+	return nil
+}
+
+// keepMarks is how much longer than two graces marks stay when their packs are
+// gone: a loss of power may undo a deletion, and a prune that slept may do it
+// again.
+const keepMarks = 72 * time.Hour
+
+// deleteMarks deletes marks that have nothing left to say.
+func (p *pruner) deleteMarks(ctx context.Context) error {
+	if p.o.DryRun {
+		return nil
+	}
+	there := map[ID]bool{}
+	for i := range p.packs {
+		if pack := &p.packs[i]; !pack.absent && !p.deleted[pack.id] {
+			there[pack.id] = true
+		}
+	}
+	for _, prefix := range []string{prefixData, prefixMeta} {
+		// Packs of which no directory could be read have no number.
+		err := p.r.store.List(ctx, prefix, func(info store.Info) error {
+			if o, ok := parseName(info.Name); ok {
+				there[o.id] = true
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("list packs: %w", err)
+		}
+	}
+	left := map[ID]bool{}
+	for _, m := range p.marks {
+		left[m.id] = true
+	}
+	// Marks go before those that confirm them.
+	slices.SortStableFunc(p.marks, func(a, b *mark) int { return len(a.confirms) - len(b.confirms) })
+	for _, m := range p.marks {
+		old := p.now.Sub(m.time) >= 2*p.o.Grace+keepMarks
+		if !old || slices.ContainsFunc(m.packs, func(id ID) bool { return there[id] }) || slices.ContainsFunc(m.confirms, func(id ID) bool { return left[id] }) {
+			continue
+		}
+		gone, err := p.delete(ctx, markName(m.id))
+		if err != nil {
+			return err
+		}
+		left[m.id] = !gone
+	}
+	return nil
+}
+
+// retain renews the retention of all that is in use.
+func (p *pruner) retain(ctx context.Context) error {
+	st, ok := p.r.store.(store.Retainer)
+	if !ok || p.o.Retain <= 0 || p.o.DryRun {
+		return nil
+	}
+	until := p.now.Add(p.o.Retain)
+	var doomed bitset
+	for _, no := range p.doomed {
+		doomed.set(uint64(no))
+	}
+	return p.r.store.List(ctx, "", func(info store.Info) error {
+		if info.Name != configName {
+			o, ok := parseName(info.Name)
+			if !ok || o.kind == kindIntent || o.kind == kindMark || o.kind == kindIndex && p.r.index.superseded[o.id] {
+				return nil
+			}
+			if o.kind == kindDataPack || o.kind == kindMetaPack {
+				no, ok := p.r.index.packNo[o.id]
+				if ok && int(no) < len(p.packs) && (p.packs[no].marked || p.packs[no].live == 0 || doomed.has(uint64(no))) {
+					return nil
+				}
+			}
+		}
+		err := st.Retain(ctx, info.Name, until)
+		if errors.Is(err, store.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return &ObjectError{"retain", info.Name, err}
+		}
+		p.total.Retained++
+		return nil
+	})
+}
