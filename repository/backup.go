@@ -42,6 +42,8 @@ type Backup struct {
 	pending map[ID]struct{}
 	// relied holds the numbers of the packs that the backup builds on.
 	relied bitset
+	// sampled says that it builds on more packs than relied holds.
+	sampled atomic.Bool
 	// written are the index objects put by pipelines that have ended, and
 	// storedBefore counts their bytes.
 	written      []ID

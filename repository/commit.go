@@ -38,6 +38,7 @@ func (b *Backup) Commit(ctx context.Context, info RecordInfo) (*Record, error) {
 			}
 			if err == nil {
 				b.keepLocal(rec)
+				b.usedPrints.forget()
 				return rec, nil
 			}
 			return nil, fmt.Errorf("commit: %w", err)
@@ -160,6 +161,9 @@ func (b *Backup) intact() bool {
 	x := b.r.index
 	x.mu.RLock()
 	defer x.mu.RUnlock()
+	if b.sampled.Load() {
+		return false
+	}
 	gone := func(p knownPack) bool { return p.absent || p.marked }
 	for _, id := range b.written {
 		part := x.byName[id]
@@ -198,7 +202,7 @@ func (b *Backup) present(ids []ID) (left []ID) {
 // to stay.
 func (b *Backup) holdsEverything(ctx context.Context, info RecordInfo) error {
 	for name, c := range info.Documents {
-		if err := b.holdsAll(ctx, c); err != nil {
+		if err := b.holdsAll(ctx, &c); err != nil {
 			return fmt.Errorf("document %q: %w", name, err)
 		}
 	}
@@ -208,7 +212,7 @@ func (b *Backup) holdsEverything(ctx context.Context, info RecordInfo) error {
 			return err
 		}
 		for c := range e.contents() {
-			if err := b.holdsAll(ctx, c); err != nil {
+			if err := b.holdsAll(ctx, &c); err != nil {
 				return fmt.Errorf("%s: %w", printable(e.Root, e.Path), err)
 			}
 		}

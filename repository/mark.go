@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sombra-backup/sombra/repository/store"
@@ -160,4 +161,11 @@ func (x *chunkIndex) mark(marks []*mark) {
 	for i := range x.packs {
 		x.packs[i].marked = x.marked[x.packs[i].id]
 	}
+}
+
+// anyMarked says whether some pack that the index names is there and marked.
+func (x *chunkIndex) anyMarked() bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return slices.ContainsFunc(x.packs, func(p knownPack) bool { return p.marked && !p.absent })
 }

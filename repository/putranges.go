@@ -43,6 +43,22 @@ func (b *Backup) putRanges(ctx context.Context, base Content, src Source, change
 			return Content{}, err
 		}
 	}
+	if use.mask != 0 {
+		// Only a sample was looked at. That is enough while no pack is about to
+		// be deleted.
+		b.sampled.Store(true)
+		if b.r.index.anyMarked() {
+			err := b.eachKept(ctx, x, plan, src.Size, func(_ int64, p piece) error {
+				if p.hole {
+					return nil
+				}
+				return b.stored(ctx, p.chunk)
+			})
+			if err != nil {
+				return Content{}, err
+			}
+		}
+	}
 	var fresh int64
 	for _, p := range plan {
 		if !p.hole {
