@@ -104,10 +104,14 @@ func (f *FS) failed(ctx context.Context, n *node, err error) syscall.Errno {
 // maxTold bounds what is remembered of what was logged.
 const maxTold = 4096
 
-// damaged logs an error once.
+// damaged logs an error, once for a file and the object that is at fault.
 func (f *FS) damaged(what string, err error) {
-	f.toldMu.Lock()
 	text := what + ": " + err.Error()
+	var object *repository.ObjectError
+	if errors.As(err, &object) {
+		text = what + "\x00" + object.Object
+	}
+	f.toldMu.Lock()
 	again := f.told[text]
 	if len(f.told) >= maxTold {
 		clear(f.told)
