@@ -3,6 +3,7 @@ package repository
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // The kinds of errors of this package, found with errors.Is. Errors of the
@@ -50,8 +51,11 @@ type ObjectError struct {
 	Err error
 }
 
-// Error gives operation, object and cause.
-func (e *ObjectError) Error() string { return e.Op + " " + e.Object + ": " + e.Err.Error() }
+// Error gives operation, object and cause, once if the cause begins so itself.
+func (e *ObjectError) Error() string {
+	what := e.Op + " " + e.Object + ": "
+	return what + strings.TrimPrefix(e.Err.Error(), what)
+}
 
 // Unwrap gives the cause.
 func (e *ObjectError) Unwrap() error { return e.Err }

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sombra-backup/sombra/repository"
+	"github.com/sombra-backup/sombra/repository/store"
 	"github.com/sombra-backup/sombra/requester"
 	"github.com/sombra-backup/sombra/vss"
 )
@@ -107,6 +108,8 @@ func hint(err error) string {
 		return "the password comes from SOMBRA_PASSWORD, --password-file or --password-command"
 	case errors.Is(err, repository.ErrWriteOnly):
 		return "use the password of a full key; sombra key list shows what keys there are"
+	case errors.Is(err, store.ErrFull):
+		return "make room there; earlier backups are whole, and the next one takes up what this one has stored"
 	case errors.Is(err, vss.ErrSnapshotSetInProgress):
 		return "another backup is running on this host; wait for its end"
 	case errors.Is(err, vss.ErrInsufficientStorage):

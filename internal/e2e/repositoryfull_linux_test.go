@@ -39,7 +39,7 @@ func fillUp(t *testing.T, fstype string) {
 		src.file(name, 30<<20)
 	}
 	for range 2 { // the second begins on a disk that is all but full
-		o := m.sombra("backup", "--json", src.dir).exits(1).says("no space left on device", m.repo)
+		o := m.sombra("backup", "--json", src.dir).exits(1).says("the storage is full", "no space left on device", m.repo, "make room there", "takes up what this one has stored")
 		if o.reported() != "" {
 			t.Errorf("a backup that did not fit has reported record %s", o.reported())
 		}

@@ -21,6 +21,9 @@ var (
 	// ErrLocked says that the store forbids deleting the object now: it is under
 	// retention, or this user lacks the right. Other objects may be deletable.
 	ErrLocked = errors.New("the store forbids deleting the object")
+	// ErrFull says that there is no room for the object, or that this user's
+	// quota is used up.
+	ErrFull = errors.New("the storage is full")
 	// ErrUnknownScheme says that no implementation serves that kind of URL.
 	ErrUnknownScheme = errors.New("unknown kind of storage")
 )
@@ -107,7 +110,7 @@ func IsPermanent(err error) bool {
 	if errors.As(err, &p) {
 		return true
 	}
-	for _, e := range []error{ErrNotExist, ErrExist, ErrInvalidName, ErrLocked, ErrUnknownScheme} {
+	for _, e := range []error{ErrNotExist, ErrExist, ErrInvalidName, ErrLocked, ErrFull, ErrUnknownScheme} {
 		if errors.Is(err, e) {
 			return true
 		}

@@ -86,6 +86,9 @@ func (s *Store) Put(ctx context.Context, name string, data []byte) error {
 		s.forgetDirs()
 		err = s.put(ctx, name, data)
 	}
+	if isFull(err) {
+		err = fmt.Errorf("%w: %w", store.ErrFull, err)
+	}
 	if err != nil && err != ctx.Err() {
 		return fmt.Errorf("put %s: %w", name, err)
 	}

@@ -2,6 +2,7 @@ package local
 
 import (
 	"cmp"
+	"errors"
 	"os"
 
 	"golang.org/x/sys/windows"
@@ -41,6 +42,11 @@ func syncAbove(string) error { return nil }
 
 // isReadOnly is never needed: nothing is synced.
 func isReadOnly(error) bool { return false }
+
+// isFull says whether there is no room.
+func isFull(err error) bool {
+	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL) || errors.Is(err, windows.ERROR_DISK_QUOTA_EXCEEDED)
+}
 
 // isNotDir is never needed: Windows says ERROR_PATH_NOT_FOUND, which is
 // fs.ErrNotExist.

@@ -76,5 +76,8 @@ func deviceOf(path string) (uint64, error) {
 // isReadOnly says whether the file system cannot be written to.
 func isReadOnly(err error) bool { return errors.Is(err, syscall.EROFS) }
 
+// isFull says whether there is no room.
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
 // isNotDir says whether a path led through something that is no directory.
 func isNotDir(err error) bool { return errors.Is(err, syscall.ENOTDIR) }
