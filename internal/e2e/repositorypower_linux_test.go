@@ -72,6 +72,9 @@ func cutPower(t *testing.T, fstype string, n int) {
 	var cuts []cut
 	for i := range n {
 		time.Sleep(100*time.Millisecond + rand.N(900*time.Millisecond))
+		if i%2 == 1 { // every other time just when something is being put
+			c.putting()
+		}
 		cuts = append(cuts, c.cut(filepath.Join(host.Root, fmt.Sprint("cut", i))))
 	}
 	close(stop)
@@ -105,6 +108,17 @@ func (c *cutting) backup(round int) {
 	defer c.mu.Unlock()
 	c.reported = append(c.reported, id)
 	c.records[id] = want
+}
+
+// putting waits until a file is being written, or some seconds.
+func (c *cutting) putting() {
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Microsecond) {
+		for _, place := range []string{"data/*", "meta/*", "index", "records"} {
+			if found, _ := filepath.Glob(filepath.Join(c.m.repo, place, ".sombra-tmp-*")); len(found) > 0 {
+				return
+			}
+		}
+	}
 }
 
 // cut cuts the power.
