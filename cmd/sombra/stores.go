@@ -14,6 +14,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/sombra-backup/sombra/repository/store"
+	"github.com/sombra-backup/sombra/repository/store/azblob"
+	"github.com/sombra-backup/sombra/repository/store/gcs"
 	"github.com/sombra-backup/sombra/repository/store/limit"
 	"github.com/sombra-backup/sombra/repository/store/local"
 	"github.com/sombra-backup/sombra/repository/store/retry"
@@ -92,6 +94,12 @@ func (a *app) stores() store.Registry {
 		},
 		"s3": far(func(ctx context.Context, u *url.URL) (store.Store, error) {
 			return s3.OpenURL(ctx, u, s3.Options{Transport: limits.Transport(), Getenv: a.getenv})
+		}),
+		"gs": far(func(ctx context.Context, u *url.URL) (store.Store, error) {
+			return gcs.OpenURL(ctx, u, gcs.Options{Transport: limits.Transport(), Getenv: a.getenv})
+		}),
+		"azblob": far(func(ctx context.Context, u *url.URL) (store.Store, error) {
+			return azblob.OpenURL(ctx, u, azblob.Options{Transport: limits.Transport(), Getenv: a.getenv})
 		}),
 		"sftp": far(func(_ context.Context, u *url.URL) (store.Store, error) {
 			return sftp.OpenURL(u, sftp.Options{Command: strings.Fields(a.store.sshCommand), Reader: limits.Reader, Writer: limits.Writer})

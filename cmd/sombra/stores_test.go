@@ -25,6 +25,11 @@ func TestRepositoriesOnServers(t *testing.T) {
 	run("s3", aws("s3://"+s.Bucket(t, false)))
 	ssh := server.StartSSH(t)
 	run("sftp", map[string]string{"REPO": "sftp://" + ssh.Host + ssh.Dir + "/new/repository", "SOMBRA_SSH_COMMAND": strings.Join(ssh.Command, " ")})
+	g := server.StartGCS(t)
+	run("gcs", map[string]string{"REPO": "gs://" + g.Bucket(t) + "/prefix", "STORAGE_EMULATOR_HOST": g.Addr})
+	az := server.StartAzure(t)
+	run("azure", map[string]string{"REPO": "azblob://" + az.Container(t) + "/prefix?endpoint=" + az.Endpoint,
+		"AZURE_STORAGE_ACCOUNT": server.AzureAccount, "AZURE_STORAGE_KEY": server.AzureKey})
 	run("s3 with object lock", aws("s3://"+s.Bucket(t, true)+"/host/one?lock=1h"))
 }
 
@@ -62,6 +67,11 @@ func TestLocationsThatCannotBe(t *testing.T) {
 		"s3://bucket/x?lock=1d&lock_mode=hunter2":          "neither governance nor compliance",
 		"s3:https://key:hunter2@s3.amazonaws.com/bucket/x": "no location begins with",
 		"sftp://me:hunter2@host/x":                         "holds no password",
+		"gs://bucket/x?key=hunter2":                        `no parameter "key"`,
+		"gs://bucket/x?endpoint=http://example.com":        "without encryption",
+		"azblob://c/x":                                     "account is not named",
+		"azblob://c/x?account=a":                           "neither a key nor a signature",
+		"azblob://hunter2@c/x":                             "holds no credentials",
 		"sftp://-oProxyCommand=x/x":                        "not a name",
 		"sftp://host":                                      "not of the form",
 		"sftp://host/x?fsync=never":                        "only be no",

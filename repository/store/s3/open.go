@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -100,15 +99,12 @@ func (l *Location) parseEndpoint(v map[string]string, getenv func(string) string
 		if !strings.Contains(endpoint, "://") {
 			endpoint = "https://" + endpoint
 		}
-		e, err := url.Parse(endpoint)
-		if err != nil || e.Host == "" || e.User != nil || strings.Trim(e.Path, "/") != "" || e.RawQuery != "" {
+		e, err := store.Endpoint(endpoint, v["plaintext"] == "yes")
+		if err != nil {
+			return err
+		}
+		if strings.Trim(e.Path, "/") != "" {
 			return errors.New("the endpoint is not of the form https://host:port")
-		}
-		if e.Scheme != "https" && e.Scheme != "http" {
-			return errors.New("the endpoint begins neither with https:// nor with http://")
-		}
-		if e.Scheme == "http" && v["plaintext"] != "yes" && !loopback(e.Hostname()) {
-			return errors.New("the endpoint is reached without encryption, which shows and lets others alter what is sent; use https, or add plaintext=yes to the URL")
 		}
 		l.Endpoint = e
 		if region == "" {
@@ -117,12 +113,6 @@ func (l *Location) parseEndpoint(v map[string]string, getenv func(string) string
 	}
 	l.Region = region
 	return nil
-}
-
-// loopback says whether a host is this machine.
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func (l *Location) parseLock(v map[string]string) error {
@@ -256,12 +246,4 @@ func findCredentials(o Options) (*credentials.Credentials, error) {
 		return nil, store.Permanent(fmt.Errorf("keys of the service: %w: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE for one of ~/.aws/credentials", err))
 	}
 	return creds, nil
-}
-
-// isSetup says whether an error of a request comes from how it is set up, so
-// that it will come again: a certificate nobody vouches for, a name that does
-// not exist.
-func isSetup(err error) bool {
-	var dns *net.DNSError
-	return store.IsCertificate(err) || errors.As(err, &dns) && dns.IsNotFound
 }

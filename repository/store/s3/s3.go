@@ -147,9 +147,9 @@ func (s *Store) readAt(ctx context.Context, name, version string, p []byte, offs
 		return 0, s.fail(ctx, "read", name, err)
 	}
 	defer body.Close()
-	size, err := rangeSize(header.Get("Content-Range"), offset)
+	size, err := store.RangeSize(header.Get("Content-Range"), offset)
 	if err != nil {
-		return 0, store.Permanent(fmt.Errorf("read %s: %w", name, err))
+		return 0, fmt.Errorf("read %s: %w", name, err)
 	}
 	want := p[:min(int64(len(p)), size-offset)]
 	if n, err := io.ReadFull(body, want); err != nil {
@@ -163,15 +163,6 @@ func (s *Store) readAt(ctx context.Context, name, version string, p []byte, offs
 
 // errCut keeps an answer that was cut short from passing for an object's end.
 var errCut = errors.New("the answer was cut short")
-
-// rangeSize gives the object's size from the answer to a request for a range.
-func rangeSize(header string, offset int64) (size int64, err error) {
-	var first, last int64
-	if n, err := fmt.Sscanf(header, "bytes %d-%d/%d", &first, &last, &size); n != 3 || err != nil || first != offset || last < first || size <= last {
-		return 0, fmt.Errorf("the service answers a request for a range from %d with %q", offset, header)
-	}
-	return size, nil
-}
 
 // Stat implements store.Store.
 func (s *Store) Stat(ctx context.Context, name string) (store.Info, error) {
@@ -236,7 +227,7 @@ func (s *Store) fail(ctx context.Context, op, name string, err error) error {
 	}
 	var r minio.ErrorResponse
 	if !errors.As(err, &r) {
-		if isSetup(err) {
+		if store.IsSetup(err) {
 			err = store.Permanent(err)
 		}
 		return fmt.Errorf("%s %s: %w", op, name, err)
