@@ -72,8 +72,10 @@ const (
 	largeChunk = 256 << 10
 	dataFrame  = 1 << 20
 	metaFrame  = 256 << 10
-	// uploaders is how many packs are put at once.
-	uploaders = 2
+	// uploaders is how many packs are put at once, unless the store says what
+	// it gains by; maxUploaders bounds that, and the memory it takes.
+	uploaders    = 2
+	maxUploaders = 4
 	// smallPack is the memory a backup's first pack of a kind begins in: many
 	// backups have little to say.
 	smallPack = 1 << 20
@@ -104,17 +106,26 @@ func newPipeline(ctx context.Context, r *Repository, indexed func([]indexLine)) 
 	for i := range p.buffers {
 		p.buffers[i].New = func() any { b := make([]byte, 0, bufferSizes[i]); return &b }
 	}
-	p.objects = make(chan []byte, uploaders+1)
+	putters := r.uploaders()
+	p.objects = make(chan []byte, putters+1)
 	for i := range p.packs {
 		p.packs[i].first = make([]byte, 0, min(smallPack, r.options.PackSize))
 	}
 	for range r.options.Workers {
 		p.workers.Go(p.compress)
 	}
-	for range uploaders {
+	for range putters {
 		p.putters.Go(p.upload)
 	}
 	return p
+}
+
+// uploaders is how many packs are put at once.
+func (r *Repository) uploaders() int {
+	if c, ok := r.store.(store.Concurrent); ok && c.Concurrency() > 0 {
+		return min(c.Concurrency(), maxUploaders)
+	}
+	return uploaders
 }
 
 // fail stops the pipeline; the first error is the one that callers get.

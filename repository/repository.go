@@ -27,7 +27,8 @@ type Options struct {
 	// 256 KiB, 1 MiB, 4 MiB.
 	Chunking Chunking
 	// PackSize is the size in bytes at which a pack is closed; zero means
-	// 16 MiB, the most is 128 MiB. A backup holds up to five packs in memory.
+	// 16 MiB, the most is 128 MiB. A backup holds up to five packs in memory, seven
+	// for a store that gains by more Puts at once.
 	PackSize int
 	// Workers is how many goroutines of a backup compress; zero means
 	// GOMAXPROCS.

@@ -84,7 +84,8 @@ type Retainer interface {
 // Concurrent is a Store that gains by many requests at once: one that is far
 // away, where each of them mostly waits.
 type Concurrent interface {
-	// Concurrency is how many Puts at once use the store well: 1 or more.
+	// Concurrency is how many Puts at once use the store well; 0 says that it is
+	// not known.
 	Concurrency() int
 }
 

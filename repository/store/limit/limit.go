@@ -301,12 +301,12 @@ func (s *limited) Sweep(ctx context.Context, age time.Duration) error {
 
 // Concurrency implements store.Concurrent.
 func (s *limited) Concurrency() int {
-	n := 1
+	n := 0
 	if c, ok := s.Store.(store.Concurrent); ok {
 		n = c.Concurrency()
 	}
-	if s.l.o.Connections > 0 {
-		n = min(n, s.l.o.Connections)
+	if most := s.l.o.Connections; most > 0 && (n == 0 || n > most) {
+		return most
 	}
 	return n
 }

@@ -242,7 +242,7 @@ func (s *Store) Concurrency() int {
 	if c, ok := s.inner.(store.Concurrent); ok {
 		return c.Concurrency()
 	}
-	return 1
+	return 0
 }
 
 // Retain implements store.Retainer.
