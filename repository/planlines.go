@@ -56,8 +56,8 @@ func readPlanLine(b []byte) (l planLine) {
 }
 
 // lineMemory is how many lines are sorted in memory before a run of them goes
-// to a temporary file: 24 MiB of them.
-const lineMemory = 24 << 20 / planLineSize
+// to a temporary file: 10 MiB of them.
+const lineMemory = 10 << 20 / planLineSize
 
 // lineSorter sorts any number of lines with bounded memory. It is not for
 // several goroutines.
@@ -73,6 +73,9 @@ type lineSorter struct {
 
 func (s *lineSorter) add(lines ...planLine) error {
 	s.count += int64(len(lines))
+	if len(s.lines) > 1<<10 && cap(s.lines) < s.memory { // grow once
+		s.lines = slices.Grow(s.lines, s.memory+planBatch-len(s.lines))
+	}
 	s.lines = append(s.lines, lines...)
 	if len(s.lines) < s.memory {
 		return nil

@@ -86,7 +86,7 @@ func (r *restoreRun) unfinished(file int64) (*unfinished, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &unfinished{plannedFile: f, left: f.pieces, late: r.open >= maxUnfinished}
+	u := &unfinished{plannedFile: f, left: f.pieces, late: r.open >= r.p.unfinished}
 	if !u.late {
 		r.open++
 	}

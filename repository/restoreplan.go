@@ -28,6 +28,9 @@ type Restoration struct {
 	// many has the number of pieces of files with more than a batch of them.
 	many  map[int64]int64
 	begun bool
+
+	// unfinished and batch are maxUnfinished and planBatch, but for tests.
+	unfinished, batch int
 }
 
 // Pieces says which pieces of a file are wanted.
@@ -71,8 +74,8 @@ var ErrPlanFull = errors.New("the restoration's plan is full")
 // NewRestoration gives one without files. Close must be called in the end.
 func (r *Repository) NewRestoration() *Restoration {
 	dir := r.options.TempDir
-	return &Restoration{r: r, lines: lineSorter{dir: dir, memory: lineMemory}, files: spool{dir: dir, memory: 8 << 20},
-		ranks: map[ID]uint32{}, void: map[int64]bool{}, many: map[int64]int64{}}
+	return &Restoration{r: r, lines: lineSorter{dir: dir, memory: lineMemory}, files: spool{dir: dir, memory: 4 << 20},
+		ranks: map[ID]uint32{}, void: map[int64]bool{}, many: map[int64]int64{}, unfinished: maxUnfinished, batch: planBatch}
 }
 
 // Close gives memory and temporary files back.
@@ -110,7 +113,7 @@ func (p *Restoration) Add(ctx context.Context, e *Entry, tag uint64, which Piece
 			return fmt.Errorf("read stored content at %d: %w", to, err)
 		}
 		line.to = to
-		if len(add.batch) == planBatch {
+		if len(add.batch) == p.batch {
 			if err := add.flush(false); err != nil {
 				return err
 			}

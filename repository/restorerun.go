@@ -227,6 +227,8 @@ func (r *restoreRun) fetch(ctx context.Context, s *span) {
 			repo.ciphers.put(s.pack.id, c, 1)
 		}
 	}
+	// Once, before several goroutines ask for it; an error they will meet again.
+	repo.packCipher(ctx, s.pack)
 }
 
 // work opens frames and writes the pieces in them.
