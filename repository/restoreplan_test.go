@@ -101,7 +101,7 @@ func scattered(t *testing.T, st store.Store) (*Record, map[string][]byte) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	files, contents := map[string][]byte{}, map[string]Content{}
 	var rec *Record
-	for version := range 5 {
+	for version := range 24 {
 		b := begin(t, r, rec)
 		for i := range 40 {
 			name := fmt.Sprintf("f%02d", i)
@@ -230,22 +230,20 @@ func TestARestorationReadsEachPackOnce(t *testing.T) {
 func TestOnlyWantedPartsOfAPackAreRead(t *testing.T) {
 	st := mem.New()
 	o := testOptions()
-	o.PackSize = 4 << 20
+	o.PackSize = 16 << 20
 	r, err := Create(t.Context(), st, testPassword, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := begin(t, r, nil)
-	data := randomData(3<<20, 5)
+	data := randomData(8<<20, 5)
 	c := putFile(t, b, data)
-	rec := commit(t, b, testInfo())
-	_ = rec
-	// Two stretches, far from each other and from the pack's beginning.
+	commit(t, b, testInfo())
+	// All but the beginning and the end become other bytes.
 	b = begin(t, r, nil)
 	part := bytes.Clone(data)
-	copy(part, randomData(1<<20, 6))
-	copy(part[1<<20+50_000:], randomData(1<<20, 7))
-	c2, err := b.PutRanges(t.Context(), c, Source{At: bytes.NewReader(part), Size: int64(len(part))}, []Range{{0, 1 << 20}, {1<<20 + 50_000, 1 << 20}})
+	copy(part[100_000:], randomData(7<<20, 6))
+	c2, err := b.PutRanges(t.Context(), c, Source{At: bytes.NewReader(part), Size: int64(len(part))}, []Range{{100_000, 7 << 20}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,8 +260,9 @@ func TestOnlyWantedPartsOfAPackAreRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkCollected(t, sink, []string{"f"}, map[string][]byte{"f": part})
-	total := int64(0)
-	for _, reads := range log.reads {
+	least := int64(16 << 20)
+	for name, reads := range log.reads {
+		total := int64(0)
 		slices.SortFunc(reads, func(a, b Range) int { return cmp.Compare(a.Offset, b.Offset) })
 		for i, rd := range reads {
 			total += rd.Length
@@ -271,9 +270,13 @@ func TestOnlyWantedPartsOfAPackAreRead(t *testing.T) {
 				t.Errorf("read twice: %v", reads)
 			}
 		}
+		if strings.HasPrefix(name, prefixData) {
+			least = min(least, total)
+		}
 	}
-	if total > 3<<20+3*spanGap {
-		t.Errorf("%d bytes were read for 3 MiB", total)
+	// Frames have a megabyte of small chunks.
+	if least > 4<<20 {
+		t.Errorf("%d bytes were read of a pack of which 1.3 MB are wanted", least)
 	}
 }
 
@@ -308,7 +311,7 @@ func TestADamagedPackFailsItsFilesOnly(t *testing.T) {
 			rec, want := scattered(t, st)
 			var victim string
 			for object, size := range objects(t, st) {
-				if strings.HasPrefix(object, prefixData) && size > 16<<10 && (victim == "" || object < victim) {
+				if strings.HasPrefix(object, prefixData) && size < 100<<10 && (victim == "" || object < victim) {
 					victim = object
 				}
 			}
