@@ -30,7 +30,7 @@ func (o *repositoryOptions) parse(args []string) error {
 	works := f.String("works", "a,b,c,d,e,f", "what to measure: a tree first (a), unchanged (b), changed (c), a database's file (d), small files (e), restore (f)")
 	f.Float64Var(&o.size, "size", 1, "share of the size of what is made: 4 GiB in (d), 500000 files in (e)")
 	f.StringVar(&o.tree, "tree", "/usr/lib", "the tree of (a) to (c); it is copied, and the copy used")
-	f.StringVar(&o.dir, "dir", "/var/tmp", "directory for data and repositories; not in memory; 30 GiB")
+	f.StringVar(&o.dir, "dir", "/var/tmp", "directory for data and repositories; not in memory; 40 GiB")
 	f.StringVar(&o.sombra, "sombra", "build/sombra", "the program measured")
 	peers := f.String("peers", os.Getenv("SOMBRA_BENCH_PEERS"), "directories to look for peers in besides PATH, as PATH lists them")
 	without := f.String("without", "", "peers to leave out, with commas between")
@@ -100,6 +100,7 @@ type rig struct {
 	tools     []*tool // ours first
 	unclaimed string  // why nothing is said of the fastest peer
 	results   map[string]map[string][]usage
+	restored  []string // directories to remove when a round is over
 }
 
 // group is data, and the steps that every tool does with it one after the other.
@@ -208,10 +209,14 @@ func (r *rig) round(ctx context.Context, g *group, round int) error {
 		}
 	}
 	for _, t := range tools {
-		if err := removeAll(r.of(t)); err != nil {
+		r.restored = append(r.restored, r.of(t))
+	}
+	for _, dir := range r.restored {
+		if err := removeAll(dir); err != nil {
 			return err
 		}
 	}
+	r.restored = nil
 	return nil
 }
 
@@ -258,9 +263,6 @@ func (r *rig) once(ctx context.Context, g *group, s *step, t *tool, round int) e
 	r.results[s.id][t.name] = append(r.results[s.id][t.name], u)
 	fmt.Fprintf(os.Stderr, "round %d: %-30s %-14s %8.2f s, cpu %8.2f s, %5d MiB, stored %9.2f MB\n",
 		round+1, s.title, t.name, u.wall.Seconds(), u.cpu.Seconds(), u.peak>>20, float64(u.stored)/1e6)
-	if t.kind == yardstick { // it has no more steps
-		return removeAll(dir)
-	}
 	return nil
 }
 
@@ -298,11 +300,13 @@ func backUp(ctx context.Context, g *group, t *tool, dir string, _ int) (usage, e
 // putBack is the step of a restore. What came of it is compared with the source
 // in the first round.
 func (r *rig) putBack(ctx context.Context, g *group, t *tool, dir string, round int) (u usage, err error) {
-	dst := filepath.Join(r.dir, "restored")
-	if err := os.Mkdir(dst, 0o700); err != nil {
+	// They are removed when the round is over: ext4 takes a long time to find
+	// room for new files where many were removed a minute ago.
+	dst, err := os.MkdirTemp(r.dir, "restored-")
+	if err != nil {
 		return u, err
 	}
-	defer func() { err = errors.Join(err, removeAll(dst)) }()
+	r.restored = append(r.restored, dst)
 	p, err := t.restore(ctx, t, dir, filepath.Dir(g.src), dst)
 	if err != nil {
 		return u, err

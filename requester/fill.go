@@ -43,6 +43,7 @@ type filler struct {
 	waitingBytes int64
 	dirs         []*repository.Entry // to be given their attributes at the end
 	made         map[string]bool     // directories this run made
+	fresh        map[string]bool     // of them, those that were not there
 	names        map[uint64]*linked
 	links        []laterLink
 	totals       Totals
@@ -75,7 +76,7 @@ type setRun struct {
 func newFiller(ctx context.Context, repo *repository.Repository, t session.Target, rep Reporter) (*filler, context.Context) {
 	work, ctx := errgroup.WithContext(ctx)
 	work.SetLimit(workers())
-	return &filler{repo: repo, target: t, rep: rep, work: work, restoration: repo.NewRestoration(), made: map[string]bool{}, names: map[uint64]*linked{}}, ctx
+	return &filler{repo: repo, target: t, rep: rep, work: work, restoration: repo.NewRestoration(), made: map[string]bool{}, fresh: map[string]bool{}, names: map[uint64]*linked{}}, ctx
 }
 
 // validName checks a name that comes from the medium: relative, without empty,
@@ -257,6 +258,9 @@ func (f *filler) directory(ctx context.Context, e *repository.Entry, set *setRun
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.made[e.Path] = true
+	if !existed {
+		f.fresh[e.Path] = true
+	}
 	f.totals.Dirs++
 	if existed && f.overwrite == OverwriteNever {
 		return nil
@@ -288,6 +292,9 @@ func (f *filler) parents(ctx context.Context, name string) error {
 		}
 		f.mu.Lock()
 		f.made[dir] = true
+		if !existed {
+			f.fresh[dir] = true
+		}
 		if e != nil && e.Type == repository.Directory {
 			f.dirs = append(f.dirs, e)
 		}

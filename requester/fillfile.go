@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/sombra-backup/sombra/repository"
@@ -33,7 +36,7 @@ func (f *filler) plan(ctx context.Context, e *repository.Entry, set *setRun) (pl
 		return false, fmt.Errorf("%w: its size is %d and its content has %d bytes", repository.ErrDamaged, e.Size, e.Content.Size())
 	}
 	tag, pieces := f.tagOf(set), repository.AllPieces
-	there, err := f.target.Lstat(ctx, e.Path)
+	there, err := f.lstat(ctx, e.Path)
 	switch {
 	case err == nil && !f.replace(there, e):
 		return false, errKept
@@ -122,14 +125,32 @@ func (f *filler) setOf(tag uint64) *setRun {
 	return nil
 }
 
+// lstat describes what has the name. In a directory that this run made nothing
+// has, and nobody is asked.
+func (f *filler) lstat(ctx context.Context, name string) (session.Entry, error) {
+	if i := strings.LastIndexByte(name, '/'); i > 0 {
+		f.mu.Lock()
+		fresh := f.fresh[name[:i]]
+		f.mu.Unlock()
+		if fresh {
+			return session.Entry{}, fs.ErrNotExist
+		}
+	}
+	return f.target.Lstat(ctx, name)
+}
+
 // newFile is a file being restored.
 type newFile struct {
 	session.NewFile
-	full func(error) // told that there is no room
+	full func(error)   // told that there is no room
+	end  *atomic.Int64 // how far it was written
 }
 
 // WriteAt ends the restore when there is no room: no other file has any.
 func (n newFile) WriteAt(p []byte, off int64) (int, error) {
+	for end := n.end.Load(); off+int64(len(p)) > end && !n.end.CompareAndSwap(end, off+int64(len(p))); {
+		end = n.end.Load()
+	}
 	m, err := n.NewFile.WriteAt(p, off)
 	if errors.Is(err, syscall.ENOSPC) {
 		n.full(err)
@@ -164,11 +185,7 @@ func (f *filler) Open(ctx context.Context, e *repository.Entry, tag uint64) (io.
 	if err != nil {
 		return nil, err
 	}
-	if err := n.Truncate(e.Size); err != nil {
-		n.Close()
-		return nil, err
-	}
-	return newFile{n, f.full}, nil
+	return newFile{n, f.full, new(atomic.Int64)}, nil
 }
 
 // Done implements [repository.RestoreSink].
@@ -184,6 +201,9 @@ func (f *filler) Done(ctx context.Context, e *repository.Entry, tag uint64, w io
 			}
 		}
 	case newFile:
+		if err == nil && w.end.Load() < e.Size { // it ends with a hole
+			err = w.Truncate(e.Size)
+		}
 		if err == nil && tag&tagReplaces != 0 {
 			return f.later(ctx, replacement{e, set, w})
 		}
