@@ -15,8 +15,7 @@ import (
 
 // A write-only key cannot read the repository, so a machine that has one keeps
 // at home what its next backup needs: the last record, and the blocks of its
-// file table, extent lists and documents. docs/format.md, 13, describes the two
-// files:
+// file table, extent lists and documents. docs/keys.md describes the two files:
 //
 //	key     magic (8), local key (32)
 //	*.state magic (8), a box 'B' for each block, a box 'R' with the record, a box
@@ -29,7 +28,7 @@ import (
 
 const (
 	kindState    objectKind = 'S'
-	kindStateKey objectKind = 'L'
+	kindStateKey objectKind = 'Y'
 
 	boxBlock boxKind = 'B'
 
