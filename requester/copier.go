@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/sombra-backup/sombra/provider"
 	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/session"
@@ -23,7 +21,7 @@ type copier struct {
 	base *repository.Record
 	old  *repository.Table
 	past *baseCursor // nil without a base; only for the goroutine that walks
-	work *errgroup.Group
+	work *crew
 	// mark is what entries say of data that this backup reads, see AttrRead.
 	mark string
 
@@ -84,8 +82,7 @@ type job struct {
 func workers() int { return max(2, min(8, runtime.GOMAXPROCS(0))) }
 
 func newCopier(ctx context.Context, a *attempt, b *repository.Backup, base *repository.Record) (*copier, context.Context) {
-	work, ctx := errgroup.WithContext(ctx)
-	work.SetLimit(workers())
+	work, ctx := newCrew(ctx, workers())
 	c := &copier{a: a, b: b, base: base, work: work, shadows: map[string]session.Tree{}, device: map[string]uint64{},
 		links: map[inode]*link{}, comps: map[*Component]*ComponentResult{}, owners: map[*Writer]owner{}}
 	if base != nil {

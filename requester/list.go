@@ -219,7 +219,7 @@ func (c *copier) saveArea(ctx context.Context, ar area) error {
 	if !top.Mode.IsDir() {
 		return nil
 	}
-	w := &walker{tree: t, ahead: listedAhead, bare: c.past != nil && bareSystem(v.FSType)}
+	w := &walker{tree: t, ahead: listedAhead, bare: c.past == nil || bareSystem(v.FSType)}
 	w.enters = func(name string) bool { return !a.patterns.Match(tableName(v.table, name)) }
 	w.visit = func(name string, e session.Entry, err error) error {
 		return c.visitPlain(ctx, t, v, name, e, err)
