@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -11,6 +12,7 @@ import (
 
 func newCheck(a *app) *cobra.Command {
 	var o repository.CheckOptions
+	var subset string
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check the repository for damage, and name what it hurts",
@@ -24,6 +26,12 @@ func newCheck(a *app) *cobra.Command {
 				return err
 			}
 			defer repo.Close()
+			if subset != "" {
+				if o.Subset, err = parseSubset(subset); err != nil {
+					return err
+				}
+				o.ReadData = true
+			}
 			report, err := repo.Check(ctx, o, func(p repository.Problem) { a.problem(p) })
 			if err != nil {
 				return err
@@ -33,6 +41,15 @@ func newCheck(a *app) *cobra.Command {
 			} else {
 				a.printf("%s, %s; %s, %s, %s, %d of them read\n", plural(report.Objects, "object"), size(report.Bytes),
 					plural(report.Records, "record"), plural(report.Entries, "entry"), plural(report.Chunks, "chunk"), report.ChunksRead)
+				if subset != "" {
+					a.printf("read whole: %d of %s, %s\n", report.PacksRead, plural(report.Packs, "pack"), size(report.BytesRead))
+				}
+				if report.Gone > 0 {
+					a.printf("%s that no backup needs, deleted by prune\n", plural(report.Gone, "pack"))
+				}
+				if report.SetAside > 0 {
+					a.printf("%s put aside by repair\n", plural(report.SetAside, "damaged object"))
+				}
 				if report.Unindexed > 0 {
 					a.printf("%d packs of interrupted or running backups, which harm nothing\n", report.Unindexed)
 				}
@@ -47,7 +64,9 @@ func newCheck(a *app) *cobra.Command {
 				return &hintError{fmt.Errorf("%s found", plural(report.Problems, "problem")),
 					"backups not named above are unharmed; copy the repository before anything else"}
 			}
-			if o.ReadData {
+			if subset != "" {
+				a.printf("no damage found in what was read\n")
+			} else if o.ReadData {
 				a.printf("no damage found\n")
 			} else {
 				a.printf("no damage found; the data itself is verified by --read-data\n")
@@ -56,7 +75,50 @@ func newCheck(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&o.ReadData, "read-data", false, "read and verify every byte")
+	cmd.Flags().StringVar(&subset, "read-data-subset", "", "read and verify only part of the data: `n/m` for part n of m, 5% or 10GiB at random")
 	return cmd
+}
+
+// parseSubset reads n/m, a percentage, or a size.
+func parseSubset(text string) (s repository.Subset, err error) {
+	bad := &hintError{fmt.Errorf("--read-data-subset: %q is no part of the data", text), "such as 1/7, 2.5% or 10GiB"}
+	if n, m, ok := strings.Cut(text, "/"); ok {
+		var err1, err2 error
+		s.Part, err1 = strconv.Atoi(n)
+		s.Of, err2 = strconv.Atoi(m)
+		if err1 != nil || err2 != nil || s.Part < 1 || s.Part > s.Of {
+			return s, bad
+		}
+		return s, nil
+	}
+	if share, ok := strings.CutSuffix(text, "%"); ok {
+		f, err := strconv.ParseFloat(share, 64)
+		if err != nil || !(f > 0 && f <= 100) {
+			return s, bad
+		}
+		s.Share = f / 100
+		return s, nil
+	}
+	number, unit := strings.TrimRight(text, "KMGTiB"), int64(1)
+	switch suffix := text[len(number):]; strings.TrimSuffix(strings.TrimSuffix(suffix, "B"), "i") {
+	case "":
+	case "K":
+		unit = 1 << 10
+	case "M":
+		unit = 1 << 20
+	case "G":
+		unit = 1 << 30
+	case "T":
+		unit = 1 << 40
+	default:
+		return s, bad
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 1 || n > (1<<62)/unit {
+		return s, bad
+	}
+	s.Bytes = n * unit
+	return s, nil
 }
 
 func (a *app) problem(p repository.Problem) {
