@@ -20,11 +20,21 @@ var ErrConsistency = errors.New("the consistency asked for is out of reach")
 // Failed or Interrupted and no record was made. Without an error there is a
 // record, and the Outcome tells what it is worth.
 func Backup(ctx context.Context, open Opener, repo *repository.Repository, r Request, rep Reporter) (*Result, error) {
+	return BackupTo(ctx, open, func(context.Context) (*repository.Repository, error) { return repo, nil }, r, rep)
+}
+
+// BackupTo is Backup into a repository that is opened meanwhile: deriving a key
+// from a password takes as long as the writers take to say what they have. The
+// caller closes the repository, after BackupTo. If it cannot be opened the error
+// wraps an [OpenError].
+func BackupTo(ctx context.Context, open Opener, repo RepositoryOpener, r Request, rep Reporter) (*Result, error) {
 	res := &Result{Outcome: Failed, Started: now(), Type: r.backupType().Word(), Required: r.Consistency.String()}
 	err := r.check()
 	if err == nil {
-		err = reach(ctx, open, &r, orQuiet(rep), func(a *attempt) error {
-			return (&backup{attempt: a, repo: repo, res: res}).run(ctx)
+		err = intoOpening(ctx, repo, func(ctx context.Context, into *opening) error {
+			return reach(ctx, open, &r, orQuiet(rep), func(a *attempt) error {
+				return (&backup{attempt: a, opening: into, res: res}).run(ctx)
+			})
 		})
 	}
 	res.Ended = now()
@@ -47,11 +57,12 @@ func Backup(ctx context.Context, open Opener, repo *repository.Repository, r Req
 // backup is the run of one backup in a session that has got to its estimates.
 type backup struct {
 	*attempt
-	repo   *repository.Repository
-	res    *Result
-	copier *copier
-	set    bool                // the session has a set, so the model's events are sent
-	plain  map[*Component]bool // failed, and all its files are taken as plain ones
+	opening *opening
+	repo    *repository.Repository
+	res     *Result
+	copier  *copier
+	set     bool                // the session has a set, so the model's events are sent
+	plain   map[*Component]bool // failed, and all its files are taken as plain ones
 }
 
 func (b *backup) run(ctx context.Context) error {
@@ -62,6 +73,10 @@ func (b *backup) run(ctx context.Context) error {
 	}
 	if len(b.sel.Explicit) == 0 && len(b.areas) == 0 {
 		return b.nothing()
+	}
+	var err error
+	if b.repo, err = b.opening.wait(); err != nil {
+		return err
 	}
 	base, err := b.findBase(ctx)
 	if err != nil {

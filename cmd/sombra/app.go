@@ -142,6 +142,16 @@ func (a *app) openRepository(ctx context.Context) (*repository.Repository, error
 
 // openWith opens the repository with the password from a source.
 func (a *app) openWith(ctx context.Context, source passwordSource) (*repository.Repository, error) {
+	open, err := a.readyToOpen(ctx, source)
+	if err != nil {
+		return nil, err
+	}
+	return open(ctx)
+}
+
+// readyToOpen asks for the password, and gives what then opens the repository,
+// once, without asking anybody anything.
+func (a *app) readyToOpen(ctx context.Context, source passwordSource) (requester.RepositoryOpener, error) {
 	st, err := a.openStore(ctx)
 	if err != nil {
 		return nil, err
@@ -150,16 +160,18 @@ func (a *app) openWith(ctx context.Context, source passwordSource) (*repository.
 	if err != nil {
 		return nil, err
 	}
-	defer clear(password)
-	r, err := repository.Open(ctx, st, password, repository.Options{StateDir: a.stateDir})
-	switch {
-	case errors.Is(err, repository.ErrNoRepository):
-		return nil, &codeError{exitNoRepository, &hintError{fmt.Errorf("there is no repository at %s", a.where()), "make one with: sombra init --repo DIR"}}
-	case errors.Is(err, repository.ErrWrongPassword):
-		return nil, &codeError{exitWrongPassword, &hintError{fmt.Errorf("wrong password for the repository at %s", a.where()),
-			source.hint()}}
-	}
-	return r, err
+	return func(ctx context.Context) (*repository.Repository, error) {
+		defer clear(password)
+		r, err := repository.Open(ctx, st, password, repository.Options{StateDir: a.stateDir})
+		switch {
+		case errors.Is(err, repository.ErrNoRepository):
+			return nil, &codeError{exitNoRepository, &hintError{fmt.Errorf("there is no repository at %s", a.where()), "make one with: sombra init --repo DIR"}}
+		case errors.Is(err, repository.ErrWrongPassword):
+			return nil, &codeError{exitWrongPassword, &hintError{fmt.Errorf("wrong password for the repository at %s", a.where()),
+				source.hint()}}
+		}
+		return r, err
+	}, nil
 }
 
 // where is the repository's place, to be shown.

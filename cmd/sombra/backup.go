@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/requester"
 )
 
@@ -37,14 +38,25 @@ are taken.`,
 			if err != nil {
 				return err
 			}
-			repo, err := a.openRepository(ctx)
+			ready, err := a.readyToOpen(ctx, a.passwordSource())
 			if err != nil {
 				return err
 			}
-			defer repo.Close()
+			var repo *repository.Repository
+			defer func() {
+				if repo != nil {
+					repo.Close()
+				}
+			}()
 			rep := a.reporter()
-			result, err := requester.Backup(ctx, open, repo, b.request, rep)
+			result, err := requester.BackupTo(ctx, open, func(ctx context.Context) (_ *repository.Repository, err error) {
+				repo, err = ready(ctx)
+				return repo, err
+			}, b.request, rep)
 			rep.end()
+			if unopened := (*requester.OpenError)(nil); errors.As(err, &unopened) {
+				return unopened.Err
+			}
 			a.summarizeBackup(result, rep)
 			b.tellOwn(a)
 			return resultError(ctx, result.Outcome, err)
