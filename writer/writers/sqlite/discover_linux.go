@@ -1,7 +1,9 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -96,6 +98,7 @@ type finder struct {
 	found   map[inode]*find
 	missing []writer.Spec // configured ones that are not there
 	volumes map[string]string
+	buf     []byte // that directories are read into
 }
 
 // configured adds a database that somebody named. One that cannot be served is
@@ -146,43 +149,53 @@ func (f *finder) below(path string) error {
 	if err != nil {
 		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	dir := os.NewFile(uintptr(fd), path)
-	defer dir.Close()
+	defer unix.Close(fd)
 	if pseudo(fd) {
 		return nil
 	}
-	return f.walk(dir, uint64(st.Dev))
+	return f.walk(openDir{fd, path}, uint64(st.Dev))
+}
+
+// openDir is an open directory.
+type openDir struct {
+	fd   int
+	path string
 }
 
 // walk looks at a directory and all below it. Each directory is opened from the
 // one above, so that nobody can lead the walk elsewhere by putting a link in its
 // place. It ends where paths become too long for SQLite.
-func (f *finder) walk(dir *os.File, dev uint64) error {
+func (f *finder) walk(dir openDir, dev uint64) error {
 	var below []string
-	files := make(map[string]bool) // and whether a companion was seen
-	for {
-		if err := f.ctx.Err(); err != nil {
-			return err
+	var files map[string]bool // and whether a companion was seen
+	note := func(name string, companion bool) {
+		if files == nil {
+			files = make(map[string]bool)
 		}
-		entries, err := dir.ReadDir(1024)
-		for _, e := range entries {
-			name := e.Name()
-			base, isCompanion := companion(name)
-			switch {
-			case isCompanion:
-				files[base] = true
-			case e.Type()&^os.ModeDir != 0:
-			case e.IsDir():
-				if name != ".sombra" {
-					below = append(below, name)
-				}
-			case candidate(name):
-				files[name] = files[name]
+		files[name] = files[name] || companion
+	}
+	err := f.eachName(dir.fd, func(name []byte, kind byte) {
+		n := string(name)
+		if base, ok := companion(n); ok {
+			note(base, true)
+			return
+		}
+		if kind == unix.DT_UNKNOWN {
+			var st unix.Stat_t
+			if unix.Fstatat(dir.fd, n, &st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT) != nil {
+				return
 			}
+			kind = byte(st.Mode & unix.S_IFMT >> 12) // what DT_ stands for
 		}
-		if err != nil || len(entries) == 0 {
-			break // at the end, or where reading is not allowed
+		switch {
+		case kind == unix.DT_DIR && n != ".sombra":
+			below = append(below, n)
+		case kind == unix.DT_REG && candidate(n):
+			note(n, false)
 		}
+	})
+	if err != nil {
+		return err
 	}
 	if err := f.files(dir, files); err != nil {
 		return err
@@ -196,13 +209,45 @@ func (f *finder) walk(dir *os.File, dev uint64) error {
 	return nil
 }
 
-func (f *finder) files(dir *os.File, names map[string]bool) error {
+// eachName calls fn for each name in a directory with its type (DT_). It ends
+// where reading is not allowed.
+func (f *finder) eachName(fd int, fn func(name []byte, kind byte)) error {
+	if f.buf == nil {
+		f.buf = make([]byte, 64<<10)
+	}
+	for {
+		if err := f.ctx.Err(); err != nil {
+			return err
+		}
+		n, err := unix.Getdents(fd, f.buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n <= 0 {
+			return nil
+		}
+		const nameAt = 19 // of struct linux_dirent64
+		for block := f.buf[:n]; len(block) > nameAt; {
+			size := int(binary.NativeEndian.Uint16(block[16:]))
+			if size < nameAt || size > len(block) {
+				return nil // no kernel gives this
+			}
+			name, _, _ := bytes.Cut(block[nameAt:size], []byte{0})
+			if s := string(name); s != "." && s != ".." && s != "" {
+				fn(name, block[18])
+			}
+			block = block[size:]
+		}
+	}
+}
+
+func (f *finder) files(dir openDir, names map[string]bool) error {
 	for name, withCompanion := range names {
 		var st unix.Stat_t
-		if unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		if unix.Fstatat(dir.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
 			continue // gone, or a journal without its database
 		}
-		if err := f.consider(filepath.Join(dir.Name(), name), st, withCompanion, candidate(name)); err != nil {
+		if err := f.consider(filepath.Join(dir.path, name), st, withCompanion, candidate(name)); err != nil {
 			return err
 		}
 	}
@@ -211,13 +256,13 @@ func (f *finder) files(dir *os.File, names map[string]bool) error {
 
 // descend walks a directory's subdirectory. One that has gone, is a link now, or
 // may not be read is passed over.
-func (f *finder) descend(parent *os.File, name string, dev uint64) error {
-	path := filepath.Join(parent.Name(), name)
+func (f *finder) descend(parent openDir, name string, dev uint64) error {
+	path := filepath.Join(parent.path, name)
 	if len(path) >= maxPath || f.excluded(path) {
 		return nil
 	}
 	// Nothing is opened yet, so that no automatic mount is set off.
-	handle, err := unix.Openat(int(parent.Fd()), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	handle, err := unix.Openat(parent.fd, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}
@@ -233,9 +278,8 @@ func (f *finder) descend(parent *os.File, name string, dev uint64) error {
 	if err != nil {
 		return nil
 	}
-	dir := os.NewFile(uintptr(fd), path)
-	defer dir.Close()
-	return f.walk(dir, uint64(st.Dev))
+	defer unix.Close(fd)
+	return f.walk(openDir{fd, path}, uint64(st.Dev))
 }
 
 // consider takes a file as a candidate.
