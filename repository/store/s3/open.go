@@ -42,9 +42,9 @@ type Location struct {
 	Lock time.Duration
 	// Mode is how it is locked.
 	Mode minio.RetentionMode
-	// At, if not zero, is when the bucket is looked at: as it was then, and
-	// without changing it.
-	At time.Time
+	// First says that of each object the version put first is read, and
+	// nothing is changed.
+	First bool
 	// Unconditional says that the service is known not to keep If-None-Match.
 	Unconditional bool
 }
@@ -58,12 +58,12 @@ const MaxLock = 10 * 366 * 24 * time.Hour
 //	s3://bucket/prefix?endpoint=https://host:port&region=name
 //
 // with the parameters endpoint, region, lookup (auto, dns, path), lock (30d),
-// lock_mode (governance, compliance), at (RFC 3339), conditional (no) and
+// lock_mode (governance, compliance), versions (first), conditional (no) and
 // plaintext (yes). What the URL leaves out comes from AWS_ENDPOINT_URL_S3,
 // AWS_ENDPOINT_URL, AWS_REGION and AWS_DEFAULT_REGION.
 func Parse(u *url.URL, getenv func(string) string) (Location, error) {
 	var l Location
-	bucket, prefix, v, err := store.Bucket(u, "endpoint", "region", "lookup", "lock", "lock_mode", "at", "conditional", "plaintext")
+	bucket, prefix, v, err := store.Bucket(u, "endpoint", "region", "lookup", "lock", "lock_mode", "versions", "conditional", "plaintext")
 	if err != nil {
 		return l, err
 	}
@@ -167,25 +167,19 @@ func (l *Location) parseRest(v map[string]string) error {
 	default:
 		return errors.New("lookup is neither auto nor dns nor path")
 	}
-	for name, only := range map[string]string{"conditional": "no", "plaintext": "yes"} {
+	for name, only := range map[string]string{"conditional": "no", "plaintext": "yes", "versions": "first"} {
 		if v[name] != "" && v[name] != only {
 			return fmt.Errorf("%s can only be %s", name, only)
 		}
 	}
 	l.Unconditional = v["conditional"] == "no"
-	if text := v["at"]; text != "" {
-		t, err := time.Parse(time.RFC3339, text)
-		if err != nil {
-			return errors.New("at is not a time such as 2026-01-31T18:00:00Z")
-		}
-		l.At = t
-	}
+	l.First = v["versions"] == "first"
 	return nil
 }
 
 // Open opens the bucket at a location. What it gives is a Locked if the location
-// has a lock, a store that shows the past and refuses changes if it has a time,
-// else a Store. Nothing is asked of the service yet.
+// has a lock, a store that refuses changes if it asks for first versions, else a
+// Store. Nothing is asked of the service yet.
 func Open(ctx context.Context, l Location, o Options) (store.Store, error) {
 	host, secure := "s3.amazonaws.com", true
 	if l.Endpoint != nil {
@@ -207,8 +201,8 @@ func Open(ctx context.Context, l Location, o Options) (store.Store, error) {
 	}
 	s := &Store{core: *core, bucket: l.Bucket, prefix: l.Prefix, location: l, secure: secure}
 	switch {
-	case !l.At.IsZero():
-		return newPast(s, l.At), nil
+	case l.First:
+		return newFirst(s), nil
 	case l.Lock > 0:
 		return Locked{s}, nil
 	}

@@ -15,11 +15,22 @@ import (
 // open opens a bucket of the server; more are parameters that begin with "&".
 func open(t *testing.T, srv *server.S3, bucket, more string) store.Store {
 	t.Helper()
-	u, err := url.Parse(fmt.Sprintf("s3://%s/some/prefix?endpoint=%s%s", bucket, srv.Endpoint, more))
+	return openURL(t, fmt.Sprintf("s3://%s/some/prefix?endpoint=%s%s", bucket, srv.Endpoint, more), srv.Getenv)
+}
+
+// openWith opens a bucket with the keys of an environment.
+func openWith(t *testing.T, srv *server.S3, bucket string, getenv func(string) string) store.Store {
+	t.Helper()
+	return openURL(t, "s3://"+bucket+"?endpoint="+srv.Endpoint, getenv)
+}
+
+func openURL(t *testing.T, location string, getenv func(string) string) store.Store {
+	t.Helper()
+	u, err := url.Parse(location)
 	if err != nil {
 		t.Fatal(err)
 	}
-	st, err := s3.OpenURL(t.Context(), u, s3.Options{Getenv: srv.Getenv})
+	st, err := s3.OpenURL(t.Context(), u, s3.Options{Getenv: getenv})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,12 +13,13 @@ import (
 	"github.com/sombra-backup/sombra/repository/store"
 )
 
-// past shows a bucket with versions as it was at a time: what was deleted since
-// is there, what was replaced since is what it was, what was put since is not.
-// It changes nothing.
-type past struct {
-	s  *Store
-	at time.Time
+// first shows of each object in a bucket with versions the version that was put
+// first, also if the object was hidden by a deletion since. Objects are never
+// replaced by us, so whatever was put later under the name is somebody else's;
+// and what we delete is deleted by its version, so it does not return. It
+// changes nothing.
+type first struct {
+	s *Store
 
 	// versions are those found so far, by name. An absent one is not kept.
 	mu       sync.Mutex
@@ -31,31 +32,29 @@ type version struct {
 	time time.Time
 }
 
-func newPast(s *Store, at time.Time) *past {
-	return &past{s: s, at: at, versions: map[string]version{}}
-}
+func newFirst(s *Store) *first { return &first{s: s, versions: map[string]version{}} }
 
-// errPast is what comes of trying to change the past.
-var errPast = store.Permanent(errors.New("the bucket is looked at as it was earlier (at= in the URL), and cannot be changed so"))
+// errReadOnly is what comes of trying to change something.
+var errReadOnly = store.Permanent(errors.New("the bucket is only read, since the URL asks for first versions (versions=first)"))
 
 // Put implements store.Store by refusing.
-func (p *past) Put(ctx context.Context, name string, _ []byte) error {
+func (p *first) Put(ctx context.Context, name string, _ []byte) error {
 	if err := before(ctx, "put", name); err != nil {
 		return err
 	}
-	return fmt.Errorf("put %s: %w", name, errPast)
+	return fmt.Errorf("put %s: %w", name, errReadOnly)
 }
 
 // Delete implements store.Store by refusing.
-func (p *past) Delete(ctx context.Context, name string) error {
+func (p *first) Delete(ctx context.Context, name string) error {
 	if err := before(ctx, "delete", name); err != nil {
 		return err
 	}
-	return fmt.Errorf("delete %s: %w", name, errPast)
+	return fmt.Errorf("delete %s: %w", name, errReadOnly)
 }
 
 // ReadAt implements store.Store.
-func (p *past) ReadAt(ctx context.Context, name string, b []byte, offset int64) (int, error) {
+func (p *first) ReadAt(ctx context.Context, name string, b []byte, offset int64) (int, error) {
 	if err := before(ctx, "read", name); err != nil {
 		return 0, err
 	}
@@ -67,7 +66,7 @@ func (p *past) ReadAt(ctx context.Context, name string, b []byte, offset int64) 
 }
 
 // Stat implements store.Store.
-func (p *past) Stat(ctx context.Context, name string) (store.Info, error) {
+func (p *first) Stat(ctx context.Context, name string) (store.Info, error) {
 	if err := before(ctx, "stat", name); err != nil {
 		return store.Info{}, err
 	}
@@ -79,7 +78,7 @@ func (p *past) Stat(ctx context.Context, name string) (store.Info, error) {
 }
 
 // version finds the version of an object.
-func (p *past) version(ctx context.Context, op, name string) (version, error) {
+func (p *first) version(ctx context.Context, op, name string) (version, error) {
 	p.mu.Lock()
 	v, ok := p.versions[name]
 	p.mu.Unlock()
@@ -106,7 +105,7 @@ func (p *past) version(ctx context.Context, op, name string) (version, error) {
 // maxVersions bounds what is remembered.
 const maxVersions = 1 << 17
 
-func (p *past) keep(name string, v version) {
+func (p *first) keep(name string, v version) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.versions) >= maxVersions {
@@ -116,36 +115,47 @@ func (p *past) keep(name string, v version) {
 }
 
 // List implements store.Store.
-func (p *past) List(ctx context.Context, prefix string, f func(store.Info) error) error {
+func (p *first) List(ctx context.Context, prefix string, f func(store.Info) error) error {
 	return p.list(ctx, prefix, func(name string, v version) error {
 		p.keep(name, v)
 		return f(store.Info{Name: name, Size: v.size, ModTime: v.time})
 	})
 }
 
-// list shows for each object the version of the time, if it was there then. The
-// service lists versions by key, and of one key the newest first.
-func (p *past) list(ctx context.Context, prefix string, f func(string, version) error) error {
+// list shows for each object the version put first. The service lists versions by
+// key, and of one key the newest first.
+func (p *first) list(ctx context.Context, prefix string, f func(string, version) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	owner, last := false, ""
+	owner, last, v := false, "", version{}
+	show := func() error {
+		if last == "" || v.id == "" {
+			return nil
+		}
+		return f(last, v)
+	}
 	o := minio.ListObjectsOptions{Prefix: p.s.prefix + prefix, Recursive: true, WithVersions: true, FetchOwner: &owner}
 	for object := range p.s.core.ListObjectsIter(ctx, p.s.bucket, o) {
 		if object.Err != nil {
 			return p.s.fail(ctx, "list", prefix, object.Err)
 		}
 		name, ok := strings.CutPrefix(object.Key, p.s.prefix)
-		if !ok || !store.ValidName(name) || name == last || object.LastModified.After(p.at) {
+		if !ok || !store.ValidName(name) {
 			continue
 		}
-		last = name
-		if object.IsDeleteMarker {
-			continue
+		if name != last {
+			if err := show(); err != nil {
+				return err
+			}
+			last, v = name, version{}
 		}
-		if err := f(name, version{object.VersionID, object.Size, object.LastModified}); err != nil {
-			return err
+		if !object.IsDeleteMarker {
+			v = version{object.VersionID, object.Size, object.LastModified}
 		}
 	}
-	return ctx.Err()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return show()
 }
