@@ -249,8 +249,8 @@ func (i instant) base(ctx context.Context, r *repository.Repository) *repository
 	return rec
 }
 
-// history makes a repository and backups of which one is aborted, and gives
-// every instant of it.
+// history makes a repository and backups of which one is aborted, forgets the
+// first and prunes, and gives every instant of it.
 func history(t *testing.T, d *disk) []instant {
 	t.Helper()
 	ctx := t.Context()
@@ -296,7 +296,43 @@ func history(t *testing.T, d *disk) []instant {
 		now.committed = append(now.committed[:len(now.committed):len(now.committed)], made{rec.ID, n})
 		now.bytes = 0 // the next one's is not known yet
 	}
+	first := now.committed[0]
+	now.next, now.committed = 4, now.committed[1:] // whether the first is there is open now
+	if err := open(home, d).Delete(ctx, recordName(first)); err != nil {
+		t.Fatal(err)
+	}
+	deleted := int64(0)
+	for range 3 {
+		report, err := prune(ctx, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		deleted += report.Deleted
+	}
+	if deleted == 0 {
+		t.Fatal("prune has deleted nothing")
+	}
 	return all
+}
+
+// recordName is the object of a record.
+func recordName(m made) string { return "records/" + m.id.String() }
+
+// prune lets a day pass and prunes without grace.
+func prune(ctx context.Context, d *disk) (repository.PruneReport, error) {
+	d.mu.Lock()
+	d.now = d.now.Add(25 * time.Hour)
+	d.mu.Unlock()
+	r, err := on(ctx, d)
+	if err != nil {
+		return repository.PruneReport{}, err
+	}
+	defer r.Close()
+	report, err := r.Prune(ctx, repository.PruneOptions{Grace: -1}, nil)
+	if err == nil && report.Stopped != nil {
+		err = report.Stopped
+	}
+	return report, err
 }
 
 // torture says whether everything is to be tested that a quick run samples.
