@@ -57,6 +57,17 @@ func TestScriptsOnVolumes(t *testing.T) {
 	}
 }
 
+// TestScriptsOfMounts runs the scripts that need FUSE, and says so where there
+// is none.
+func TestScriptsOfMounts(t *testing.T) {
+	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil || os.Geteuid() != 0 {
+		voltest.Skip(t, "mounting needs root and FUSE: %v", err)
+	}
+	f.Close()
+	testscript.Run(t, params("testdata/mount", map[string]string{"SOMBRA_PROVIDER": "precopy"}))
+}
+
 func params(dir string, vars map[string]string) testscript.Params {
 	return testscript.Params{
 		Dir:                 dir,
