@@ -54,6 +54,10 @@ type FS struct {
 
 	toldMu sync.Mutex
 	told   map[string]bool
+
+	// renewing guards when the index was last read.
+	renewing sync.Mutex
+	renewed  time.Time
 }
 
 // New makes a file system of the repository, and lists its records. The context
@@ -93,12 +97,50 @@ func (f *FS) failed(ctx context.Context, n *node, err error) syscall.Errno {
 	if ctx.Err() != nil || f.ctx.Err() != nil {
 		return syscall.EINTR
 	}
+	f.renew(err) // so that the next who asks may find it
 	what := "backup " + n.place.rec.ID.Short()
 	if n.path != "" {
 		what += ", /" + n.path
 	}
 	f.damaged(what, err)
 	return syscall.EIO
+}
+
+// renewEvery is how often damage makes the index be read again.
+const renewEvery = 10 * time.Second
+
+// renew reads what is new in the index, if the error is one of damage and it has
+// not been done just now: what was pruned meanwhile may lie elsewhere. It says
+// whether to try again.
+func (f *FS) renew(err error) bool {
+	if !errors.Is(err, repository.ErrDamaged) {
+		return false
+	}
+	f.renewing.Lock()
+	defer f.renewing.Unlock()
+	if time.Since(f.renewed) < renewEvery {
+		return false
+	}
+	err = f.repo.Refresh(f.ctx)
+	f.renewed = time.Now()
+	return err == nil
+}
+
+// keepRenewed reads what is new in the index from time to time, long before
+// anything that was put elsewhere is gone from where it was.
+func (f *FS) keepRenewed() {
+	ticker := time.NewTicker(5 * time.Minute)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			if err := f.repo.Refresh(f.ctx); err != nil && f.ctx.Err() == nil {
+				f.damaged("the index", err)
+			}
+		case <-f.ctx.Done():
+			return
+		}
+	}
 }
 
 // maxTold bounds what is remembered of what was logged.

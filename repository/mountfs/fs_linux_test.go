@@ -686,6 +686,44 @@ func TestASeriesOfReadsDecodesEachPieceOnce(t *testing.T) {
 	}
 }
 
+// TestDataThatWasPutElsewhereIsFound: while the mount lasts others prune. What
+// the index said when it began is then no longer so.
+func TestDataThatWasPutElsewhereIsFound(t *testing.T) {
+	st := mem.New()
+	s := newSample(t, st)
+	s.begin()
+	s.file(repository.Entry{Path: "f"}, random(100_000, 6))
+	rec := s.commit(nil)
+	reader, err := repository.Open(t.Context(), st, []byte("secret"), smallOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := open(t, reader, Options{Refresh: time.Hour})
+	id := o.must("ids/" + rec.ID.Short() + "/f").NodeId
+	// The pack goes, and another backup puts the data elsewhere.
+	pack, _ := largestPack(t, st, "data/")
+	index, _ := largestPack(t, st, "index/")
+	for _, name := range []string{pack, index} {
+		if err := st.Delete(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other, err := repository.Open(t.Context(), st, []byte("secret"), smallOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.repo = other
+	s.begin()
+	s.file(repository.Entry{Path: "g"}, s.data["f"])
+	s.commit(nil)
+	if again, _ := largestPack(t, st, "data/"); again == pack {
+		t.Fatal("the data is where it was")
+	}
+	if got := o.readAll(id, 10_000); !bytes.Equal(got, s.data["f"]) {
+		t.Error("what is read differs")
+	}
+}
+
 // countingStore counts what is read of data.
 type countingStore struct {
 	store.Store

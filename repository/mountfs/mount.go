@@ -56,6 +56,7 @@ func Start(ctx context.Context, repo *repository.Repository, dir string, o Optio
 		return nil, fmt.Errorf("mount on %s: %w", dir, err)
 	}
 	m := &Mount{dir: dir, server: server, cancel: cancel, ended: make(chan struct{})}
+	go f.keepRenewed()
 	go func() {
 		server.Serve()
 		cancel()

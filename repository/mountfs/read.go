@@ -160,7 +160,9 @@ func (f *FS) piece(ctx context.Context, h *handle, p repository.Piece) ([]byte, 
 		fl = &flight{done: make(chan struct{})}
 		f.files.flights[key] = fl
 		f.files.mu.Unlock()
-		fl.data, fl.err = p.Data(f.ctx)
+		if fl.data, fl.err = p.Data(f.ctx); fl.err != nil && f.renew(fl.err) {
+			fl.data, fl.err = p.Data(f.ctx)
+		}
 		f.files.mu.Lock()
 		delete(f.files.flights, key)
 		f.files.mu.Unlock()
