@@ -109,9 +109,9 @@ func (f *FS) failed(ctx context.Context, n *node, err error) syscall.Errno {
 // renewEvery is how often damage makes the index be read again.
 const renewEvery = 10 * time.Second
 
-// renew reads what is new in the index, if the error is one of damage and it has
-// not been done just now: what was pruned meanwhile may lie elsewhere. It says
-// whether to try again.
+// renew reads what is new in the index, if the error is one of damage and that
+// has not been done just now: what was pruned meanwhile may lie elsewhere. It
+// says whether to try again.
 func (f *FS) renew(err error) bool {
 	if !errors.Is(err, repository.ErrDamaged) {
 		return false
@@ -119,7 +119,7 @@ func (f *FS) renew(err error) bool {
 	f.renewing.Lock()
 	defer f.renewing.Unlock()
 	if time.Since(f.renewed) < renewEvery {
-		return false
+		return true // perhaps another did it while this one failed
 	}
 	err = f.repo.Refresh(f.ctx)
 	f.renewed = time.Now()
