@@ -4,8 +4,8 @@
 package limit
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -238,7 +238,8 @@ func (s *limited) wait(ctx context.Context, r *rate.Limiter, n int) error {
 	for s.carried && r != nil && n > 0 {
 		part := min(n, r.Burst())
 		if err := r.WaitN(ctx, part); err != nil {
-			return fmt.Errorf("wait for the rate of transfer: %w", err)
+			// It says so at once, too, if the context will end before its turn.
+			return cmp.Or(ctx.Err(), context.DeadlineExceeded)
 		}
 		n -= part
 	}
