@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sombra-backup/sombra/repository/store"
 	"github.com/sombra-backup/sombra/repository/store/mem"
@@ -486,4 +488,70 @@ func FuzzLocalState(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestALocalStateOfManyFilesTakesLittleMemory: 50 000 files, or 500 000 when
+// torture is asked for: what is kept in memory for the state is some bytes a block,
+// and the next backup finds every file in it.
+func TestALocalStateOfManyFilesTakesLittleMemory(t *testing.T) {
+	files := 50_000
+	if os.Getenv("SOMBRA_TORTURE") != "" {
+		files = 500_000
+	}
+	ctx, st := t.Context(), mem.New()
+	full := newTestRepository(t, st)
+	open := writeOnlyMachine(t, full, st)
+	name := func(i int) string { return fmt.Sprintf("srv/data/%03d/file-%06d.dat", i/1000, i) }
+	at := time.Unix(1_700_000_000, 0)
+	agent := open()
+	b := begin(t, agent, nil)
+	content := putFile(t, b, []byte("the same everywhere"))
+	for i := range files {
+		e := Entry{Root: "/", Path: name(i), Type: Regular, Mode: 0o644, UID: 1000, GID: 1000, Size: content.Size(), Content: content,
+			ModTime: at.Add(time.Duration(i) * 1e7), ChangeTime: at.Add(time.Duration(i) * 1e7), Inode: uint64(i), Nlink: 1,
+			Attrs: map[string]string{"volume": "0a8c3f6e-1111-2222-3333-444455556666"}}
+		if err := b.Add(ctx, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit(t, b, testInfo())
+	if err := b.LocalState(); err != nil {
+		t.Fatal(err)
+	}
+	blocks := len(b.local.have)
+	if files/blocks < 100 {
+		t.Errorf("%d blocks for %d files", blocks, files)
+	}
+	var size int64
+	for _, data := range dirFiles(t, agent.localDir()) {
+		size += int64(len(data))
+	}
+	agent = open()
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	start := time.Now()
+	base := localRecord(t, agent)
+	opened := time.Since(start)
+	b = begin(t, agent, base)
+	for i := range files {
+		e, err := base.Table().Lookup(ctx, "/", name(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Add(ctx, e.Clone()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rec := commit(t, b, testInfo())
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if rec.Totals.BytesRead != 0 || b.LocalState() != nil || rec.Table().Len() != int64(files) {
+		t.Errorf("%d bytes read, %d entries, %v", rec.Totals.BytesRead, rec.Table().Len(), b.LocalState())
+	}
+	grown := int64(after.HeapAlloc) - int64(before.HeapAlloc)
+	if grown > 64<<20 {
+		t.Errorf("%d MiB are held after it", grown>>20)
+	}
+	t.Logf("%d files: %d blocks, %d bytes of state; opened and verified in %v, %d KiB more held at the end", files, blocks, size, opened, grown>>10)
 }
