@@ -10,7 +10,7 @@ import (
 func newRoot(a *app) *cobra.Command {
 	root := group("sombra", "Application-consistent backups by the Volume Shadow Copy model",
 		newInit(a), newBackup(a), newPlan(a), newRestore(a), newExtract(a),
-		newBackups(a), newShow(a), newLs(a), newFind(a), newDiff(a), newDump(a), newMount(a), newStats(a), newForget(a), newPrune(a), newCheck(a),
+		newBackups(a), newShow(a), newLs(a), newFind(a), newDiff(a), newDump(a), newMount(a), newStats(a), newForget(a), newPrune(a), newCheck(a), newRepair(a),
 		newKey(a), newCopy(a),
 		newWriters(a), newProviders(a), newShadow(a),
 		newDoc(a), newTestWriter(a), newDemo(a), newGenerate(a), newVersion(a),
