@@ -41,6 +41,7 @@ type jsonReporter struct {
 	a    *app
 	mu   sync.Mutex
 	last time.Time
+	pace pace
 }
 
 func (j *jsonReporter) line(kind string, f fields) {
@@ -48,7 +49,12 @@ func (j *jsonReporter) line(kind string, f fields) {
 	_ = j.a.printJSON(kind, f)
 }
 
-func (j *jsonReporter) Phase(p requester.Phase) { j.line("status", fields{"phase": p}) }
+func (j *jsonReporter) Phase(p requester.Phase) {
+	j.mu.Lock()
+	j.pace = pace{begun: time.Now()}
+	j.mu.Unlock()
+	j.line("status", fields{"phase": p})
+}
 
 func (j *jsonReporter) Step(s session.Step) {
 	kind := "step"
@@ -96,9 +102,17 @@ func (j *jsonReporter) Totals(t requester.Totals) {
 	if due {
 		j.last = time.Now()
 	}
+	rate, left := j.pace.of(t, time.Now())
 	j.mu.Unlock()
 	if due {
-		j.line("status", fields{"totals": t})
+		m := fields{"totals": t}
+		if rate > 0 {
+			m["bytes_per_second"] = rate
+		}
+		if left > 0 {
+			m["seconds_left"] = int64(left / time.Second)
+		}
+		j.line("status", m)
 	}
 }
 
@@ -107,6 +121,26 @@ func (j *jsonReporter) Warning(text string) { j.line("warning", fields{"message"
 func (j *jsonReporter) end() {}
 
 func (j *jsonReporter) told(string) bool { return true }
+
+// pace is how fast a phase goes.
+type pace struct{ begun time.Time }
+
+// of gives the bytes a second since the phase began and, if what is expected is
+// known, the time that is left at that rate. Neither is guessed from less than
+// two seconds.
+func (p pace) of(t requester.Totals, now time.Time) (rate int64, left time.Duration) {
+	took := now.Sub(p.begun)
+	if p.begun.IsZero() || took < 2*time.Second || t.Bytes <= 0 {
+		return 0, 0
+	}
+	perSecond := float64(t.Bytes) / took.Seconds()
+	if rest := t.ExpectedBytes - t.Bytes; rest > 0 {
+		if seconds := float64(rest) / perSecond; seconds < 1e8 {
+			left = time.Duration(seconds * float64(time.Second))
+		}
+	}
+	return int64(perSecond), left
+}
 
 // textReporter prints for people: what fails and what is odd at once, the rest
 // as a bar that overwrites itself, or not at all.
@@ -118,6 +152,7 @@ type textReporter struct {
 	mu     sync.Mutex
 	phase  requester.Phase
 	totals requester.Totals
+	pace   pace
 	drawn  bool
 	last   time.Time
 	warned map[string]bool
@@ -126,7 +161,7 @@ type textReporter struct {
 func (t *textReporter) Phase(p requester.Phase) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.phase = p
+	t.phase, t.pace = p, pace{begun: time.Now()}
 	t.draw(phaseWords[p])
 }
 
@@ -206,6 +241,13 @@ func (t *textReporter) line() string {
 	text := fmt.Sprintf("%s: %d files, %s", phaseWords[t.phase], n.Files, size(n.Bytes))
 	if n.ExpectedBytes > 0 {
 		text += fmt.Sprintf(" of about %s", size(n.ExpectedBytes))
+	}
+	rate, left := t.pace.of(n, time.Now())
+	if rate > 0 {
+		text += fmt.Sprintf(", %s/s", size(rate))
+	}
+	if left > 0 {
+		text += fmt.Sprintf(", about %s left", left.Round(time.Second))
 	}
 	return text
 }
