@@ -15,7 +15,7 @@ import (
 //
 // Memory is bounded however many files there are: the plan is sorted through a
 // temporary file in Options.TempDir, 76 bytes for each extent and some 200 for
-// each file.
+// each file. docs/decisions/restore-by-pack.md has the reasons.
 type Restoration struct {
 	r *Repository
 
