@@ -18,7 +18,7 @@ import (
 //
 // In memory it keeps eight bytes a line: the first four bytes of the id, and
 // the line's number. Both arrays are sorted by the former, in layers that
-// double in size, so that taking in a new index object costs little. A chunk
+// double in size up to some, so that taking in a new index object costs little. A chunk
 // that is not stored is told in memory but for one look-up in 4 billion per
 // line; for one that is, the page that holds the line is read from the store,
 // or found in a cache of fixed size.
@@ -59,9 +59,9 @@ type pageKey struct {
 
 // knownPack is a pack that some index object names.
 type knownPack struct {
-	kind objectKind
 	id   ID
 	size int64
+	kind objectKind
 	// absent says that the pack was looked for and is not in the store, marked
 	// that prune will delete it: nobody may build on it.
 	absent, marked bool
@@ -78,6 +78,10 @@ type indexPart struct {
 	// memory holds the lines if they are not in an object.
 	memory []byte
 }
+
+// layerLines is how many lines a layer of several index objects has at most:
+// while two layers become one both take memory.
+const layerLines = 1 << 21
 
 // indexLayer is a sorted array of lines: prefix of id, number of line.
 type indexLayer struct {
@@ -254,7 +258,7 @@ func (x *chunkIndex) addLocked(part *indexPart, prefixes []uint32) error {
 		lines[i] = uint32(part.first) + uint32(i)
 	}
 	layer := indexLayer{prefixes, lines}
-	for n := len(x.layers); n > 0 && len(x.layers[n-1].prefix) <= 2*len(layer.prefix); n = len(x.layers) {
+	for n := len(x.layers); n > 0 && len(x.layers[n-1].prefix) <= min(2*len(layer.prefix), layerLines-len(layer.prefix)); n = len(x.layers) {
 		layer = mergeLayers(x.layers[n-1], layer)
 		x.layers = x.layers[:n-1]
 	}

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	}
 	tell = func(line ...any) { fmt.Println(line...) }
 	err := map[string]func(ctx context.Context, dir string, args []string) error{
-		"create": createProcess, "write": writeProcess, "read": readProcess, "churn": churnProcess,
+		"create": createProcess, "write": writeProcess, "read": readProcess, "churn": churnProcess, "index": indexProcess,
 	}[role](context.Background(), os.Args[1], os.Args[2:])
 	if err != nil {
 		tell("error:", err)
