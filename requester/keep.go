@@ -112,7 +112,7 @@ func kindOf(m fs.FileMode) (t repository.FileType, known bool) {
 	return 0, false
 }
 
-// bareSystems are file systems of which it is known that each change of an
+// bareSystem reports whether a file system is one of which it is known that each change of an
 // extended attribute sets the change time. On all others attributes are read.
 func bareSystem(fsType string) bool {
 	switch fsType {
