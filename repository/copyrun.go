@@ -201,8 +201,17 @@ func (r *copyRun) chunks(ctx context.Context) (map[chunkRef]ID, error) {
 	work.SetLimit(r.b.r.options.Workers + 1)
 	for frame := range byFrame(missing) {
 		work.Go(func() error {
-			for _, p := range frame {
-				id, err := r.chunk(wctx, p.ref)
+			// All of a frame is taken before any of it is stored, which may
+			// have to wait while the cache moves on.
+			data := make([][]byte, len(frame))
+			for i, p := range frame {
+				var err error
+				if data[i], err = r.read(wctx, p.ref); err != nil {
+					return err
+				}
+			}
+			for i, p := range frame {
+				id, err := r.put(wctx, p.ref, data[i])
 				if err != nil {
 					return err
 				}
@@ -217,12 +226,13 @@ func (r *copyRun) chunks(ctx context.Context) (map[chunkRef]ID, error) {
 	return ids, work.Wait()
 }
 
-// byFrame gives the chunks of each frame together: one goroutine reads it.
+// byFrame gives the chunks of each frame together: one goroutine reads it. A
+// chunk whose place is unknown (of size 0) is alone.
 func byFrame(list []placedChunk) iter.Seq[[]placedChunk] {
 	return func(yield func([]placedChunk) bool) {
 		for len(list) > 0 {
 			n := 1
-			for n < len(list) && list[n].at.packNo == list[0].at.packNo && list[n].at.offset == list[0].at.offset {
+			for n < len(list) && list[n].at.size > 0 && list[n].at.packNo == list[0].at.packNo && list[n].at.offset == list[0].at.offset {
 				n++
 			}
 			if !yield(list[:n]) {
@@ -233,15 +243,19 @@ func byFrame(list []placedChunk) iter.Seq[[]placedChunk] {
 	}
 }
 
-// chunk stores one chunk of the source as it is.
-func (r *copyRun) chunk(ctx context.Context, ref chunkRef) (ID, error) {
+// read reads one chunk of the source.
+func (r *copyRun) read(ctx context.Context, ref chunkRef) ([]byte, error) {
 	data, err := r.c.from.chunk(ctx, ref.id, ref.length)
-	if err != nil {
-		if e := r.steps[r.need[ref]].path; e != nil && ctx.Err() == nil {
-			return ID{}, fmt.Errorf("entry %s: %w", printable(e.Root, e.Path), err)
+	if err != nil && ctx.Err() == nil {
+		if e := r.steps[r.need[ref]].path; e != nil {
+			err = fmt.Errorf("entry %s: %w", printable(e.Root, e.Path), err)
 		}
-		return ID{}, err
 	}
+	return data, err
+}
+
+// put stores one chunk of the source as it is.
+func (r *copyRun) put(ctx context.Context, ref chunkRef, data []byte) (ID, error) {
 	r.b.read.Add(int64(len(data)))
 	id, err := r.b.putChunk(ctx, r.kind, data)
 	if err == nil {
