@@ -109,27 +109,6 @@ func (b *backup) nothing() error {
 	return vss.Errorf(vss.ErrObjectNotFound, "back up", "", "%s", text)
 }
 
-// findBase finds the record this host made last, whose unchanged files need not
-// be read again. Records that cannot be read are no bases.
-func (b *backup) findBase(ctx context.Context) (*repository.Record, error) {
-	if b.req.Reread {
-		return nil, nil
-	}
-	if b.repo.WriteOnly() {
-		return b.localBase(ctx), nil
-	}
-	records, err := b.repo.Records(ctx)
-	if err != nil && !errors.Is(err, repository.ErrDamaged) {
-		return nil, err
-	}
-	for _, r := range slices.Backward(records) {
-		if r.Host.ID == b.host.ID && b.host.ID != "" {
-			return r, nil
-		}
-	}
-	return nil, nil
-}
-
 // freeze takes the shadow copies: steps 8 to 16 of the model's sequence.
 func (b *backup) freeze(ctx context.Context) error {
 	if !b.set {
