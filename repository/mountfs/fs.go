@@ -55,9 +55,9 @@ type FS struct {
 	toldMu sync.Mutex
 	told   map[string]bool
 
-	// renewing guards when the index was last read.
-	renewing sync.Mutex
-	renewed  time.Time
+	// renewing guards when the index was last read, and last read in vain.
+	renewing        sync.Mutex
+	renewed, inVain time.Time
 }
 
 // New makes a file system of the repository, and lists its records. The context
@@ -97,7 +97,7 @@ func (f *FS) failed(ctx context.Context, n *node, err error) syscall.Errno {
 	if ctx.Err() != nil || f.ctx.Err() != nil {
 		return syscall.EINTR
 	}
-	f.renew(err) // so that the next who asks may find it
+	f.renew(err, time.Time{}) // so that the next who asks may find it
 	what := "backup " + n.place.rec.ID.Short()
 	if n.path != "" {
 		what += ", /" + n.path
@@ -106,20 +106,30 @@ func (f *FS) failed(ctx context.Context, n *node, err error) syscall.Errno {
 	return syscall.EIO
 }
 
-// renewEvery is how often damage makes the index be read again.
+// renewEvery is how often damage makes the index be read again where that did
+// not help before.
 const renewEvery = 10 * time.Second
 
-// renew reads what is new in the index, if the error is one of damage and that
-// has not been done just now: what was pruned meanwhile may lie elsewhere. It
-// says whether to try again.
-func (f *FS) renew(err error) bool {
+// renew reads what is new in the index, if the error is one of damage: what was
+// pruned meanwhile may lie elsewhere. It says whether to try again what was begun
+// at a time; the zero time is of what is not tried again. Data that is lost does
+// not make the index be read without end: once it was read in vain the next
+// reading is renewEvery later.
+func (f *FS) renew(err error, began time.Time) bool {
 	if !errors.Is(err, repository.ErrDamaged) {
 		return false
 	}
 	f.renewing.Lock()
 	defer f.renewing.Unlock()
-	if time.Since(f.renewed) < renewEvery {
-		return true // perhaps another did it while this one failed
+	recent := time.Since(f.renewed) < renewEvery
+	switch {
+	case !began.IsZero() && f.renewed.After(began):
+		return true // another did it while this one failed
+	case began.IsZero() && recent:
+		f.inVain = time.Now()
+		return false
+	case recent && time.Since(f.inVain) < renewEvery:
+		return false
 	}
 	err = f.repo.Refresh(f.ctx)
 	f.renewed = time.Now()

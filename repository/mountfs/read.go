@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
@@ -160,7 +161,8 @@ func (f *FS) piece(ctx context.Context, h *handle, p repository.Piece) ([]byte, 
 		fl = &flight{done: make(chan struct{})}
 		f.files.flights[key] = fl
 		f.files.mu.Unlock()
-		if fl.data, fl.err = p.Data(f.ctx); fl.err != nil && f.renew(fl.err) {
+		began := time.Now()
+		if fl.data, fl.err = p.Data(f.ctx); fl.err != nil && f.renew(fl.err, began) {
 			fl.data, fl.err = p.Data(f.ctx)
 		}
 		f.files.mu.Lock()
