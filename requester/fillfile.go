@@ -48,7 +48,9 @@ func (f *filler) plan(ctx context.Context, e *repository.Entry, set *setRun) (pl
 		case err != nil:
 			return false, err
 		case same == repository.Identical:
-			return false, f.attributes(ctx, e, there)
+			if err := f.attributes(ctx, e, there); err != errDiffers {
+				return false, err
+			}
 		case same == repository.Unproven:
 			tag, pieces = tag|tagCompares, repository.UnprovenPieces
 		}
@@ -91,16 +93,31 @@ func (f *filler) inPlace(ctx context.Context, e *repository.Entry, there session
 }
 
 // attributes gives a file that has its bytes what else it lacks, and says that
-// it is identical. Nothing is touched that is as it should be.
+// it is identical. Nothing is touched that is as it should be. errDiffers says that
+// the file must be replaced to get its attributes.
 func (f *filler) attributes(ctx context.Context, e *repository.Entry, there session.Entry) error {
 	want := sessionEntry(e)
 	if there.Mode != want.Mode || there.Perm != want.Perm || there.UID != want.UID || there.GID != want.GID ||
 		!there.Modified.Equal(want.Modified) || !maps.EqualFunc(there.XAttrs, want.XAttrs, slices.Equal) {
+		if e.Type == repository.Regular && !givable(there, want) {
+			return errDiffers
+		}
 		if err := f.target.SetAttributes(ctx, e.Path, want); err != nil {
 			return err
 		}
 	}
 	return errIdentical
+}
+
+// givable reports whether a file in place may be given the attributes. The bytes
+// prove nothing of whose file it is: whoever can write to its directory can have put
+// another name of a file of the system there, with the same bytes, or put another
+// file there since they were compared. So none gets an owner, a privilege or,
+// where it has names that the backup may not know, anything at all.
+func givable(there, want session.Entry) bool {
+	const privileges = 0o6000
+	return there.Links <= 1 && there.UID == want.UID && there.GID == want.GID && (there.Perm|want.Perm)&privileges == 0 &&
+		maps.EqualFunc(there.XAttrs, want.XAttrs, slices.Equal)
 }
 
 // tagOf is the part of a tag that names the component set.

@@ -293,3 +293,47 @@ func noTemporaries(t *testing.T, dir string) {
 		return nil
 	})
 }
+
+// TestAFileInPlaceIsGivenNothingThatAnotherCouldGet: equal bytes under the name of
+// a file do not make it that file. One that has a name elsewhere keeps its
+// attributes, and none gets a privilege in place.
+func TestAFileInPlaceIsGivenNothingThatAnotherCouldGet(t *testing.T) {
+	w := newWorld(t)
+	w.write("own", "the same bytes")
+	w.write("tool", "a program")
+	w.mkdir("x")
+	if err := os.Chmod(w.path("tool"), 0o755|os.ModeSetuid); err != nil {
+		t.Fatal(err)
+	}
+	before := tree(t, w.dir)
+	res := w.backup(w.paths())
+	info, err := os.Stat(w.path("own"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	outside := w.dir + "-outside"
+	if err := os.WriteFile(outside, []byte("the same bytes"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{os.Chtimes(outside, info.ModTime(), info.ModTime()), os.Remove(w.path("own")),
+		os.Link(outside, w.path("own")), os.Chmod(w.path("tool"), 0o755)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	other, tool := statOf(t, outside), statOf(t, w.path("tool"))
+	back := w.restore(res.Record, requester.RestoreRequest{})
+	if back.Outcome != requester.Complete {
+		t.Fatalf("outcome %v: %+v", back.Outcome, back.Failures)
+	}
+	diffTrees(t, tree(t, w.dir), before)
+	if now := statOf(t, outside); now.Mode != other.Mode {
+		t.Errorf("a file outside of what is restored got the mode %#o", now.Mode)
+	}
+	if statOf(t, w.path("own")).Ino == other.Ino {
+		t.Error("a file with a name elsewhere was not replaced")
+	}
+	if now := statOf(t, w.path("tool")); now.Ino == tool.Ino {
+		t.Error("the file in place was made one with privileges")
+	}
+}
