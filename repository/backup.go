@@ -304,6 +304,9 @@ func (b *Backup) Keep(ctx context.Context, l Line) error {
 		if err := b.holdsAll(ctx, &c); err != nil {
 			return fmt.Errorf("keep %s: %w", printable(l.Root, l.Path), err)
 		}
+		if b.local != nil {
+			b.carry(ctx, &c.top)
+		}
 	}
 	return b.sorter.add(sortedEntry{root: l.Root, path: l.Path, typ: l.Type, size: l.Size, encoded: l.encoded})
 }

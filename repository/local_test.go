@@ -555,3 +555,32 @@ func TestALocalStateOfManyFilesTakesLittleMemory(t *testing.T) {
 	}
 	t.Logf("%d files: %d blocks, %d bytes of state; opened and verified in %v, %d KiB more held at the end", files, blocks, size, opened, grown>>10)
 }
+
+// TestKeptFilesStayInTheLocalState: what is taken over as it stands can be taken
+// over from the next state too, extent lists with blocks of their own included.
+func TestKeptFilesStayInTheLocalState(t *testing.T) {
+	st := mem.New()
+	full := newTestRepository(t, st)
+	open := writeOnlyMachine(t, full, st)
+	files := manyFiles()
+	backUpAll(t, open(), nil, files, nil)
+	for round := range 3 {
+		agent := open()
+		b := begin(t, agent, localRecord(t, agent))
+		for line, err := range localRecord(t, agent).Table().Lines(t.Context(), "", "") {
+			if err == nil {
+				err = b.Keep(t.Context(), line)
+			}
+			if err != nil {
+				t.Fatalf("round %d: %v", round, err)
+			}
+		}
+		rec := commit(t, b, testInfo())
+		if err := b.LocalState(); err != nil {
+			t.Fatal(err)
+		}
+		if rec.Table().Len() != int64(len(files)) {
+			t.Errorf("round %d: %d entries", round, rec.Table().Len())
+		}
+	}
+}
