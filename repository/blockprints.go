@@ -24,7 +24,9 @@ import (
 // make a backup wrong either. A block counts as unchanged only if 128 bits of
 // a hash of it, keyed by the repository, are what is written at its place in
 // the file of this very content; bits that flip, blocks that a power cut left
-// empty and files cut short match nothing. They are not synced.
+// empty and files cut short match nothing. They are not synced. Only what others
+// could have put back from an older time would be believed: so directory and files
+// must be this user's alone, as those of a local state.
 
 const (
 	// LargeFile is the size in bytes of files from which on prints are kept,
@@ -41,6 +43,8 @@ const (
 	maxBlocks = 1 << 27
 	// printAge is how long prints are kept that no backup used.
 	printAge = 180 * 24 * time.Hour
+	// printDepth is how far below the state directory they lie.
+	printDepth = 1
 )
 
 type blockPrint [printSize]byte
@@ -100,7 +104,10 @@ type oldPrints struct {
 // openPrints gives the prints of a content, nil if there are none to be used.
 func (r *Repository) openPrints(c Content) *oldPrints {
 	path, name := r.printPath(c)
-	f, err := os.Open(path)
+	if checkPrivateDir(r.printDir(), printDepth) != nil {
+		return nil
+	}
+	f, err := openPrivate(path)
 	if err != nil {
 		return nil
 	}
@@ -154,7 +161,7 @@ type newPrints struct {
 // newPrints begins the prints of a source. The caller calls keep or drop.
 func (r *Repository) newPrints(src Source, length int64) *newPrints {
 	p := &newPrints{r: r, at: src.At, size: src.Size, length: length, hash: newHasher(r.keys.prints)}
-	if p.err = os.MkdirAll(r.printDir(), 0o700); p.err == nil {
+	if p.err = makePrivateDir(r.printDir(), printDepth); p.err == nil {
 		p.file, p.err = os.CreateTemp(r.printDir(), ".new-")
 	}
 	return p

@@ -15,6 +15,9 @@ import (
 // stateKeyName is the file that names the state that counts.
 const stateKeyName = "key"
 
+// localDepth is how far below the state directory a local state lies.
+const localDepth = 2
+
 func hexName(b []byte) string { return hex.EncodeToString(b) }
 
 // localDir is where the local state of this repository is kept, empty if it is
@@ -55,7 +58,7 @@ func (r *Repository) openLocal(ctx context.Context, dir string) (*Record, error)
 	if _, err := os.Lstat(filepath.Join(dir, stateKeyName)); errors.Is(err, fs.ErrNotExist) {
 		return nil, wrapf(ErrNotFound, "there is none")
 	}
-	if err := checkPrivateDir(dir); err != nil {
+	if err := checkPrivateDir(dir, localDepth); err != nil {
 		return nil, err
 	}
 	local, err := readStateKey(filepath.Join(dir, stateKeyName))

@@ -40,7 +40,7 @@ func newLocalWriter(k *keyring, dir string) *localWriter {
 	w := &localWriter{dir: dir, have: map[ID]struct{}{}, enc: newEncoder(zstd.SpeedFastest)}
 	rand.Read(w.local[:])
 	w.cipher = k.stateCipher(w.local)
-	if w.err = makePrivateDir(dir); w.err != nil {
+	if w.err = makePrivateDir(dir, localDepth); w.err != nil {
 		return w
 	}
 	if w.file, w.err = createPrivate(filepath.Join(dir, stateName(w.local))); w.err != nil {

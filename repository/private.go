@@ -3,12 +3,13 @@ package repository
 import "os"
 
 // makePrivateDir makes the directory, and those above it that are missing, for
-// this user alone, and makes sure that it is so.
-func makePrivateDir(dir string) error {
+// this user alone, and makes sure that it is so. depth is how far below the
+// state directory it lies.
+func makePrivateDir(dir string, depth int) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return checkPrivateDir(dir)
+	return checkPrivateDir(dir, depth)
 }
 
 // createPrivate makes a new file for this user alone.

@@ -6,7 +6,7 @@ import "os"
 
 // checkPrivateDir leaves the question to the rights of the state directory on
 // this system.
-func checkPrivateDir(string) error { return nil }
+func checkPrivateDir(string, int) error { return nil }
 
 // openPrivate opens a file.
 func openPrivate(name string) (*os.File, error) { return os.Open(name) }

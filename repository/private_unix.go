@@ -26,33 +26,32 @@ func checkOwn(name string, info fs.FileInfo, mask fs.FileMode) error {
 	return nil
 }
 
-// checkPrivateDir makes sure that nobody else can change what lies in the
-// directory STATE/repositories/ID, nor see it.
-func checkPrivateDir(dir string) error {
-	mask := fs.FileMode(0o077)
-	for range 3 {
+// checkPrivateDir makes sure that nobody else can change what lies in a
+// directory below the state directory, nor see it. depth is how far below.
+func checkPrivateDir(dir string, depth int) error {
+	for ; depth > 0; depth-- {
 		info, err := os.Lstat(dir)
 		if err != nil {
 			return err
 		}
-		if mask == 0o022 {
-			// The state directory itself may be reached by a link.
-			if info, err = os.Stat(dir); err != nil {
-				return err
-			}
-		}
-		if !info.IsDir() {
-			return fmt.Errorf("%s is no directory", dir)
-		}
-		if err := checkOwn(dir, info, mask); err != nil {
+		if err := checkOwnDir(dir, info, 0o077); err != nil {
 			return err
-		}
-		if filepath.Base(dir) == "repositories" {
-			mask = 0o022
 		}
 		dir = filepath.Dir(dir)
 	}
-	return nil
+	// The state directory itself may be reached by a link, and be seen.
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	return checkOwnDir(dir, info, 0o022)
+}
+
+func checkOwnDir(dir string, info fs.FileInfo, mask fs.FileMode) error {
+	if !info.IsDir() {
+		return fmt.Errorf("%s is no directory", dir)
+	}
+	return checkOwn(dir, info, mask)
 }
 
 // openPrivate opens a regular file of this user's that nobody else can open.
