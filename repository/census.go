@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/sombra-backup/sombra/repository/store"
 )
 
 // census finds out which chunks the records use. It costs a bit for each line of
@@ -58,8 +60,13 @@ func (c *census) use(ctx context.Context, ref chunkRef) (line uint64, found bool
 		}
 		return false
 	})
-	if err != nil && !errors.Is(err, ErrDamaged) {
+	if err != nil && (!errors.Is(err, ErrDamaged) || errors.Is(err, store.ErrNotExist)) {
+		// An index object that is no more was replaced: whoever asks reads anew.
 		return 0, false, err
+	}
+	if err != nil && c.unknown == nil {
+		// The lines exist and cannot be read now: what they name may be used.
+		c.unknown = err
 	}
 	if !found {
 		c.lost++

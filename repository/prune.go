@@ -103,14 +103,40 @@ func (r *Repository) Prune(ctx context.Context, o PruneOptions, f func(Problem))
 	if o.MaxUnused == 0 {
 		o.MaxUnused = DefaultMaxUnused
 	}
+	for try := 0; ; try++ {
+		report, err := r.pruneOnce(ctx, o, f)
+		if errors.Is(err, errReplaced) && try < pruneTries {
+			continue
+		}
+		if err != nil {
+			return report, fmt.Errorf("prune: %w", err)
+		}
+		return report, nil
+	}
+}
+
+// pruneTries is how often a prune begins again because another one replaced
+// index objects that it was reading.
+const pruneTries = 5
+
+// errReplaced says that an index object went while it was read, before anything
+// was decided: another prune replaced it, and all that it held is elsewhere.
+var errReplaced = errors.New("the index was replaced while it was read: another prune goes on")
+
+// pruneOnce is Prune, without beginning again.
+func (r *Repository) pruneOnce(ctx context.Context, o PruneOptions, f func(Problem)) (PruneReport, error) {
 	p := &pruner{r: r.fresh(), o: o, f: f, deleted: map[ID]bool{}}
 	defer p.r.decoder.Close()
 	// The order matters; see docs/format.md, §10.
 	steps := []func(context.Context) error{p.readMarks, p.readClock, p.readIntents, p.readRecords, p.readPacks, p.count, p.tally, p.plan,
 		p.copyLive, p.putMarks, p.deletePacks, p.rewriteIndex, p.deleteIndexes, p.deleteMarks, p.retain}
-	for _, step := range steps {
+	const planned = 8
+	for i, step := range steps {
 		if err := step(ctx); err != nil {
-			return p.total, fmt.Errorf("prune: %w", err)
+			if i < planned && errors.Is(err, store.ErrNotExist) {
+				err = fmt.Errorf("%w: %w", errReplaced, err)
+			}
+			return p.total, err
 		}
 		if p.total.Stopped != nil {
 			break

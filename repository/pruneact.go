@@ -220,7 +220,11 @@ func (p *pruner) joinIndexes(ctx context.Context, parts []*indexPart) error {
 				supersedes = append(supersedes, ID(s))
 			}
 		}
-		if err := p.takePart(ctx, &batch, part, taken); err != nil {
+		err := p.takePart(ctx, &batch, part, taken)
+		if errors.Is(err, store.ErrNotExist) {
+			return nil // another prune replaced it, and sees to the others next time
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -3,7 +3,6 @@ package repository
 import (
 	"bytes"
 	"context"
-	"errors"
 	"time"
 )
 
@@ -66,7 +65,8 @@ func (p *pruner) tally(ctx context.Context) error {
 	})
 }
 
-// best gives the place where a chunk is kept.
+// best gives the place where a chunk is kept. A line of it that cannot be read is
+// an error, unless there is another: it would seem to be kept nowhere.
 func (p *pruner) best(ctx context.Context, line indexLine) (best location, ok bool, err error) {
 	err = p.r.index.find(ctx, line.id, func(loc location) bool {
 		if loc.length != line.length || loc.pack.absent {
@@ -77,9 +77,6 @@ func (p *pruner) best(ctx context.Context, line indexLine) (best location, ok bo
 		}
 		return false
 	})
-	if errors.Is(err, ErrDamaged) {
-		err = nil
-	}
 	return best, ok, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sombra-backup/sombra/repository/store"
 )
@@ -33,7 +34,8 @@ type RepairReport struct {
 	// SetAside names the objects that now lie below damaged/.
 	SetAside []string
 	// Kept names damaged objects that were left where they are: nothing can be
-	// put in their place, or the store refuses to delete them.
+	// put in their place, the store refuses to delete them, or they are marks and
+	// intents so young that prunes must still be held back.
 	Kept []string
 }
 
@@ -57,10 +59,8 @@ func (r *Repository) Repair(ctx context.Context, o RepairOptions, f func(Problem
 		return p.total, fmt.Errorf("repair: %w", err)
 	}
 	if !o.DryRun && (report.Problems > 0 || report.Unindexed > 0) {
-		for _, step := range []func(context.Context) error{p.read, p.salvage, p.rebuild, p.setAside} {
-			if err := step(ctx); err != nil {
-				return p.total, fmt.Errorf("repair: %w", err)
-			}
+		if err := p.repair(ctx); err != nil {
+			return p.total, fmt.Errorf("repair: %w", err)
 		}
 	}
 	report, err = r.Check(ctx, CheckOptions{ReadData: o.DryRun}, f)
@@ -69,6 +69,32 @@ func (r *Repository) Repair(ctx context.Context, o RepairOptions, f func(Problem
 		return p.total, fmt.Errorf("repair: %w", err)
 	}
 	return p.total, nil
+}
+
+// repair does the work. It relies on packs that hold what damaged ones held, and
+// so it puts intents as a backup does: no prune that still sees the damaged ones
+// deletes those. If it was silent it ends before anything is taken away.
+func (p *repairer) repair(ctx context.Context) (err error) {
+	k, err := p.r.keep(ctx, hostName())
+	if err != nil {
+		return err
+	}
+	defer func() {
+		k.halt()
+		err = errors.Join(err, k.remove(ctx))
+	}()
+	for _, step := range []func(context.Context) error{p.read, p.salvage, p.rebuild} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	if err := k.put(ctx, ID{}); err != nil {
+		return err
+	}
+	if k.wasSilent() {
+		return wrapf(ErrStale, "nothing was put aside; repair again")
+	}
+	return p.setAside(ctx)
 }
 
 // repairer is one run of Repair.
@@ -231,6 +257,10 @@ func (p *repairer) setAside(ctx context.Context) error {
 		names = append(names, name)
 	}
 	slices.Sort(names)
+	now, err := p.r.clock(ctx)
+	if err != nil {
+		return err
+	}
 	for _, name := range names {
 		o, ok := parseName(name)
 		aside := ok && (o.kind == kindDataPack || o.kind == kindMetaPack || o.kind == kindIndex || o.kind == kindIntent || o.kind == kindMark ||
@@ -238,6 +268,12 @@ func (p *repairer) setAside(ctx context.Context) error {
 		object, err := readObject(ctx, p.r.store, name, maxPack)
 		if errors.Is(err, store.ErrNotExist) {
 			continue // it is missing
+		}
+		if err != nil && !errors.Is(err, ErrDamaged) {
+			return err
+		}
+		if err == nil && aside {
+			aside, err = p.spent(ctx, o.kind, name, now)
 		}
 		if err != nil && !errors.Is(err, ErrDamaged) {
 			return err
@@ -258,4 +294,23 @@ func (p *repairer) setAside(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// spent says whether an unreadable object holds nobody back any more who must be
+// held back. It may be a mark that a prune read before it was damaged, and whose
+// packs it deletes late; or the sign of a backup that goes on.
+func (p *repairer) spent(ctx context.Context, kind objectKind, name string, now time.Time) (bool, error) {
+	age := keepMarks
+	switch kind {
+	case kindIntent:
+		age = p.r.options.IntentTTL
+	case kindMark:
+	default:
+		return true, nil
+	}
+	info, err := p.r.store.Stat(ctx, name)
+	if err != nil {
+		return false, &ObjectError{"read", name, missing(err)}
+	}
+	return now.Sub(info.ModTime) >= age, nil
 }
