@@ -68,7 +68,7 @@ func OpenURL(_ context.Context, u *url.URL, o Options) (store.Store, error) {
 // connect makes the client. It asks nothing of the service yet.
 func connect(name string, v map[string]string, o Options) (*container.Client, error) {
 	options := &container.ClientOptions{ClientOptions: azcore.ClientOptions{
-		Transport: &http.Client{Transport: o.Transport},
+		Transport: store.Client(o.Transport),
 		// Whoever wants more tries wraps the store.
 		Retry: policy.RetryOptions{MaxRetries: -1},
 	}}
@@ -232,8 +232,17 @@ func fail(ctx context.Context, op, name string, err error) error {
 	}
 	var r *azcore.ResponseError
 	if !errors.As(err, &r) {
-		if store.IsSetup(err) {
+		setup := store.IsSetup(err)
+		if setup {
 			err = store.Permanent(err)
+		}
+		// A request's URL may hold a signature, which is a secret.
+		var at *url.Error
+		if errors.As(err, &at) {
+			err = at.Err
+			if setup {
+				err = store.Permanent(err)
+			}
 		}
 		return fmt.Errorf("%s %s: %w", op, name, err)
 	}

@@ -59,7 +59,7 @@ func OpenURL(ctx context.Context, u *url.URL, o Options) (store.Store, error) {
 	if o.Transport == nil {
 		o.Transport = http.DefaultTransport
 	}
-	s := &Store{client: &http.Client{Transport: o.Transport}, base: "https://storage.googleapis.com", bucket: bucket, prefix: prefix}
+	s := &Store{client: store.Client(o.Transport), base: "https://storage.googleapis.com", bucket: bucket, prefix: prefix}
 	emulator := ""
 	if o.Getenv != nil {
 		emulator = o.Getenv("STORAGE_EMULATOR_HOST")
@@ -87,7 +87,10 @@ func OpenURL(ctx context.Context, u *url.URL, o Options) (store.Store, error) {
 	if err != nil {
 		return nil, store.Permanent(fmt.Errorf("credentials of the service: %w", err))
 	}
+	// A redirection followed would take the token along to wherever it leads.
+	follow := s.client.CheckRedirect
 	s.client = oauth2.NewClient(ctx, creds.TokenSource)
+	s.client.CheckRedirect = follow
 	return s, nil
 }
 
@@ -230,8 +233,11 @@ func (s *Store) List(ctx context.Context, prefix string, f func(store.Info) erro
 				return err
 			}
 		}
-		if page.Next == "" || page.Next == token {
+		if page.Next == "" {
 			return ctx.Err()
+		}
+		if page.Next == token {
+			return store.Permanent(fmt.Errorf("list %s: the service answers with the same page again and again", prefix))
 		}
 		token = page.Next
 	}

@@ -193,7 +193,7 @@ func Open(ctx context.Context, l Location, o Options) (store.Store, error) {
 		return nil, err
 	}
 	core, err := minio.NewCore(host, &minio.Options{
-		Creds: creds, Secure: secure, Transport: o.Transport, Region: l.Region, BucketLookup: l.Lookup,
+		Creds: creds, Secure: secure, Transport: store.Client(o.Transport).Transport, Region: l.Region, BucketLookup: l.Lookup,
 		MaxRetries: 1, // whoever wants more wraps the store
 	})
 	if err != nil {
