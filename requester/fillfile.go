@@ -99,7 +99,7 @@ func (f *filler) attributes(ctx context.Context, e *repository.Entry, there sess
 	want := sessionEntry(e)
 	if there.Mode != want.Mode || there.Perm != want.Perm || there.UID != want.UID || there.GID != want.GID ||
 		!there.Modified.Equal(want.Modified) || !maps.EqualFunc(there.XAttrs, want.XAttrs, slices.Equal) {
-		if e.Type == repository.Regular && !givable(there, want) {
+		if e.Type != repository.Symlink && !givable(there, want) {
 			return errDiffers
 		}
 		if err := f.target.SetAttributes(ctx, e.Path, want); err != nil {
@@ -286,7 +286,9 @@ func (f *filler) special(ctx context.Context, e *repository.Entry) error {
 	case err == nil && there.Mode.IsDir():
 		return errors.New("a directory is in its place")
 	case err == nil && there.Mode.Type() == se.Mode.Type() && there.Target == se.Target && there.Device == se.Device:
-		return f.attributes(ctx, e, there)
+		if err := f.attributes(ctx, e, there); err != errDiffers {
+			return err
+		}
 	}
 	switch e.Type {
 	case repository.Symlink:

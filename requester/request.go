@@ -107,7 +107,8 @@ type Overwrite int
 // The ways to treat what is there.
 const (
 	// OverwriteAlways replaces it; a file found to hold the same bytes is
-	// only given its attributes.
+	// only given its attributes, unless that takes a change of owner, of a
+	// privilege or of a file with several names.
 	OverwriteAlways Overwrite = iota
 	// OverwriteIfNewer replaces it if the stored one was modified later.
 	OverwriteIfNewer

@@ -301,7 +301,9 @@ func TestAFileInPlaceIsGivenNothingThatAnotherCouldGet(t *testing.T) {
 	w := newWorld(t)
 	w.write("own", "the same bytes")
 	w.write("tool", "a program")
-	w.mkdir("x")
+	if err := syscall.Mkfifo(w.path("pipe"), 0o640); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Chmod(w.path("tool"), 0o755|os.ModeSetuid); err != nil {
 		t.Fatal(err)
 	}
@@ -316,7 +318,8 @@ func TestAFileInPlaceIsGivenNothingThatAnotherCouldGet(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, err := range []error{os.Chtimes(outside, info.ModTime(), info.ModTime()), os.Remove(w.path("own")),
-		os.Link(outside, w.path("own")), os.Chmod(w.path("tool"), 0o755)} {
+		os.Link(outside, w.path("own")), os.Chmod(w.path("tool"), 0o755),
+		os.Remove(w.path("pipe")), syscall.Mkfifo(outside+"-pipe", 0o600), os.Link(outside+"-pipe", w.path("pipe"))} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -329,6 +332,9 @@ func TestAFileInPlaceIsGivenNothingThatAnotherCouldGet(t *testing.T) {
 	diffTrees(t, tree(t, w.dir), before)
 	if now := statOf(t, outside); now.Mode != other.Mode {
 		t.Errorf("a file outside of what is restored got the mode %#o", now.Mode)
+	}
+	if now := statOf(t, outside+"-pipe"); now.Mode&0o777 != 0o600 || now.Nlink != 1 {
+		t.Errorf("a pipe outside of what is restored has the mode %#o and %d names", now.Mode, now.Nlink)
 	}
 	if statOf(t, w.path("own")).Ino == other.Ino {
 		t.Error("a file with a name elsewhere was not replaced")
