@@ -42,6 +42,8 @@ type Backup struct {
 	pending map[ID]struct{}
 	// relied holds the numbers of the packs that the backup builds on.
 	relied bitset
+	// baseStands says that the base was not forgotten before the backup began.
+	baseStands bool
 	// sampled says that it builds on more packs than relied holds.
 	sampled atomic.Bool
 	// written are the index objects put by pipelines that have ended, and
@@ -95,6 +97,9 @@ func (r *Repository) Begin(ctx context.Context, o BeginOptions) (*Backup, error)
 	b.pipe = newPipeline(ctx, r, b.indexed)
 	err = b.survey(ctx)
 	if err == nil {
+		err = b.lookForBase(ctx)
+	}
+	if err == nil {
 		err = b.takeUp(ctx)
 	}
 	if err != nil {
@@ -114,6 +119,20 @@ func (b *Backup) survey(ctx context.Context) error {
 		return err
 	}
 	return b.r.index.compare(ctx)
+}
+
+// lookForBase sees whether the base is still a record. If it was forgotten, prune
+// may have deleted any part of what it needs.
+func (b *Backup) lookForBase(ctx context.Context) error {
+	if b.base == nil {
+		return nil
+	}
+	_, err := b.r.store.Stat(ctx, recordName(b.base.ID))
+	if err != nil && !errors.Is(err, store.ErrNotExist) {
+		return &ObjectError{"read", recordName(b.base.ID), err}
+	}
+	b.baseStands = err == nil
+	return nil
 }
 
 // hostName is for people who ask whose backup holds a prune back.

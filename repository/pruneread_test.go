@@ -1,7 +1,9 @@
 package repository
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -201,5 +203,36 @@ func TestRepairHoldsPrunesBack(t *testing.T) {
 	}
 	if all, err := r.on(st).intents(ctx); err != nil || len(all) != 0 {
 		t.Errorf("%d intents are left: %v", len(all), err)
+	}
+}
+
+// Of a large base only a sample of the chunks is looked for; that is not enough
+// when the base was forgotten and pruned before the backup began.
+func TestABaseThatWasForgottenIsLookedThroughWhole(t *testing.T) {
+	ctx := t.Context()
+	st := mem.New()
+	r := newTestRepository(t, st)
+	data := randomData(200_000, 3)
+	b := begin(t, r, nil)
+	content := addFile(t, b, "file", data)
+	base := commit(t, b, testInfo())
+	if _, err := r.Forget(ctx, []ID{base.ID}); err != nil {
+		t.Fatal(err)
+	}
+	// Prune takes the packs one by one.
+	for name := range objects(t, st) {
+		if strings.HasPrefix(name, prefixData) {
+			if err := st.Delete(ctx, name); err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+	}
+	r.usageLimit = 1
+	b = begin(t, r, base)
+	defer b.Abort()
+	_, err := b.PutRanges(ctx, content, Source{At: bytes.NewReader(data), Size: int64(len(data))}, []Range{{10, 20}})
+	if !errors.Is(err, ErrDamaged) {
+		t.Errorf("a chunk of the base is gone, and PutRanges says %v", err)
 	}
 }

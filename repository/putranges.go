@@ -34,7 +34,7 @@ func (b *Backup) putRanges(ctx context.Context, base Content, src Source, change
 		return Content{}, err
 	}
 	x := newExtentReader(b.r, base)
-	use := newUsage()
+	use := newUsage(b.r.usageLimit)
 	if err := b.eachKept(ctx, x, plan, src.Size, func(_ int64, p piece) error { return use.add(p) }); err != nil {
 		return Content{}, err
 	}
@@ -44,10 +44,10 @@ func (b *Backup) putRanges(ctx context.Context, base Content, src Source, change
 		}
 	}
 	if use.mask != 0 {
-		// Only a sample was looked at. That is enough while no pack is about to
-		// be deleted.
+		// Only a sample was looked at. That is enough while the base stands, so
+		// that all it needs is there, and no pack is about to be deleted.
 		b.sampled.Store(true)
-		if b.r.index.anyMarked() {
+		if !b.baseStands || b.r.index.anyMarked() {
 			err := b.eachKept(ctx, x, plan, src.Size, func(_ int64, p piece) error {
 				if p.hole {
 					return nil
@@ -107,12 +107,14 @@ type usage struct {
 	// mask selects the sample: ids whose first bytes have none of its bits.
 	mask        uint32
 	live, total int64
+	// limit is how many chunks are counted before the sample is halved.
+	limit int
 }
 
 // usageLimit is how many chunks are counted before the sample is halved.
 const usageLimit = 1 << 17
 
-func newUsage() *usage { return &usage{chunks: map[chunkRef]int64{}} }
+func newUsage(limit int) *usage { return &usage{chunks: map[chunkRef]int64{}, limit: limit} }
 
 func (u *usage) add(p piece) error {
 	if p.hole || binary.LittleEndian.Uint32(p.chunk.id[8:])&u.mask != 0 {
@@ -123,7 +125,7 @@ func (u *usage) add(p piece) error {
 	}
 	u.chunks[p.chunk] += p.length
 	u.live += p.length
-	if len(u.chunks) <= usageLimit {
+	if len(u.chunks) <= u.limit {
 		return nil
 	}
 	u.mask = u.mask<<1 | 1

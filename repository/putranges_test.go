@@ -150,7 +150,7 @@ func TestAFileIsRewrittenWhenUnderHalfOfItsChunksIsLive(t *testing.T) {
 		if !bytes.Equal(readContent(t, r, next), data) {
 			t.Fatalf("version %d differs", version)
 		}
-		use := newUsage()
+		use := newUsage(usageLimit)
 		if err := newExtentReader(r, next).between(t.Context(), 0, next.Size(), use.add); err != nil {
 			t.Fatal(err)
 		}

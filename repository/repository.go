@@ -116,6 +116,8 @@ type Repository struct {
 	local atomic.Pointer[localFile]
 	// sleep waits; tests have time of their own.
 	sleep func(context.Context, time.Duration) error
+	// usageLimit is that of usage; tests have less.
+	usageLimit int
 }
 
 // Create makes a repository in the store and opens it. Only a config object
@@ -200,7 +202,7 @@ func newRepository(st store.Store, o Options, k *keyring, ch Chunking, slot stri
 		decoder: newDecoder(),
 		ciphers: newLRU[ID, cipher.AEAD](4096),
 		frames:  newLRU[frameKey, *openFrame](o.CacheBytes / 2),
-		sleep:   sleep,
+		sleep:   sleep, usageLimit: usageLimit,
 	}
 }
 
