@@ -131,6 +131,9 @@ func (a *app) forget(ctx context.Context, repo *repository.Repository, o *forget
 		return errors.New("either --keep rules or backups by name, not both")
 	}
 	records, err := repo.Records(ctx)
+	if errors.Is(err, repository.ErrWriteOnly) {
+		return err
+	}
 	if err != nil {
 		return &hintError{err, "while a backup cannot be read nothing is forgotten: see check and repair"}
 	}

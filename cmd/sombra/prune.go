@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -63,9 +62,6 @@ func (a *app) prune(ctx context.Context, repo *repository.Repository, o *pruneFl
 		options.Grace = -1
 	}
 	report, err := repo.Prune(ctx, options, func(p repository.Problem) { a.problem(p) })
-	if errors.Is(err, repository.ErrWriteOnly) {
-		return &hintError{fmt.Errorf("this password can add backups and not read them: it cannot tell what is used"), "prune with a password that can read, on another machine perhaps"}
-	}
 	if err != nil {
 		return err
 	}
