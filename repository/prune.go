@@ -96,6 +96,9 @@ func (r *Repository) Prune(ctx context.Context, o PruneOptions, f func(Problem))
 	if r.keys.private == nil {
 		return PruneReport{}, ErrWriteOnly
 	}
+	if store.MayReplace(r.store) && !o.DryRun {
+		return PruneReport{}, wrapf(ErrUnsupported, "prune needs storage that refuses to put an object that is there; this one may replace it (conditional=no), so that a prune and a backup at the same instant could each think to be first")
+	}
 	if o.Grace == 0 {
 		o.Grace = DefaultGrace
 	}

@@ -121,10 +121,24 @@ type differ struct {
 	kept []repository.Difference
 }
 
+// holds refuses a path that neither backup has: of a mistyped one nothing would
+// be said but that nothing changed.
+func (d *differ) holds(ctx context.Context, place, path string) error {
+	for _, rec := range []*repository.Record{d.before, d.after} {
+		for _, err := range under(ctx, rec, place) {
+			return err
+		}
+	}
+	return &hintError{fmt.Errorf("%s is in neither of the backups", printable(path)), "see what they hold: sombra ls " + d.after.ID.Short()}
+}
+
 func (d *differ) run(ctx context.Context, paths []string) error {
 	for _, p := range paths {
 		place, err := placeOf(d.after, p)
 		if err != nil {
+			return err
+		}
+		if err := d.holds(ctx, place, p); err != nil {
 			return err
 		}
 		d.places = append(d.places, place)

@@ -89,6 +89,20 @@ type Concurrent interface {
 	Concurrency() int
 }
 
+// Replacing is a Store that may not keep Put's promise never to replace: of two
+// Puts of one name at the same instant both may succeed. Objects named by their
+// content are safe there; what depends on one of two being refused is not.
+type Replacing interface {
+	// MayReplace says whether that is so.
+	MayReplace() bool
+}
+
+// MayReplace asks a Store whether it is Replacing.
+func MayReplace(s Store) bool {
+	r, ok := s.(Replacing)
+	return ok && r.MayReplace()
+}
+
 // Permanent marks an error that another try cannot mend, such as a refused
 // password. It gives nil for nil.
 func Permanent(err error) error {

@@ -300,6 +300,9 @@ func (s *limited) Sweep(ctx context.Context, age time.Duration) error {
 	return ctx.Err()
 }
 
+// MayReplace implements store.Replacing.
+func (s *limited) MayReplace() bool { return store.MayReplace(s.Store) }
+
 // Concurrency implements store.Concurrent.
 func (s *limited) Concurrency() int {
 	n := 0

@@ -237,6 +237,9 @@ func (s *Store) Sweep(ctx context.Context, age time.Duration) error {
 	return s.do(ctx, "sweep", "", func(bool) error { return sweeper.Sweep(ctx, age) })
 }
 
+// MayReplace implements store.Replacing.
+func (s *Store) MayReplace() bool { return store.MayReplace(s.inner) }
+
 // Concurrency implements store.Concurrent.
 func (s *Store) Concurrency() int {
 	if c, ok := s.inner.(store.Concurrent); ok {

@@ -49,6 +49,10 @@ type Store struct {
 // probeSize bounds the objects with which the service is tried.
 const probeSize = 64 << 10
 
+// MayReplace implements store.Replacing: with conditional=no names are looked for
+// before they are put, and no more.
+func (s *Store) MayReplace() bool { return s.location.Unconditional }
+
 // Concurrency implements store.Concurrent.
 func (s *Store) Concurrency() int { return 4 }
 
