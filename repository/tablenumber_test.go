@@ -13,8 +13,8 @@ import (
 func TestEntriesAreFoundByNumber(t *testing.T) {
 	r := newTestRepository(t, mem.New())
 	entries := map[string]Entry{}
-	for i := range 5000 {
-		e := plainEntry(fmt.Sprintf("d%02d/file with a long name %05d", i%30, i), Regular, 0o644)
+	for i := range 8000 { // more than one block holds, wherever blocks end
+		e := plainEntry(fmt.Sprintf("d%02d/file with a long name, so that blocks are soon full %05d", i%30, i), Regular, 0o644)
 		entries[e.Path] = e
 	}
 	rec := commitEntries(t, r, nil, entries)
