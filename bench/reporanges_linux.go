@@ -9,11 +9,11 @@ import (
 	"maps"
 	"os"
 	"path"
-	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/sombra-backup/sombra/internal/heap"
 	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/repository/store/local"
 )
@@ -39,7 +39,7 @@ func rangesMain(args []string) error {
 	if len(args) != 2 {
 		return errors.New("ranges wants two files")
 	}
-	debug.SetGCPercent(30) // as the program itself
+	heap.SaveMemory() // as the program itself
 	text, err := os.ReadFile(args[0])
 	if err != nil {
 		return err

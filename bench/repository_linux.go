@@ -121,6 +121,11 @@ type step struct {
 	run func(ctx context.Context, g *group, t *tool, dir string, round int) (usage, error)
 	// yardsticks take part; ours alone does.
 	yardsticks, oursOnly, restore bool
+	// apart is done on a copy of the tool's directory, which is made before the
+	// first such step of a round: what it stores is not there in the other steps.
+	apart bool
+	// needs is the work of the step whose backup this one restores.
+	needs string
 	// The goals, 0 for none: wall to the fastest peer's in the step against
 	// (empty: this one), wall to tar's, stored to the smallest peer's.
 	wallGoal, tarGoal, storedGoal float64
@@ -146,7 +151,9 @@ func (r *rig) groups() (list []*group) {
 			continue
 		}
 		first := g.steps[0]
-		g.steps = slices.DeleteFunc(g.steps, func(s *step) bool { return s != first && !r.wanted(s.work) })
+		g.steps = slices.DeleteFunc(g.steps, func(s *step) bool {
+			return s != first && !r.wanted(s.work) || s.needs != "" && !r.wanted(s.needs)
+		})
 		g.left = map[string]bool{}
 		list = append(list, g)
 	}
@@ -209,7 +216,7 @@ func (r *rig) round(ctx context.Context, g *group, round int) error {
 		}
 	}
 	for _, t := range tools {
-		r.restored = append(r.restored, r.of(t))
+		r.restored = append(r.restored, r.of(t), r.apart(t))
 	}
 	for _, dir := range r.restored {
 		if err := removeAll(dir); err != nil {
@@ -222,6 +229,18 @@ func (r *rig) round(ctx context.Context, g *group, round int) error {
 
 // of is a tool's directory.
 func (r *rig) of(t *tool) string { return filepath.Join(r.dir, strings.Fields(t.name)[0]) }
+
+// apart is the copy of a tool's directory that steps apart are done on.
+func (r *rig) apart(t *tool) string { return r.of(t) + "-apart" }
+
+// setApart gives that copy, and makes it if this round has none yet.
+func (r *rig) setApart(t *tool) (string, error) {
+	dir := r.apart(t)
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return dir, err
+	}
+	return dir, command("cp", "-a", r.of(t), dir)
+}
 
 func (r *rig) create(ctx context.Context, t *tool) error {
 	dir := r.of(t)
@@ -239,6 +258,12 @@ func (r *rig) create(ctx context.Context, t *tool) error {
 // once measures one tool in one step.
 func (r *rig) once(ctx context.Context, g *group, s *step, t *tool, round int) error {
 	dir := r.of(t)
+	if s.apart {
+		var err error
+		if dir, err = r.setApart(t); err != nil {
+			return err
+		}
+	}
 	before, err := sizeOf(repoOf(dir))
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -22,7 +23,12 @@ func TestMain(m *testing.M) {
 			exit(run(os.Args[2:]))
 		}
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if err := os.RemoveAll(buildDir); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 // steps are the tables in the order they are printed, and whether peers and
@@ -50,16 +56,13 @@ var stepTables = []struct {
 // restored is what was backed up (the program itself compares), and nothing is
 // left behind.
 func TestTheWholeComparisonRunsWithThePeersThatAreThere(t *testing.T) {
-	sombraPath := filepath.Join(t.TempDir(), "sombra")
-	if out, err := exec.Command("go", "build", "-o", sombraPath, "../cmd/sombra").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	us := buildSombra(t)
 	tree := smallTree(t)
 	scratch := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	var out bytes.Buffer
-	err := benchRepository(ctx, []string{"-rounds", "1", "-size", "0.0002", "-tree", tree, "-dir", scratch, "-sombra", sombraPath}, &out)
+	err := benchRepository(ctx, []string{"-rounds", "1", "-size", "0.0002", "-tree", tree, "-dir", scratch, "-sombra", us.path}, &out)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
@@ -99,6 +102,54 @@ func TestTheWholeComparisonRunsWithThePeersThatAreThere(t *testing.T) {
 		t.Errorf("a change known by ranges read more than it may:\n%s", out.String())
 	}
 }
+
+// TestNoStepBeginsWithWhatAnotherStored: the same change is stored whole with
+// its ranges known and without, whichever comes first.
+func TestNoStepBeginsWithWhatAnotherStored(t *testing.T) {
+	r := &rig{dir: t.TempDir(), results: map[string]map[string][]usage{}, tools: []*tool{buildSombra(t)}}
+	r.o.works, r.o.size = []string{"d", "f"}, 0.02 // from 64 MiB on, content that changed is looked for
+	g := r.databaseGroup()
+	if _, err := g.make(g); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.round(t.Context(), g, 0); err != nil {
+		t.Fatal(err)
+	}
+	known, unknown := r.results["dr"]["sombra"], r.results["dc"]["sombra"]
+	if len(known) != 1 || len(unknown) != 1 {
+		t.Fatalf("measured %d and %d times", len(known), len(unknown))
+	}
+	// 104 pages of new content, which compress to more than a quarter.
+	least := int64(104 * pageSize / 4)
+	if known[0].stored < least || unknown[0].stored < least {
+		t.Errorf("stored %d bytes with the ranges known and %d without, want at least %d each", known[0].stored, unknown[0].stored, least)
+	}
+	if left, err := os.ReadDir(r.dir); err != nil || len(left) != 1 {
+		t.Errorf("besides the data there is left: %v, %v", left, err)
+	}
+}
+
+// buildSombra is the program of this source, built once for all tests.
+func buildSombra(t *testing.T) *tool {
+	path, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sombra(path)
+}
+
+var buildDir string // TestMain removes it
+
+var built = sync.OnceValues(func() (path string, err error) {
+	if buildDir, err = os.MkdirTemp("", "sombra-built-"); err != nil {
+		return "", err
+	}
+	path = filepath.Join(buildDir, "sombra")
+	if out, err := exec.Command("go", "build", "-o", path, "../cmd/sombra").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return path, nil
+})
 
 // smallTree is a tree with enough files for one in a hundred to be changed.
 func smallTree(t *testing.T) string {

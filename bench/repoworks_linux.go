@@ -77,7 +77,7 @@ func (r *rig) databaseGroup() *group {
 		},
 		steps: []*step{
 			{id: "d", work: "d", title: "(d) a database's file", run: backUp, yardsticks: true},
-			{id: "dr", work: "d", title: "(d) 1 % of its pages changed, ranges known", oursOnly: true, against: "dc", wallGoal: goalRanges,
+			{id: "dr", work: "d", title: "(d) 1 % of its pages changed, ranges known", oursOnly: true, apart: true, against: "dc", wallGoal: goalRanges,
 				prepare: func(g *group, round int) (about string, err error) {
 					bytes = 0
 					if changed, err = changePages(g.src, uint64(round+1)); err != nil {
@@ -97,7 +97,7 @@ func (r *rig) databaseGroup() *group {
 					stored := spreadOf(r.results["dr"][r.tools[0].name], storedOf)
 					io.WriteString(out, ratioVerdict("bytes stored to bytes changed", stored.median*1e6/float64(bytes), goalRangesStored))
 				}},
-			{id: "fr", work: "f", title: "(f) restore of the database backed up by ranges", run: r.putBack, restore: true, oursOnly: true},
+			{id: "fr", work: "f", title: "(f) restore of the database backed up by ranges", run: r.putBack, restore: true, oursOnly: true, apart: true, needs: "d"},
 			{id: "dc", work: "d", title: "(d) 1 % of its pages changed, ranges not known", run: backUp, wallGoal: goalChanged},
 			{id: "fd", work: "f", title: "(f) restore of the database", run: r.putBack, restore: true, wallGoal: goalRestore},
 		}}

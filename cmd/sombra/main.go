@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/sombra-backup/sombra/internal/heap"
 	"github.com/sombra-backup/sombra/session/coordinator"
 	"github.com/sombra-backup/sombra/session/coordinator/hold"
 	"github.com/sombra-backup/sombra/session/coordinator/host"
@@ -36,7 +37,7 @@ func main() {
 			os.Exit(host.Main(context.Background(), kinds()))
 		}
 	}
-	saveMemory()
+	heap.SaveMemory()
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 

@@ -1,4 +1,6 @@
-package main
+// Package heap says how often the program's garbage is collected: the same for
+// the program and for what measures it.
+package heap
 
 import (
 	"os"
@@ -17,8 +19,9 @@ const (
 	smallHeap    = 112 << 20 // bytes
 )
 
-// saveMemory sees to that, unless the environment says otherwise.
-func saveMemory() {
+// SaveMemory sees to that for as long as the process lives, unless the
+// environment says otherwise.
+func SaveMemory() {
 	if os.Getenv("GOGC") == "" {
 		allowGarbage()
 		afterCollection(&collection{})
