@@ -19,6 +19,9 @@ func (c *copier) keep(ctx context.Context, j *job) (kept bool, err error) {
 	if c.past == nil || j.cl != nil {
 		return false, nil
 	}
+	if j.entry.Mode.IsRegular() && !j.volume.TimesTell {
+		return false, nil // its times are no proof
+	}
 	old, ok := c.past.find(ctx, j.table)
 	if !ok || !sameObject(old.Entry, &j.entry, c.base.Started) || !c.sameFacts(old.Entry, j) {
 		return false, nil

@@ -87,6 +87,9 @@ func (a *attempt) planVolume(v *volumeState) PlanVolume {
 	if note := v.support.Capabilities.Note; note != "" {
 		pv.Notes = append(slices.Clone(pv.Notes), note)
 	}
+	if v.unclaimed && !v.TimesTell {
+		pv.Notes = append(slices.Clone(pv.Notes), "on "+v.FSType+" file times do not tell of every change, so that every backup reads every file")
+	}
 	if v.refusal != "" {
 		pv.Provider, pv.ProviderID, pv.Atomic = "", vss.GUID{}, false
 	}

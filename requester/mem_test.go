@@ -211,7 +211,7 @@ func (h *memHost) Volume(_ context.Context, id string) (session.Volume, error) {
 	if v == nil {
 		return session.Volume{}, vss.ErrObjectNotFound
 	}
-	return session.Volume{ID: v.id, Root: v.root, FSType: "memfs", Persistent: true}, nil
+	return session.Volume{ID: v.id, Root: v.root, FSType: "memfs", Persistent: true, TimesTell: true}, nil
 }
 
 func (h *memHost) VolumesUnder(_ context.Context, p string) (out []session.Location, err error) {

@@ -60,6 +60,7 @@ type changedError struct{ what string }
 func (e *changedError) Error() string { return "it changed while it was read (" + e.what + ")" }
 
 func (c *copier) readOnce(ctx context.Context, j *job) (g got, err error) {
+	opening := time.Now()
 	f, err := j.tree.Open(ctx, j.name)
 	if err != nil {
 		return g, err
@@ -79,7 +80,7 @@ func (c *copier) readOnce(ctx context.Context, j *job) (g got, err error) {
 		return g, errors.New("it is not in the shadow copy, and its writer does not let it be read from the volume itself")
 	}
 	if live {
-		if err := settled(ctx, f, g.entry); err != nil {
+		if err := settled(ctx, j, g.entry, opening); err != nil {
 			return g, err
 		}
 	}
@@ -134,23 +135,30 @@ func (c *copier) put(ctx context.Context, j *job, src repository.Source) (reposi
 // tick is two steps of the slowest clock that file systems stamp changes with.
 const tick = 20 * time.Millisecond
 
-// settled waits until a change of the file would show in its times: one in the
-// same step of the clock as the last leaves no trace.
-func settled(ctx context.Context, f session.File, e session.Entry) error {
-	age := time.Since(e.Changed)
-	if age < 0 || age >= tick {
+// settled makes sure that a change of the file would show in its times. One in the
+// same step of the clock as the last leaves no trace; and stores through a memory
+// map, since the file was opened, none but the first (see [session.Tree.Open]). So
+// a file that changed since, or shortly before, is opened again.
+func settled(ctx context.Context, j *job, e session.Entry, opening time.Time) error {
+	now := time.Now()
+	if e.Changed.Before(opening.Add(-tick)) || e.Changed.After(now.Add(tick)) {
 		return nil // long ago, or by another clock
 	}
 	select {
-	case <-time.After(tick - age):
+	case <-time.After(e.Changed.Add(tick).Sub(now)):
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	now, err := f.Stat(ctx)
+	f, err := j.tree.Open(ctx, j.name)
 	if err != nil {
 		return err
 	}
-	if what := difference(e, now); what != "" {
+	defer f.Close()
+	again, err := f.Stat(ctx)
+	if err != nil {
+		return err
+	}
+	if what := difference(e, again); what != "" {
 		return &changedError{what}
 	}
 	return nil
@@ -245,7 +253,7 @@ func (w *watchedReader) Read(p []byte) (int, error) {
 // Files of components are always read: what their writer keeps in them is
 // worth more than the time.
 func (c *copier) unchanged(ctx context.Context, j *job, e session.Entry) *repository.Entry {
-	if c.old == nil || j.cl != nil {
+	if c.old == nil || j.cl != nil || !j.volume.TimesTell {
 		return nil
 	}
 	old, err := c.old.Lookup(ctx, rootID, j.table)

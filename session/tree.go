@@ -88,7 +88,10 @@ type Tree interface {
 	// name filled in. It stops at fn's first error and returns it.
 	ReadDir(ctx context.Context, name string, fn func(Entry, error) error) error
 
-	// Open opens a regular file. Its Entry is as at opening.
+	// Open opens a regular file. Its Entry is as at opening. In a live tree
+	// what is still to be written of the file, or of the whole volume, is
+	// flushed first: only then does a store through a memory map that was
+	// written to before show in the file's times. See [Volume].TimesTell.
 	Open(ctx context.Context, name string) (File, error)
 
 	// ChangedRanges covers every byte of the file that differs from the same

@@ -150,6 +150,11 @@ type Volume struct {
 	// Persistent: the id survives a restart of the host.
 	Persistent bool
 	ReadOnly   bool
+	// TimesTell: the change time of a file moves, by this host's clock, with
+	// every change of its content that comes after the file was opened through
+	// a live tree or after its shadow copy was begun, a store through a memory
+	// map included. False where nobody can vouch for it.
+	TimesTell bool
 }
 
 // Location is a place on a volume.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/session/coordinator/localfs"
+	"github.com/sombra-backup/sombra/session/coordinator/volume"
 	"github.com/sombra-backup/sombra/vss"
 )
 
@@ -59,7 +60,8 @@ func (s *service) Volume(ctx context.Context, id string) (session.Volume, error)
 	if err != nil {
 		return session.Volume{}, err
 	}
-	return session.Volume{ID: v.ID, Root: v.Root, FSType: v.FSType, Source: v.Source, Persistent: v.Persistent, ReadOnly: v.ReadOnly}, nil
+	return session.Volume{ID: v.ID, Root: v.Root, FSType: v.FSType, Source: v.Source, Persistent: v.Persistent, ReadOnly: v.ReadOnly,
+		TimesTell: volume.TimesTell(v)}, nil
 }
 
 // VolumesUnder implements [session.Data].

@@ -258,7 +258,7 @@ func (s *staged) Open(ctx context.Context, name string) (session.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stagedFile{f.(*file), m}, nil
+	return &stagedFile{f, m}, nil
 }
 
 func (s *staged) ChangedRanges(ctx context.Context, base vss.GUID, name string) ([]vss.Range, error) {

@@ -26,8 +26,9 @@ type TreeOptions struct {
 }
 
 type tree struct {
-	base *base
-	opts TreeOptions
+	base  *base
+	opts  TreeOptions
+	flush flusher // of a live one
 }
 
 // OpenTree opens the volume, or the copy of one, whose root is the directory
@@ -38,7 +39,7 @@ func OpenTree(root string, opts TreeOptions) (session.Tree, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open volume", Path: root, Err: err}
 	}
-	return &tree{b, opts}, nil
+	return &tree{base: b, opts: opts}, nil
 }
 
 func openBase(dir string, oneVolume bool) (*base, error) {
@@ -120,10 +121,18 @@ func (t *tree) Open(ctx context.Context, name string) (session.File, error) {
 	if err := t.check(ctx, "open", name); err != nil {
 		return nil, err
 	}
-	return t.base.openFile(name, t.opts.Source)
+	f, err := t.base.openFile(name, t.opts.Source)
+	if err != nil || t.opts.Source != session.FromLive {
+		return f, err
+	}
+	if err := t.flush.before(f); err != nil {
+		f.Close()
+		return nil, pathError("flush", name, err)
+	}
+	return f, nil
 }
 
-func (b *base) openFile(name string, source session.Source) (session.File, error) {
+func (b *base) openFile(name string, source session.Source) (*file, error) {
 	fd, _, err := b.openRegular(name, unix.O_RDONLY|unix.O_NOATIME|unix.O_NOCTTY)
 	if err != nil {
 		return nil, pathError("open", name, err)
