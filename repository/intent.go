@@ -26,6 +26,8 @@ const (
 	// intentTries is how much earlier an intent that could not be put is tried
 	// again than the next is due.
 	intentTries = 8
+	// staleTries is how many first intents may be stale before they can be seen.
+	staleTries = 3
 )
 
 // intentPurpose says what an intent was put for.
@@ -237,10 +239,30 @@ func (k *keeper) halt() {
 	<-k.done
 }
 
-// put puts another intent.
+// put puts another intent. That it is gone before its time could be asked for says
+// that its Put took so long that a prune found it stale: the backup was silent
+// then, and if it was the first one, another is the first.
 func (k *keeper) put(ctx context.Context, record ID) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	for try := 1; ; try++ {
+		t, err := k.putOne(ctx, record)
+		switch {
+		case err == nil:
+			k.times = append(k.times, t)
+			k.judge()
+			return nil
+		case !errors.Is(err, store.ErrNotExist) || len(k.times) == 0 && try == staleTries:
+			return err
+		case len(k.times) > 0:
+			k.silent = true
+			return nil
+		}
+	}
+}
+
+// putOne puts an intent and gives its time.
+func (k *keeper) putOne(ctx context.Context, record ID) (time.Time, error) {
 	w := wireIntent{Repo: k.r.keys.repo[:], Backup: k.id[:], Number: k.number, Valid: uint64(max(k.r.options.IntentTTL/time.Second, 1)),
 		Unsure: k.unsure, Purpose: k.purpose, Host: k.host}
 	k.number++
@@ -253,13 +275,7 @@ func (k *keeper) put(ctx context.Context, record ID) error {
 	object := k.r.keys.sharedObject(kindIntent, boxIntent, format.marshal(w))
 	name := intentName(hashObject(object))
 	k.names = append(k.names, name)
-	t, err := k.r.putTimed(ctx, name, object)
-	if err != nil {
-		return err
-	}
-	k.times = append(k.times, t)
-	k.judge()
-	return nil
+	return k.r.putTimed(ctx, name, object)
 }
 
 // judge looks at the newest time. When an intent was put it became visible at
