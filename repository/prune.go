@@ -30,9 +30,13 @@ type PruneOptions struct {
 	// the rest is copied to another pack. Zero means DefaultMaxUnused, one or
 	// more that nothing is copied.
 	MaxUnused float64
-	// Retain, if not zero and if the store is a store.Retainer, is how long
-	// from now on the store is to refuse to delete what is in use.
+	// Retain is how long from now on a store that is a store.Retainer is to
+	// refuse to delete what records need. Zero means as long as what is put,
+	// less than zero that nothing is renewed; more needs a store that can.
 	Retain time.Duration
+	// Chain, if not nil, gives the records that restoring this one needs; their
+	// retention is renewed with its own.
+	Chain func(*Record) []ID
 }
 
 // PruneReport is what Prune did, or would do.
@@ -59,7 +63,8 @@ type PruneReport struct {
 	// Blockers are the backups that go on and hold deletions back.
 	Blockers []Blocker
 	// Locked names objects that the store refuses to delete (at most 100),
-	// LockedCount counts them.
+	// LockedCount counts them. Those whose retention cannot be over yet are not
+	// among them: their packs are Waiting.
 	Locked      []string
 	LockedCount int64
 	// Problems counts the problems reported.
@@ -89,6 +94,12 @@ type Blocker struct {
 // read, index objects are damaged) it marks, copies and deletes nothing, and
 // says why in PruneReport.Stopped. An error says that the store failed or that
 // the key cannot read (ErrWriteOnly).
+//
+// In a store that locks what is put (store.Retainer) it renews the locks of what
+// records need; see PruneOptions.Retain. Of the records themselves it renews only
+// those of the last complete one of each host and its paths, and of the chain of
+// that: of all others the lock ends some day, so that they can be forgotten.
+// While nobody knows what is used the locks of everything are renewed.
 func (r *Repository) Prune(ctx context.Context, o PruneOptions, f func(Problem)) (PruneReport, error) {
 	if err := r.ready(ctx); err != nil {
 		return PruneReport{}, err
@@ -98,6 +109,13 @@ func (r *Repository) Prune(ctx context.Context, o PruneOptions, f func(Problem))
 	}
 	if store.MayReplace(r.store) && !o.DryRun {
 		return PruneReport{}, wrapf(ErrUnsupported, "prune needs storage that refuses to put an object that is there; this one may replace it (conditional=no), so that a prune and a backup at the same instant could each think to be first")
+	}
+	lock, retains := r.store.(store.Retainer)
+	if o.Retain > 0 && !retains {
+		return PruneReport{}, wrapf(ErrUnsupported, "the storage cannot keep objects from being deleted, or was not told to (lock=)")
+	}
+	if o.Retain == 0 && retains {
+		o.Retain = lock.Period()
 	}
 	if o.Grace == 0 {
 		o.Grace = DefaultGrace
@@ -130,9 +148,12 @@ var errReplaced = errors.New("the index was replaced while it was read: another 
 func (r *Repository) pruneOnce(ctx context.Context, o PruneOptions, f func(Problem)) (PruneReport, error) {
 	p := &pruner{r: r.fresh(), o: o, f: f, deleted: map[ID]bool{}}
 	defer p.r.decoder.Close()
+	if lock, ok := r.store.(store.Retainer); ok {
+		p.lock = max(o.Retain, lock.Period()) + clockSlack
+	}
 	// The order matters; see docs/format.md, §10.
 	steps := []func(context.Context) error{p.readMarks, p.readClock, p.readIntents, p.readRecords, p.readPacks, p.count, p.tally, p.plan,
-		p.copyLive, p.putMarks, p.deletePacks, p.rewriteIndex, p.deleteIndexes, p.deleteMarks, p.retain}
+		p.copyLive, p.putMarks, p.retain, p.deletePacks, p.rewriteIndex, p.deleteIndexes, p.deleteMarks}
 	const planned = 8
 	for i, step := range steps {
 		if err := step(ctx); err != nil {
@@ -142,7 +163,7 @@ func (r *Repository) pruneOnce(ctx context.Context, o PruneOptions, f func(Probl
 			return p.total, err
 		}
 		if p.total.Stopped != nil {
-			break
+			return p.total, p.retainAll(ctx)
 		}
 	}
 	return p.total, nil
@@ -154,6 +175,10 @@ type pruner struct {
 	o     PruneOptions
 	f     func(Problem)
 	total PruneReport
+
+	// lock is for how long the store may refuse to delete what was put or
+	// renewed; zero if it locks nothing.
+	lock time.Duration
 
 	now     time.Time
 	marks   []*mark
@@ -267,20 +292,25 @@ func (p *pruner) readIntents(ctx context.Context) error {
 				return err
 			}
 		}
-		if _, err := p.delete(ctx, i.name); err != nil {
+		if _, err := p.delete(ctx, i.name, i.time); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// delete deletes an object and says whether it is gone.
-func (p *pruner) delete(ctx context.Context, name string) (bool, error) {
+// delete deletes an object and says whether it is gone. since is when it was put,
+// or the last time at which its retention was renewed: until that is over the
+// store refuses, and there is nothing to tell.
+func (p *pruner) delete(ctx context.Context, name string, since time.Time) (bool, error) {
 	err := p.r.store.Delete(ctx, name)
 	switch {
 	case err == nil, errors.Is(err, store.ErrNotExist):
 		return true, nil
 	case errors.Is(err, store.ErrLocked):
+		if p.now.Sub(since) < p.lock {
+			return false, nil
+		}
 		p.total.LockedCount++
 		if len(p.total.Locked) < maxForeign {
 			p.total.Locked = append(p.total.Locked, name)

@@ -137,12 +137,12 @@ func (p *pruner) deletePacks(ctx context.Context) error {
 	for _, no := range p.dead {
 		pack := p.packs[no]
 		if !p.o.DryRun {
-			gone, err := p.delete(ctx, packName(pack.kind, pack.id))
+			gone, err := p.delete(ctx, packName(pack.kind, pack.id), pack.seen)
 			if err != nil {
 				return err
 			}
 			if !gone {
-				p.waits(&pack, pack.seen)
+				p.waits(&pack, pack.seen.Add(p.lock))
 				continue
 			}
 		}
@@ -277,7 +277,7 @@ func (p *pruner) deleteIndexes(ctx context.Context) error {
 				continue
 			}
 			if !p.o.DryRun {
-				gone, err := p.delete(ctx, indexName(ID(s)))
+				gone, err := p.delete(ctx, indexName(ID(s)), t)
 				if err != nil {
 					return err
 				}
@@ -331,47 +331,11 @@ func (p *pruner) deleteMarks(ctx context.Context) error {
 		if !old || slices.ContainsFunc(m.packs, func(id ID) bool { return there[id] }) || slices.ContainsFunc(m.confirms, func(id ID) bool { return left[id] }) {
 			continue
 		}
-		gone, err := p.delete(ctx, markName(m.id))
+		gone, err := p.delete(ctx, markName(m.id), m.time)
 		if err != nil {
 			return err
 		}
 		left[m.id] = !gone
 	}
 	return nil
-}
-
-// retain renews the retention of all that is in use.
-func (p *pruner) retain(ctx context.Context) error {
-	st, ok := p.r.store.(store.Retainer)
-	if !ok || p.o.Retain <= 0 || p.o.DryRun {
-		return nil
-	}
-	until := p.now.Add(p.o.Retain)
-	var doomed bitset
-	for _, no := range p.doomed {
-		doomed.set(uint64(no))
-	}
-	return p.r.store.List(ctx, "", func(info store.Info) error {
-		if info.Name != configName {
-			o, ok := parseName(info.Name)
-			if !ok || o.kind == kindIntent || o.kind == kindMark || o.kind == kindIndex && p.r.index.superseded[o.id] {
-				return nil
-			}
-			if o.kind == kindDataPack || o.kind == kindMetaPack {
-				no, ok := p.r.index.packNo[o.id]
-				if ok && int(no) < len(p.packs) && (p.packs[no].marked || p.packs[no].live == 0 || doomed.has(uint64(no))) {
-					return nil
-				}
-			}
-		}
-		err := st.Retain(ctx, info.Name, until)
-		if errors.Is(err, store.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return &ObjectError{"retain", info.Name, err}
-		}
-		p.total.Retained++
-		return nil
-	})
 }

@@ -121,7 +121,7 @@ func (p *pruner) plan(context.Context) error {
 		}
 		p.total.Marked++
 		p.total.MarkedBytes += p.packs[no].size
-		p.waits(&p.packs[no], p.now)
+		p.waits(&p.packs[no], p.now.Add(p.o.Grace))
 	}
 	return nil
 }
@@ -131,21 +131,21 @@ func (p *pruner) planMarked(no uint32, pack *prunedPack) {
 	switch {
 	case pack.orphaned > 0:
 		p.copied = append(p.copied, no)
-		p.waits(pack, p.now)
+		p.waits(pack, p.now.Add(p.o.Grace))
 	case pack.seen.IsZero():
-		p.waits(pack, p.now)
+		p.waits(pack, p.now.Add(p.o.Grace))
 	case p.now.Sub(pack.seen) < p.o.Grace || p.blocked(pack.seen):
-		p.waits(pack, pack.seen)
+		p.waits(pack, pack.seen.Add(p.o.Grace))
 	default:
 		p.dead = append(p.dead, no)
 	}
 }
 
-// waits counts a pack that is marked and stays for now.
-func (p *pruner) waits(pack *prunedPack, seen time.Time) {
+// waits counts a pack that is marked and stays for now, at least until due.
+func (p *pruner) waits(pack *prunedPack, due time.Time) {
 	p.total.Waiting++
 	p.total.WaitingBytes += pack.size
-	if due := seen.Add(p.o.Grace); p.total.Due.IsZero() || due.Before(p.total.Due) {
+	if p.total.Due.IsZero() || due.Before(p.total.Due) {
 		p.total.Due = due
 	}
 }

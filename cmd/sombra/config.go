@@ -33,6 +33,7 @@ type config struct {
 	Connections   int    `yaml:"connections"`
 	RetryLimit    string `yaml:"retry_limit"`
 	SSHCommand    string `yaml:"ssh_command"`
+	Retain        string `yaml:"retain"`
 
 	Paths         []string `yaml:"paths"`
 	Exclude       []string `yaml:"exclude"`
@@ -80,7 +81,7 @@ func (c *config) options() map[string][]string {
 	for name, v := range map[string]string{
 		"type": c.Type, "consistency": c.Consistency, "provider": c.Provider,
 		"freeze-limit": c.FreezeLimit, "hold-limit": c.HoldLimit, "discovered-limit": c.DiscoveredLimit,
-		"limit-upload": c.LimitUpload, "limit-download": c.LimitDownload, "retry-limit": c.RetryLimit, "ssh-command": c.SSHCommand,
+		"limit-upload": c.LimitUpload, "limit-download": c.LimitDownload, "retry-limit": c.RetryLimit, "ssh-command": c.SSHCommand, "retain": c.Retain,
 		"event-limit": c.EventLimit, "identify-limit": c.IdentifyLimit, "prepare-limit": c.PrepareLimit,
 	} {
 		if v != "" {

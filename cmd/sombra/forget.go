@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -88,7 +89,7 @@ func (s *span) Set(text string) error {
 	}
 	if unit > 0 {
 		n, err := strconv.ParseUint(text[:len(text)-1], 10, 16)
-		if err != nil {
+		if err != nil || n > uint64(math.MaxInt64/unit) {
 			return fmt.Errorf("%q is not a duration such as 36h, 14d or 8w", text)
 		}
 		*s = span(time.Duration(n) * unit)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,11 +10,13 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/sombra-backup/sombra/repository"
+	"github.com/sombra-backup/sombra/requester"
 )
 
 // pruneFlags are those of prune, and of forget --prune.
 type pruneFlags struct {
 	grace     span
+	retain    span
 	maxUnused float64
 	dryRun    bool
 }
@@ -21,7 +24,9 @@ type pruneFlags struct {
 func (o *pruneFlags) add(f *pflag.FlagSet) {
 	o.grace = span(repository.DefaultGrace)
 	f.Var(&o.grace, "grace", "how long what nothing uses stays after it was marked; 0 for no time")
+	f.Var(&o.retain, "retain", "how long from now on object lock is to keep what backups need (as long as what is put)")
 	f.Float64Var(&o.maxUnused, "max-unused", 100*repository.DefaultMaxUnused, "`percent` of a pack that may be unused before the rest is copied elsewhere")
+	mark(f, settable, "retain")
 }
 
 func newPrune(a *app) *cobra.Command {
@@ -34,9 +39,12 @@ and needs no lock: what nothing uses is marked by one run, and deleted by a run 
 day later (--grace), unless a backup goes on that began before the mark. So run it
 regularly.
 
+Where storage locks what is put (lock= in the URL of an S3 bucket) it renews the
+locks of what backups need, --retain from now on; see docs/storage.md.
+
 It needs a password that can read: a write-only one cannot tell what is used.
 Exit 3 if something could not be done: a backup cannot be read, so that nobody
-knows what it uses, or the store refuses to delete (object lock).`,
+knows what it uses, or the store refuses to delete what no lock keeps any more.`,
 		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
@@ -57,11 +65,15 @@ func (a *app) prune(ctx context.Context, repo *repository.Repository, o *pruneFl
 	if o.maxUnused < 0 || o.maxUnused > 100 {
 		return fmt.Errorf("--max-unused: %v is not a percentage", o.maxUnused)
 	}
-	options := repository.PruneOptions{DryRun: o.dryRun, Grace: time.Duration(o.grace), MaxUnused: max(o.maxUnused/100, 1e-9)}
+	options := repository.PruneOptions{DryRun: o.dryRun, Grace: time.Duration(o.grace), MaxUnused: max(o.maxUnused/100, 1e-9),
+		Retain: time.Duration(o.retain), Chain: requester.Chain}
 	if o.grace == 0 {
 		options.Grace = -1
 	}
 	report, err := repo.Prune(ctx, options, func(p repository.Problem) { a.problem(p) })
+	if errors.Is(err, repository.ErrUnsupported) && o.retain > 0 {
+		return &hintError{fmt.Errorf("--retain: %w", err), "only S3 with lock= in its URL can; see docs/storage.md"}
+	}
 	if err != nil {
 		return err
 	}
@@ -106,6 +118,9 @@ func (a *app) printPrune(r repository.PruneReport, dry bool) {
 	a.printf("%sdeleted: %s, %s; %smarked: %s, %s\n", would, plural(r.Deleted, "pack"), size(r.DeletedBytes), would, plural(r.Marked, "pack"), size(r.MarkedBytes))
 	if r.Waiting > 0 {
 		a.printf("waiting: %s, %s, to be deleted by a prune after %s\n", plural(r.Waiting, "pack"), size(r.WaitingBytes), r.Due.Local().Format(time.DateTime))
+	}
+	if r.Retained > 0 {
+		a.printf("locked for longer: %s\n", plural(r.Retained, "object"))
 	}
 	for _, b := range r.Blockers {
 		a.printf("held back by a backup of %s that began %s and was heard of %s; it counts until %s\n", printable(b.Host),

@@ -3,9 +3,11 @@ package main
 import (
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/minio/minio-go/v7"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/sombra-backup/sombra/repository/store/storetest/server"
@@ -16,6 +18,10 @@ import (
 func TestRepositoriesOnServers(t *testing.T) {
 	run := func(name string, vars map[string]string) {
 		vars["SOMBRA_PROVIDER"] = "precopy"
+		// What is locked for an hour is neither forgotten nor pruned in this test.
+		if vars["FORGETS"], vars["PRUNED"] = "0", "[1-9][0-9]*"; strings.Contains(vars["REPO"], "lock=") {
+			vars["FORGETS"], vars["PRUNED"] = "3", "0"
+		}
 		t.Run(name, func(t *testing.T) { testscript.Run(t, params("testdata/stores", vars)) })
 	}
 	s := server.StartS3(t)
@@ -31,6 +37,46 @@ func TestRepositoriesOnServers(t *testing.T) {
 	run("azure", map[string]string{"REPO": "azblob://" + az.Container(t) + "/prefix?endpoint=" + az.Endpoint,
 		"AZURE_STORAGE_ACCOUNT": server.AzureAccount, "AZURE_STORAGE_KEY": server.AzureKey})
 	run("s3 with object lock", aws("s3://"+s.Bucket(t, true)+"/host/one?lock=1h"))
+}
+
+// TestPruneRenewsTheLocksOfWhatIsNeeded: when the time is over for which what is
+// put is locked, what backups need is locked still, by prune, and nobody deletes
+// it; what they do not need goes.
+func TestPruneRenewsTheLocksOfWhatIsNeeded(t *testing.T) {
+	s := server.StartS3(t)
+	bucket := s.Bucket(t, true)
+	p := params("testdata/lock", map[string]string{"SOMBRA_PROVIDER": "precopy", "REPO": "s3://" + bucket + "/host?lock=2s", "AWS_ENDPOINT_URL": s.Endpoint,
+		"AWS_ACCESS_KEY_ID": server.S3Key, "AWS_SECRET_ACCESS_KEY": server.S3Secret})
+	p.Cmds["attack"] = func(ts *testscript.TestScript, _ bool, args []string) { attack(t, ts, s, bucket, args) }
+	testscript.Run(t, p)
+}
+
+// attack [KIND] deletes every version of a kind of object that the server lets
+// go. Of all kinds together it must not get packs, keys and config, nor all of
+// the index and the records.
+func attack(t *testing.T, ts *testscript.TestScript, s *server.S3, bucket string, args []string) {
+	refused := map[string]int{}
+	for o := range s.Admin.ListObjectsIter(t.Context(), bucket, minio.ListObjectsOptions{Recursive: true, WithVersions: true}) {
+		ts.Check(o.Err)
+		kind := strings.Split(o.Key, "/")[1]
+		if len(args) > 0 && kind != args[0] {
+			continue
+		}
+		err := s.Admin.RemoveObject(t.Context(), bucket, o.Key, minio.RemoveObjectOptions{VersionID: o.VersionID})
+		if err != nil {
+			refused[kind]++
+		} else if slices.Contains([]string{"config", "keys", "data", "meta"}, kind) {
+			ts.Fatalf("%s was deleted", o.Key)
+		}
+	}
+	if len(args) > 0 {
+		return
+	}
+	for _, kind := range []string{"config", "keys", "data", "meta", "index", "records"} {
+		if refused[kind] == 0 {
+			ts.Fatalf("nothing of %s was kept: %v", kind, refused)
+		}
+	}
 }
 
 func TestRatesAreReadAsPeopleWriteThem(t *testing.T) {

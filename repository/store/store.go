@@ -79,6 +79,9 @@ type Retainer interface {
 	// store's clock. A retention that lasts longer already is left as it is:
 	// Retain never shortens one. ErrNotExist if there is no such object.
 	Retain(ctx context.Context, name string, until time.Time) error
+	// Period is for how long the store refuses to delete what is put, from when
+	// it was put.
+	Period() time.Duration
 }
 
 // Concurrent is a Store that gains by many requests at once: one that is far

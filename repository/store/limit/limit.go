@@ -315,6 +315,9 @@ func (s *limited) Concurrency() int {
 	return n
 }
 
+// Period implements store.Retainer.
+func (s retainer) Period() time.Duration { return s.lock.Period() }
+
 // Retain implements store.Retainer.
 func (s retainer) Retain(ctx context.Context, name string, until time.Time) error {
 	leave, err := s.enter(ctx)

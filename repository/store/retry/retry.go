@@ -248,6 +248,9 @@ func (s *Store) Concurrency() int {
 	return 0
 }
 
+// Period implements store.Retainer.
+func (s retainer) Period() time.Duration { return s.lock.Period() }
+
 // Retain implements store.Retainer.
 func (s retainer) Retain(ctx context.Context, name string, until time.Time) error {
 	return s.do(ctx, "retain", name, func(bool) error { return s.lock.Retain(ctx, name, until) })

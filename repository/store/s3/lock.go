@@ -15,7 +15,7 @@ import (
 // its own can lift, or compliance, which nobody can.
 type Locked struct{ *Store }
 
-// Period is for how long what is put is locked.
+// Period implements store.Retainer: it is for how long what is put is locked.
 func (s Locked) Period() time.Duration { return s.location.Lock }
 
 // Retain implements store.Retainer. An object that is locked in compliance mode
