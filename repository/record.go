@@ -324,6 +324,12 @@ func (r *Repository) isVoid(ctx context.Context, name string, size int64) (bool,
 func (r *Repository) readRecord(ctx context.Context, id ID) (*Record, error) {
 	name := recordName(id)
 	plain, err := r.openSingle(ctx, name, id, kindRecord, boxRecord, MaxRecord)
+	if errors.Is(err, ErrDamaged) && !errors.Is(err, store.ErrNotExist) {
+		// Perhaps it was forgotten, and declared void, since it was listed.
+		if void, verr := r.isVoid(ctx, name, int64(len(voidRecord))); void && verr == nil {
+			err = &ObjectError{"read", name, missing(store.ErrNotExist)}
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
