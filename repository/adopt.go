@@ -89,6 +89,9 @@ func (x *chunkIndex) adoptBatch(batch *indexBatch) error {
 	slices.SortFunc(batch.lines, compareLines)
 	part := &indexPart{index: &index{indexTail: indexTail{Lines: uint64(len(batch.lines)), Packs: batch.packs}}}
 	rand.Read(part.name[:])
+	for _, p := range batch.packs {
+		part.sizes = append(part.sizes, uint32(p.Size))
+	}
 	prefixes := make([]uint32, len(batch.lines))
 	for i, line := range batch.lines {
 		prefixes[i] = idPrefix(line.id)
@@ -96,7 +99,8 @@ func (x *chunkIndex) adoptBatch(batch *indexBatch) error {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.addLocked(part, prefixes)
+	// Their packs were listed just now.
+	return x.addLocked(part, prefixes, true)
 }
 
 // unindexed lists the packs that no index object read so far names, with or
@@ -110,7 +114,7 @@ func (r *Repository) unindexed(ctx context.Context, marked bool) ([]knownPack, e
 				return nil
 			}
 			r.index.mu.RLock()
-			_, known := r.index.packNo[o.id]
+			_, known := r.index.packs.find(o.id)
 			known = known || !marked && r.index.marked[o.id]
 			r.index.mu.RUnlock()
 			if !known {

@@ -123,7 +123,7 @@ type checker struct {
 	total  Report
 
 	keyNames, recordNames, noteNames, sharedNames []objectName
-	indexNames                                    []ID
+	indexNames                                    []listedObject
 	// packs are the packs in the store.
 	packs map[ID]*checkedPack
 	// sums are the packs that the index names.
@@ -235,7 +235,7 @@ func (c *checker) listed(ctx context.Context, info store.Info) error {
 		c.keyNames = append(c.keyNames, o)
 	case kindIndex:
 		c.total.Indexes++
-		c.indexNames = append(c.indexNames, o.id)
+		c.indexNames = append(c.indexNames, listedObject{o.id, info.Size})
 	case kindIntent, kindMark:
 		c.sharedNames = append(c.sharedNames, o)
 	case kindRecord:
@@ -307,14 +307,16 @@ func (c *checker) shared(ctx context.Context) error {
 
 // index reads all index objects.
 func (c *checker) index(ctx context.Context) error {
-	for _, id := range c.indexNames {
+	var memory []byte
+	for _, o := range c.indexNames {
 		sums := map[uint32]*indexSum{}
-		err := c.r.index.load(ctx, id, func(part *indexPart, line []byte) {
-			c.total.Chunks++
+		lines := int64(0)
+		packs, err := c.r.index.load(ctx, o, &memory, func(part *indexPart, line []byte) {
+			lines++
 			l := readLine(line)
 			s := sums[l.pack]
 			if s == nil {
-				s = &indexSum{object: id}
+				s = &indexSum{object: o.id}
 				sums[l.pack] = s
 			}
 			c.sum(s, l)
@@ -322,18 +324,18 @@ func (c *checker) index(ctx context.Context) error {
 		if errors.Is(err, store.ErrNotExist) {
 			// Prune deleted it since it was listed; what it told is asked of the
 			// packs themselves.
-			delete(c.r.index.damaged, id)
-			c.gone[id] = true
+			delete(c.r.index.damaged, o.id)
+			c.gone[o.id] = true
 		}
-		if err := c.object(indexName(id), err); err != nil {
+		if err := c.object(indexName(o.id), err); err != nil {
 			return err
 		}
-		part := c.r.index.byName[id]
-		if part == nil {
+		if err != nil {
 			continue
 		}
-		for n, p := range part.Packs {
-			c.indexed(ID(p.ID), objectKind(p.Kind), p.Size, id, sums[uint32(n)])
+		c.total.Chunks += lines
+		for n, p := range packs {
+			c.indexed(ID(p.ID), objectKind(p.Kind), p.Size, o.id, sums[uint32(n)])
 		}
 	}
 	// What is superseded may name packs that are no more.

@@ -164,20 +164,23 @@ func (b *Backup) intact() bool {
 	if b.sampled.Load() {
 		return false
 	}
-	gone := func(p knownPack) bool { return p.absent || p.marked }
+	gone := func(no uint32) bool {
+		p := x.packs.at(no)
+		return !p.firm()
+	}
 	for _, id := range b.written {
 		part := x.byName[id]
 		if part == nil {
 			return false
 		}
 		for _, no := range part.packNo {
-			if gone(x.packs[no]) {
+			if gone(no) {
 				return false
 			}
 		}
 	}
 	for no := range b.relied.all() {
-		if gone(x.packs[no]) {
+		if gone(uint32(no)) {
 			return false
 		}
 	}

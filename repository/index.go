@@ -64,13 +64,13 @@ func compareLines(a, b indexLine) int {
 	return cmp.Or(bytes.Compare(a.id[:], b.id[:]), cmp.Compare(a.pack, b.pack), cmp.Compare(a.offset, b.offset), cmp.Compare(a.start, b.start))
 }
 
-// check says whether the line can be right for a pack of that size.
-func (l *indexLine) check(packs []indexPack) error {
-	if uint64(l.pack) >= uint64(len(packs)) {
-		return damagef("the line of chunk %s names pack %d of %d", l.id.Short(), l.pack, len(packs))
+// check says whether the line can be right for packs of those sizes.
+func (l *indexLine) check(sizes []uint32) error {
+	if uint64(l.pack) >= uint64(len(sizes)) {
+		return damagef("the line of chunk %s names pack %d of %d", l.id.Short(), l.pack, len(sizes))
 	}
 	end := int64(l.offset) + int64(l.size)
-	if l.offset < headerSize || l.size < boxOverhead+frameHeaderSize || end > packs[l.pack].Size-trailerSize ||
+	if l.offset < headerSize || l.size < boxOverhead+frameHeaderSize || end > int64(sizes[l.pack])-trailerSize ||
 		uint64(l.start)+uint64(l.length) > maxChunk {
 		return damagef("the line of chunk %s has impossible offsets", l.id.Short())
 	}
@@ -160,6 +160,8 @@ func (b *indexBatch) encode(k *keyring, supersedes []ID) []byte {
 type index struct {
 	indexTail
 	cipher cipher.AEAD
+	// sizes are those of the packs in its table.
+	sizes []uint32
 	// pagesEnd is where the pages end.
 	pagesEnd int64
 }
@@ -198,7 +200,7 @@ func (x *index) checkPage(n int, page []byte, lines int) error {
 		if i > 0 && compareLines(last, line) >= 0 {
 			return damagef("page %d is not sorted", n)
 		}
-		if err := line.check(x.Packs); err != nil {
+		if err := line.check(x.sizes); err != nil {
 			return err
 		}
 		last = line
@@ -206,22 +208,79 @@ func (x *index) checkPage(n int, page []byte, lines int) error {
 	return nil
 }
 
-// decodeIndex takes an index object apart.
+// eachPage opens all pages, which take reads many at a time, and gives each to f.
+func (x *index) eachPage(take func(offset int64, n int) ([]byte, error), f func(n int, page []byte)) error {
+	const stroke = indexStroke / pageSize
+	var last ID
+	for first := 0; first < x.pages(); first += stroke {
+		end := min(first+stroke, x.pages())
+		begin, _, _ := x.page(first)
+		offset, size, _ := x.page(end - 1)
+		boxes, err := take(begin, int(offset-begin)+size)
+		if err != nil {
+			return err
+		}
+		for n := first; n < end; n++ {
+			offset, size, _ := x.page(n)
+			page, err := x.openPage(n, boxes[offset-begin:][:size])
+			if err != nil {
+				return err
+			}
+			// Lines of one id may stand on both sides of a page's end.
+			if first := ID(page[:IDSize]); n > 0 && slices.Compare(last[:], first[:]) > 0 {
+				return damagef("page %d is not sorted after the one before it", n)
+			}
+			last = ID(page[len(page)-lineSize:][:IDSize])
+			f(n, page)
+		}
+	}
+	return nil
+}
+
+// indexEnds are the bytes of an index object before its pages and after them.
+type indexEnds struct{ header, tail []byte }
+
+// decodeIndex takes an index object apart that is in memory.
 func decodeIndex(k *keyring, object []byte) (*index, error) {
-	if len(object) < indexHeaderSize+trailerSize || string(object[:magicSize]) != magic(kindIndex) {
-		return nil, damagef("it does not begin with %q", magic(kindIndex))
+	x, _, err := openIndex(k, int64(len(object)), &indexReader{memory: object, whole: true})
+	return x, err
+}
+
+// openIndex reads all of an index object of size bytes but its pages.
+func openIndex(k *keyring, size int64, r *indexReader) (x *index, ends indexEnds, err error) {
+	if size >= indexHeaderSize+trailerSize {
+		ends.header, err = r.take(0, indexHeaderSize)
+		ends.header = bytes.Clone(ends.header)
 	}
-	size := int64(len(object))
-	offset, n, err := decodeTrailer(kindIndex, object[size-trailerSize:], size, indexHeaderSize)
 	if err != nil {
-		return nil, err
+		return nil, ends, err
 	}
-	x := &index{cipher: k.indexCipher(object[magicSize:indexHeaderSize]), pagesEnd: offset}
-	tail, err := openBox(x.cipher, boxTail, offset, bytes.Clone(object[offset:offset+int64(n)]))
+	if ends.header == nil || string(ends.header[:magicSize]) != magic(kindIndex) {
+		return nil, ends, damagef("it does not begin with %q", magic(kindIndex))
+	}
+	trailer, err := r.take(size-trailerSize, trailerSize)
 	if err != nil {
-		return nil, err
+		return nil, ends, err
 	}
-	return x, x.readTail(tail)
+	offset, n, err := decodeTrailer(kindIndex, trailer, size, indexHeaderSize)
+	if err != nil {
+		return nil, ends, err
+	}
+	ends.tail = make([]byte, n+trailerSize)
+	copy(ends.tail[n:], trailer)
+	for read := 0; read < n; {
+		p, err := r.take(offset+int64(read), min(n-read, indexStroke))
+		if err != nil {
+			return nil, ends, err
+		}
+		read += copy(ends.tail[read:], p)
+	}
+	x = &index{cipher: k.indexCipher(ends.header[magicSize:]), pagesEnd: offset}
+	tail, err := openBox(x.cipher, boxTail, offset, bytes.Clone(ends.tail[:n]))
+	if err != nil {
+		return nil, ends, err
+	}
+	return x, ends, x.readTail(tail)
 }
 
 // readTail reads and checks the tail.
@@ -237,6 +296,7 @@ func (x *index) checkTail() error {
 	if x.Lines > maxIndexEntries || len(x.Packs) > maxIndexPacks {
 		return damagef("it declares %d lines and %d packs", x.Lines, len(x.Packs))
 	}
+	x.sizes = make([]uint32, 0, len(x.Packs))
 	pages := x.pages()
 	want := int64(indexHeaderSize)
 	if pages > 0 {
@@ -250,6 +310,7 @@ func (x *index) checkTail() error {
 		if len(p.ID) != IDSize || (p.Kind != uint8(kindDataPack) && p.Kind != uint8(kindMetaPack)) || p.Size < headerSize+trailerSize || p.Size > maxPack {
 			return damagef("its pack table has an impossible pack")
 		}
+		x.sizes = append(x.sizes, uint32(p.Size))
 	}
 	for _, id := range x.Supersedes {
 		if len(id) != IDSize {

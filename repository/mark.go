@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/sombra-backup/sombra/repository/store"
@@ -173,8 +172,9 @@ func (x *chunkIndex) mark(marks []*mark) {
 			x.marked[id] = true
 		}
 	}
-	for i := range x.packs {
-		x.packs[i].marked = x.marked[x.packs[i].id]
+	for no := range uint32(x.packs.len()) {
+		pack := x.packs.item(no)
+		pack.marked = x.marked[pack.id]
 	}
 }
 
@@ -182,5 +182,10 @@ func (x *chunkIndex) mark(marks []*mark) {
 func (x *chunkIndex) anyMarked() bool {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return slices.ContainsFunc(x.packs, func(p knownPack) bool { return p.marked && !p.absent })
+	for _, p := range x.packs.all() {
+		if p.marked && !p.absent {
+			return true
+		}
+	}
+	return false
 }

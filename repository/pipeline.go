@@ -360,7 +360,7 @@ func (p *pipeline) writeIndexLocked(ctx context.Context) error {
 		return fmt.Errorf("read back index %s: %w", id.Short(), err)
 	}
 	p.r.index.mu.Lock()
-	err = p.r.index.addLocked(&indexPart{name: id, index: idx}, prefixes)
+	err = p.r.index.addLocked(&indexPart{name: id, index: idx}, prefixes, true)
 	p.r.index.mu.Unlock()
 	if err == nil {
 		p.indexed(batch.lines)

@@ -377,16 +377,16 @@ func (p *pruner) readPacks(ctx context.Context) error {
 // listPacks notes when packs were put and marked.
 func (p *pruner) listPacks(ctx context.Context) error {
 	x := p.r.index
-	p.packs = make([]prunedPack, len(x.packs))
-	for i := range p.packs {
-		p.packs[i].knownPack = x.packs[i]
+	p.packs = make([]prunedPack, x.packs.len())
+	for no, pack := range x.packs.all() {
+		p.packs[no].knownPack = pack
 	}
 	for _, prefix := range []string{prefixData, prefixMeta} {
 		err := p.r.store.List(ctx, prefix, func(info store.Info) error {
 			p.total.Packs++
 			p.total.Bytes += info.Size
 			if o, ok := parseName(info.Name); ok {
-				if no, ok := x.packNo[o.id]; ok {
+				if no, ok := x.packs.find(o.id); ok {
 					p.packs[no].time = info.ModTime
 				}
 			}
@@ -398,7 +398,7 @@ func (p *pruner) listPacks(ctx context.Context) error {
 	}
 	for _, m := range p.marks {
 		for _, id := range m.packs {
-			if no, ok := x.packNo[id]; ok && !m.seen.IsZero() {
+			if no, ok := x.packs.find(id); ok && !m.seen.IsZero() {
 				if pack := &p.packs[no]; pack.seen.IsZero() || m.seen.Before(pack.seen) {
 					pack.seen = m.seen
 				}

@@ -158,6 +158,7 @@ func (p *pruner) deletePacks(ctx context.Context) error {
 const (
 	smallIndex = 1 << 15
 	manySmall  = 32
+	fullIndex = 1 << 18
 )
 
 // gone says whether a pack is no more.
@@ -246,7 +247,7 @@ func (p *pruner) takePart(ctx context.Context, batch *indexBatch, part *indexPar
 		}
 		taken[no] = true
 		numbers[uint32(i)] = uint32(len(batch.packs))
-		batch.packs = append(batch.packs, part.Packs[i])
+		batch.packs = append(batch.packs, p.r.index.tablePack(part, i))
 	}
 	for n := range part.pages() {
 		page, err := p.r.index.page(ctx, part, n)

@@ -30,7 +30,7 @@ func (p *pruner) retain(ctx context.Context) error {
 		case kindRecord:
 			return last[o.id]
 		case kindDataPack, kindMetaPack:
-			no, ok := p.r.index.packNo[o.id]
+			no, ok := p.r.index.packs.find(o.id)
 			if !ok || int(no) >= len(p.packs) {
 				return true // it holds what nobody knows
 			}

@@ -147,7 +147,7 @@ func (p *repairer) salvage(ctx context.Context) error {
 	pipe := newPipeline(ctx, p.r, func([]indexLine) {})
 	done := map[ID]bool{}
 	err := x.eachLine(ctx, func(_ uint64, _ int, no uint32, line indexLine) error {
-		pack := x.packs[no]
+		pack := x.packs.at(no)
 		if !p.damaged[packName(pack.kind, pack.id)] || done[line.id] {
 			return nil
 		}
@@ -183,7 +183,10 @@ func (p *repairer) salvage(ctx context.Context) error {
 // whole, if something is wrong with it or it names packs that are not.
 func (p *repairer) rebuild(ctx context.Context) error {
 	x := p.r.index
-	wrong := x.damage() != nil || slices.ContainsFunc(x.packs, p.bad)
+	wrong := x.damage() != nil
+	for _, k := range x.packs.all() {
+		wrong = wrong || p.bad(k)
+	}
 	for name := range p.damaged {
 		wrong = wrong || strings.HasPrefix(name, prefixIndex)
 	}
@@ -194,7 +197,7 @@ func (p *repairer) rebuild(ctx context.Context) error {
 		return err
 	}
 	var packs []knownPack
-	for _, k := range x.packs {
+	for _, k := range x.packs.all() {
 		if !p.bad(k) {
 			packs = append(packs, k)
 		}

@@ -232,18 +232,19 @@ func (s *ChunkStats) count(ctx context.Context, r *Repository, marks *chunkMarks
 			return fmt.Errorf("list packs: %w", err)
 		}
 	}
-	var names []ID
+	var names []listedObject
 	err := r.store.List(ctx, prefixIndex, func(info store.Info) error {
 		if o, ok := parseName(info.Name); ok {
-			names = append(names, o.id)
+			names = append(names, listedObject{o.id, info.Size})
 		}
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("list index: %w", err)
 	}
-	for _, id := range names {
-		if err := s.object(ctx, r, id, packs, marks); err != nil {
+	var memory []byte
+	for _, o := range names {
+		if err := s.object(ctx, r, o, &memory, packs, marks); err != nil {
 			return err
 		}
 	}
@@ -264,10 +265,10 @@ type packLine struct {
 
 // object adds up the packs that one index object names and no other one before
 // it did.
-func (s *ChunkStats) object(ctx context.Context, r *Repository, id ID, packs map[ID]uint32, marks *chunkMarks) error {
+func (s *ChunkStats) object(ctx context.Context, r *Repository, o listedObject, memory *[]byte, packs map[ID]uint32, marks *chunkMarks) error {
 	var lines []packLine
 	var sums []packSum
-	part, _, err := r.index.readPart(ctx, id, func(part *indexPart, line []byte) {
+	part, _, err := r.index.readPart(ctx, o, memory, func(part *indexPart, line []byte) {
 		l := readLine(line)
 		if sums == nil {
 			sums = make([]packSum, len(part.Packs))

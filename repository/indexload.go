@@ -1,0 +1,282 @@
+package repository
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync/atomic"
+
+	"github.com/zeebo/blake3"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sombra-backup/sombra/repository/store"
+)
+
+// listedObject is an object named by its bytes, as a listing shows it.
+type listedObject struct {
+	id   ID
+	size int64
+}
+
+const (
+	// fewReaders is how many objects are read at once from a store that does not
+	// say what it gains by, manyReaders from one that is far away. Index objects
+	// are small, or read in strokes, so that this bounds the memory as well.
+	fewReaders  = 2
+	manyReaders = 8
+	// indexStroke is how much of an index object is in memory at once.
+	indexStroke = 2 << 20
+)
+
+// readersOf is how many small objects are read from a store at once.
+func readersOf(st store.Store) int {
+	if c, ok := st.(store.Concurrent); ok && c.Concurrency() > 1 {
+		return min(2*c.Concurrency(), manyReaders)
+	}
+	return fewReaders
+}
+
+// eachAtOnce calls f for the numbers below n, several at once, as many as the
+// store of objects that f reads gains by, with a number of the goroutine below
+// readersOf. The first error ends it.
+func eachAtOnce(ctx context.Context, st store.Store, n int, f func(ctx context.Context, reader, i int) error) error {
+	var next atomic.Int64
+	group, ctx := errgroup.WithContext(ctx)
+	for reader := range min(readersOf(st), n) {
+		group.Go(func() error {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				if err := f(ctx, reader, i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// refresh reads the index objects that are new in the store: one listing, and
+// nothing else if there are none. Those that cannot be read are remembered in
+// damaged and harm only what they alone know; an error of the store itself is
+// returned. What is read now and was not compared with a listing of the packs is
+// nothing to build on; see compare.
+func (x *chunkIndex) refresh(ctx context.Context) error { return x.refreshOnce(ctx, true) }
+
+// refreshOnce is refresh; if index objects went meanwhile it reads once more.
+func (x *chunkIndex) refreshOnce(ctx context.Context, again bool) error {
+	x.mu.Lock()
+	clear(x.damaged)
+	x.adopted = false
+	x.refreshed++
+	x.mu.Unlock()
+	var fresh []listedObject
+	listed := map[ID]bool{}
+	err := x.store.List(ctx, prefixIndex, func(info store.Info) error {
+		if o, ok := parseName(info.Name); ok {
+			listed[o.id] = true
+			if !x.knows(o.id) {
+				fresh = append(fresh, listedObject{o.id, info.Size})
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("list index: %w", err)
+	}
+	x.mu.Lock()
+	x.listed = listed
+	x.mu.Unlock()
+	gone, err := x.loadAll(ctx, fresh)
+	if err == nil && gone && again {
+		return x.refreshOnce(ctx, false)
+	}
+	return err
+}
+
+// loadAll reads index objects, several at once, and says whether some went since
+// they were listed: prune deleted them, and what supersedes them may have been put
+// after the listing. The largest come first: what supersedes others is larger than
+// they are, and they need not be read then.
+func (x *chunkIndex) loadAll(ctx context.Context, fresh []listedObject) (gone bool, err error) {
+	slices.SortFunc(fresh, func(a, b listedObject) int {
+		return cmp.Or(cmp.Compare(b.size, a.size), slices.Compare(a.id[:], b.id[:]))
+	})
+	var went atomic.Bool
+	buffers := make([][]byte, readersOf(x.store))
+	err = eachAtOnce(ctx, x.store, len(fresh), func(ctx context.Context, reader, i int) error {
+		if x.knows(fresh[i].id) {
+			return nil
+		}
+		_, err := x.load(ctx, fresh[i], &buffers[reader], nil)
+		if errors.Is(err, store.ErrNotExist) {
+			x.mu.Lock()
+			delete(x.damaged, fresh[i].id)
+			x.mu.Unlock()
+			went.Store(true)
+			return nil
+		}
+		if errors.Is(err, ErrDamaged) {
+			return nil
+		}
+		return err
+	})
+	return went.Load(), err
+}
+
+// knows says whether the index object was taken in, or need not be.
+func (x *chunkIndex) knows(id ID) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.byName[id] != nil || x.superseded[id]
+}
+
+// load reads one index object and, if each is not nil, calls it for every line.
+// It gives the object's pack table, which the part does not keep.
+func (x *chunkIndex) load(ctx context.Context, o listedObject, memory *[]byte, each func(part *indexPart, line []byte)) ([]indexPack, error) {
+	part, prefixes, err := x.readPart(ctx, o, memory, each)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if err != nil {
+		if errors.Is(err, ErrDamaged) {
+			x.damaged[o.id] = err
+		}
+		return nil, err
+	}
+	delete(x.damaged, o.id)
+	for _, s := range part.Supersedes {
+		x.superseded[ID(s)] = true
+	}
+	packs := part.Packs
+	return packs, x.addLocked(part, prefixes, false)
+}
+
+// indexReader reads pieces of an index object: small ones it has whole.
+type indexReader struct {
+	ctx    context.Context
+	store  store.Store
+	name   string
+	memory []byte
+	whole  bool
+	hash   *blake3.Hasher
+}
+
+// take gives n bytes of the object, in memory that the next call uses again.
+func (r *indexReader) take(offset int64, n int) ([]byte, error) {
+	if r.whole {
+		return r.memory[offset : offset+int64(n)], nil
+	}
+	p := r.memory[:n]
+	return p, readFull(r.ctx, r.store, r.name, p, offset)
+}
+
+// takeHashed is take for what comes next.
+func (r *indexReader) takeHashed(offset int64, n int) ([]byte, error) {
+	p, err := r.take(offset, n)
+	if err == nil && !r.whole {
+		r.hash.Write(p)
+	}
+	return p, err
+}
+
+// readPart reads all of an index object and checks it, in little memory however
+// large it is.
+func (x *chunkIndex) readPart(ctx context.Context, o listedObject, memory *[]byte, each func(*indexPart, []byte)) (*indexPart, []uint32, error) {
+	part, prefixes, err := x.readPieces(ctx, o, memory, each)
+	var of *ObjectError
+	if err != nil && !errors.As(err, &of) {
+		err = &ObjectError{"decode", indexName(o.id), err}
+	}
+	return part, prefixes, err
+}
+
+// readPieces is readPart, whose errors may lack the object's name.
+func (x *chunkIndex) readPieces(ctx context.Context, o listedObject, memory *[]byte, each func(*indexPart, []byte)) (*indexPart, []uint32, error) {
+	name := indexName(o.id)
+	if o.size > maxIndex {
+		return nil, nil, &ObjectError{"read", name, damagef("%d bytes are more than the %d it may have", o.size, maxIndex)}
+	}
+	if need := int(min(o.size, indexStroke)); len(*memory) < need {
+		*memory = make([]byte, need)
+	}
+	r := &indexReader{ctx: ctx, store: x.store, name: name, memory: *memory, hash: blake3.New()}
+	if o.size <= indexStroke {
+		r.memory = r.memory[:o.size]
+		if err := readFull(ctx, x.store, name, r.memory, 0); err != nil {
+			return nil, nil, err
+		}
+		r.whole = true
+		if hashObject(r.memory) != o.id {
+			return nil, nil, &ObjectError{"verify", name, damagef("its bytes do not match its name")}
+		}
+	}
+	idx, ends, err := openIndex(x.keys, o.size, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	part := &indexPart{name: o.id, index: idx}
+	prefixes := make([]uint32, 0, idx.Lines)
+	r.hash.Write(ends.header)
+	err = idx.eachPage(r.takeHashed, func(n int, page []byte) {
+		for ; len(page) > 0; page = page[lineSize:] {
+			prefixes = append(prefixes, binary.BigEndian.Uint32(page))
+			if each != nil {
+				each(part, page[:lineSize])
+			}
+		}
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	r.hash.Write(ends.tail)
+	if !r.whole && ID(r.hash.Sum(nil)) != o.id {
+		return nil, nil, &ObjectError{"verify", name, damagef("its bytes do not match its name")}
+	}
+	return part, prefixes, nil
+}
+
+// addLocked takes in a part whose lines begin with the prefixes. proven says that
+// its packs are there: they were put, or listed, just now.
+func (x *chunkIndex) addLocked(part *indexPart, prefixes []uint32, proven bool) error {
+	if there := x.byName[part.name]; there != nil {
+		for _, no := range there.packNo {
+			pack := x.packs.item(no)
+			pack.unproven = pack.unproven && !proven
+		}
+		return nil
+	}
+	if n := len(x.parts); n > 0 {
+		part.first = x.parts[n-1].first + x.parts[n-1].Lines
+	}
+	if part.first+part.Lines > math.MaxUint32 {
+		return wrapf(ErrUnsupported, "the index has more than %d lines", uint32(math.MaxUint32))
+	}
+	part.packNo = make([]uint32, 0, len(part.Packs))
+	for _, p := range part.Packs {
+		id := ID(p.ID)
+		no, ok := x.packs.find(id)
+		if !ok {
+			no = x.packs.add(knownPack{kind: objectKind(p.Kind), id: id, size: p.Size, marked: x.marked[id], unproven: !proven})
+		} else if proven {
+			x.packs.item(no).unproven = false
+		}
+		part.packNo = append(part.packNo, no)
+	}
+	part.Packs = nil
+	x.parts = append(x.parts, part)
+	x.byName[part.name] = part
+	x.layers = addLayer(x.layers, prefixes, uint32(part.first))
+	return nil
+}
+
+// tablePack gives the pack with that number in the part's own pack table.
+func (x *chunkIndex) tablePack(part *indexPart, n int) indexPack {
+	pack := x.packs.at(part.packNo[n])
+	return indexPack{Kind: uint8(pack.kind), ID: pack.id[:], Size: int64(part.sizes[n])}
+}
