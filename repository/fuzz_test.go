@@ -225,7 +225,7 @@ func FuzzIndexPage(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		if err := x.eachPage((&indexReader{memory: bytes.Clone(object), whole: true}).take, func(_ int, page []byte) { f.Add(page) }); err != nil {
+		if err := x.eachPage((&indexReader{memory: bytes.Clone(object), whole: true}).take, func(_ int, page []byte) error { f.Add(bytes.Clone(page)); return nil }); err != nil {
 			f.Fatal(err)
 		}
 	}
@@ -258,7 +258,7 @@ func FuzzIndex(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, object []byte) {
 		if x, err := decodeIndex(s.r.keys, object); err == nil {
-			x.eachPage((&indexReader{memory: bytes.Clone(object), whole: true}).take, func(int, []byte) {})
+			x.eachPage((&indexReader{memory: bytes.Clone(object), whole: true}).take, func(int, []byte) error { return nil })
 		}
 	})
 }

@@ -208,8 +208,9 @@ func (x *index) checkPage(n int, page []byte, lines int) error {
 	return nil
 }
 
-// eachPage opens all pages, which take reads many at a time, and gives each to f.
-func (x *index) eachPage(take func(offset int64, n int) ([]byte, error), f func(n int, page []byte)) error {
+// eachPage opens all pages, which take reads many at a time, and gives each to f,
+// in memory that is used again.
+func (x *index) eachPage(take func(offset int64, n int) ([]byte, error), f func(n int, page []byte) error) error {
 	const stroke = indexStroke / pageSize
 	var last ID
 	for first := 0; first < x.pages(); first += stroke {
@@ -231,7 +232,9 @@ func (x *index) eachPage(take func(offset int64, n int) ([]byte, error), f func(
 				return damagef("page %d is not sorted after the one before it", n)
 			}
 			last = ID(page[len(page)-lineSize:][:IDSize])
-			f(n, page)
+			if err := f(n, page); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -189,11 +190,7 @@ func (r *indexReader) takeHashed(offset int64, n int) ([]byte, error) {
 // large it is.
 func (x *chunkIndex) readPart(ctx context.Context, o listedObject, memory *[]byte, each func(*indexPart, []byte)) (*indexPart, []uint32, error) {
 	part, prefixes, err := x.readPieces(ctx, o, memory, each)
-	var of *ObjectError
-	if err != nil && !errors.As(err, &of) {
-		err = &ObjectError{"decode", indexName(o.id), err}
-	}
-	return part, prefixes, err
+	return part, prefixes, named(err, indexName(o.id))
 }
 
 // readPieces is readPart, whose errors may lack the object's name.
@@ -223,13 +220,14 @@ func (x *chunkIndex) readPieces(ctx context.Context, o listedObject, memory *[]b
 	part := &indexPart{name: o.id, index: idx}
 	prefixes := make([]uint32, 0, idx.Lines)
 	r.hash.Write(ends.header)
-	err = idx.eachPage(r.takeHashed, func(n int, page []byte) {
+	err = idx.eachPage(r.takeHashed, func(n int, page []byte) error {
 		for ; len(page) > 0; page = page[lineSize:] {
 			prefixes = append(prefixes, binary.BigEndian.Uint32(page))
 			if each != nil {
 				each(part, page[:lineSize])
 			}
 		}
+		return nil
 	})
 	if err != nil {
 		return nil, nil, err
@@ -279,4 +277,47 @@ func (x *chunkIndex) addLocked(part *indexPart, prefixes []uint32, proven bool) 
 func (x *chunkIndex) tablePack(part *indexPart, n int) indexPack {
 	pack := x.packs.at(part.packNo[n])
 	return indexPack{Kind: uint8(pack.kind), ID: pack.id[:], Size: int64(part.sizes[n])}
+}
+
+// eachLineOf calls f for every line of a part, with its number there. It reads
+// many pages with one request, and leaves them in the cache for those who look up
+// what is on them.
+func (x *chunkIndex) eachLineOf(ctx context.Context, part *indexPart, memory *[]byte, f func(number uint64, line indexLine) error) error {
+	var failed error
+	lines := func(n int, page []byte) error {
+		for i := range len(page) / lineSize {
+			if failed = f(uint64(n*pageLines+i), readLine(page[i*lineSize:])); failed != nil {
+				return failed
+			}
+		}
+		return nil
+	}
+	if part.memory != nil {
+		return lines(0, part.memory)
+	}
+	if need := min(indexStroke, part.pages()*pageSize); len(*memory) < need {
+		*memory = make([]byte, need)
+	}
+	name := indexName(part.name)
+	r := &indexReader{ctx: ctx, store: x.store, name: name, memory: *memory}
+	err := part.eachPage(r.take, func(n int, page []byte) error {
+		if failed = ctx.Err(); failed != nil {
+			return failed
+		}
+		x.pages.put(pageKey{part, n}, bytes.Clone(page), int64(len(page)))
+		return lines(n, page)
+	})
+	if failed != nil {
+		return failed
+	}
+	return named(err, name)
+}
+
+// named gives an error of decoding an object the object's name, unless it has it.
+func named(err error, name string) error {
+	var of *ObjectError
+	if err == nil || errors.As(err, &of) {
+		return err
+	}
+	return &ObjectError{"decode", name, err}
 }

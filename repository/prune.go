@@ -326,17 +326,16 @@ func (p *pruner) readRecords(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, id := range ids {
-		rec, err := p.r.readRecord(ctx, id)
-		switch {
-		case errors.Is(err, store.ErrNotExist): // forgotten since it was listed
-		case errors.Is(err, ErrDamaged):
-			p.problem(Problem{Object: recordName(id), Err: err})
-			p.stop(err)
-		case err != nil:
-			return err
-		default:
-			p.records = append(p.records, rec)
+	read, err := p.r.readRecords(ctx, ids)
+	if err != nil {
+		return err
+	}
+	for i, rec := range read {
+		if rec.err != nil {
+			p.problem(Problem{Object: recordName(ids[i]), Err: rec.err})
+			p.stop(rec.err)
+		} else if rec.record != nil {
+			p.records = append(p.records, rec.record)
 		}
 	}
 	p.total.Records = int64(len(p.records))

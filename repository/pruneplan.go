@@ -9,21 +9,13 @@ import (
 // eachLine calls f for every line of the index with its number, the number of
 // its part, and that of its pack.
 func (x *chunkIndex) eachLine(ctx context.Context, f func(number uint64, part int, packNo uint32, line indexLine) error) error {
+	var memory []byte
 	for i, part := range x.parts {
-		for n := range part.pages() {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			page, err := x.page(ctx, part, n)
-			if err != nil {
-				return err
-			}
-			for k := 0; k < len(page)/lineSize; k++ {
-				line := readLine(page[k*lineSize:])
-				if err := f(part.first+uint64(n*pageLines+k), i, part.packNo[line.pack], line); err != nil {
-					return err
-				}
-			}
+		err := x.eachLineOf(ctx, part, &memory, func(number uint64, line indexLine) error {
+			return f(part.first+number, i, part.packNo[line.pack], line)
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -395,6 +395,33 @@ func (r *Repository) RecordIDs(ctx context.Context) ([]ID, error) {
 	return r.recordIDs(ctx, "")
 }
 
+// recordRead is what reading a record gave: neither of both if it was forgotten
+// since it was listed.
+type recordRead struct {
+	record *Record
+	// err says that it is damaged.
+	err error
+}
+
+// readRecords reads records, several at once, and gives them in that order.
+func (r *Repository) readRecords(ctx context.Context, ids []ID) ([]recordRead, error) {
+	read := make([]recordRead, len(ids))
+	err := eachAtOnce(ctx, r.store, len(ids), func(ctx context.Context, _, i int) error {
+		rec, err := r.readRecord(ctx, ids[i])
+		switch {
+		case errors.Is(err, store.ErrNotExist):
+		case errors.Is(err, ErrDamaged):
+			read[i].err = err
+		case err != nil:
+			return err
+		default:
+			read[i].record = rec
+		}
+		return nil
+	})
+	return read, err
+}
+
 // Records gives all records, oldest first. If some cannot be read the others
 // are returned all the same, with an error that wraps ErrDamaged and names
 // each of the damaged.
@@ -409,18 +436,18 @@ func (r *Repository) Records(ctx context.Context) ([]*Record, error) {
 	if err := r.index.refresh(ctx); err != nil {
 		return nil, err
 	}
+	read, err := r.readRecords(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
 	var records []*Record
 	var damaged []error
-	for _, id := range ids {
-		rec, err := r.readRecord(ctx, id)
+	for _, rec := range read {
 		switch {
-		case errors.Is(err, store.ErrNotExist): // forgotten since it was listed
-		case errors.Is(err, ErrDamaged):
-			damaged = append(damaged, err)
-		case err != nil:
-			return nil, err
-		default:
-			records = append(records, rec)
+		case rec.err != nil:
+			damaged = append(damaged, rec.err)
+		case rec.record != nil:
+			records = append(records, rec.record)
 		}
 	}
 	slices.SortFunc(records, func(a, b *Record) int {
