@@ -18,6 +18,11 @@ type BeginOptions struct {
 	// Base is the record that unchanged content is taken from, if any. Commit
 	// adds it to RecordInfo.Parents if it is not there.
 	Base *Record
+	// StateOf names which of this machine's local states the backup replaces, if
+	// the key is a write-only one: hexadecimal digits, at most 64, or nothing.
+	// Backups of different trees have different states, of which
+	// [MaxLocalStates] are kept.
+	StateOf string
 }
 
 // Backup is a record in the making. Its methods may be called from several
@@ -79,6 +84,9 @@ func (r *Repository) Begin(ctx context.Context, o BeginOptions) (*Backup, error)
 	if o.Base != nil && o.Base.repo != r {
 		return nil, invalidf("the base is a record of another repository")
 	}
+	if !validStateOf(o.StateOf) {
+		return nil, invalidf("%.100q names no local state", o.StateOf)
+	}
 	if sw, ok := r.store.(store.Sweeper); ok {
 		if err := sw.Sweep(ctx, sweepAge); err != nil {
 			return nil, fmt.Errorf("begin backup: %w", err)
@@ -92,7 +100,7 @@ func (r *Repository) Begin(ctx context.Context, o BeginOptions) (*Backup, error)
 	b := &Backup{r: r, base: o.Base, keeper: k, pending: map[ID]struct{}{}}
 	b.sorter = newEntrySorter(r.options.TempDir)
 	if dir := r.localDir(); dir != "" {
-		b.local = newLocalWriter(r.keys, dir)
+		b.local = newLocalWriter(r.keys, dir, o.StateOf)
 	}
 	b.pipe = newPipeline(ctx, r, b.indexed)
 	err = b.survey(ctx)

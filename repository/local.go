@@ -8,6 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/sombra-backup/sombra/repository/store"
 )
@@ -15,8 +18,18 @@ import (
 // stateKeyName is the file that names the state that counts.
 const stateKeyName = "key"
 
-// localDepth is how far below the state directory a local state lies.
+// localDepth is how far below the state directory the local states lie, that
+// without a name in the directory itself, and others in one below it.
 const localDepth = 2
+
+// MaxLocalStates is how many named local states of a repository are kept: those
+// made last.
+const MaxLocalStates = 8
+
+// validStateOf tells whether a local state can have the name.
+func validStateOf(name string) bool {
+	return len(name) <= 64 && strings.Trim(name, "0123456789abcdef") == ""
+}
 
 func hexName(b []byte) string { return hex.EncodeToString(b) }
 
@@ -29,8 +42,9 @@ func (r *Repository) localDir() string {
 	return filepath.Join(r.options.StateDir, "repositories", r.keys.repo.String())
 }
 
-// LocalRecord gives the record that this machine made last with a write-only
-// key, from the state that its backup kept below Options.StateDir. Of the record,
+// LocalRecord gives a record that this machine made with a write-only key, from
+// the state of that name that its backup kept below Options.StateDir (see
+// [BeginOptions]); if there is none of that name, from the newest. Of the record,
 // file table and documents can be read and it can be the base of a backup; the
 // files' data cannot. Records that an earlier call gave can no longer be read.
 //
@@ -38,7 +52,10 @@ func (r *Repository) localDir() string {
 // is a full one, or that the record is no longer in the repository); ErrDamaged
 // that it was altered, or is an older one; other errors that it cannot be read,
 // or is not this user's own.
-func (r *Repository) LocalRecord(ctx context.Context) (*Record, error) {
+func (r *Repository) LocalRecord(ctx context.Context, name string) (*Record, error) {
+	if !validStateOf(name) {
+		return nil, invalidf("%.100q names no local state", name)
+	}
 	if err := r.ready(ctx); err != nil {
 		return nil, err
 	}
@@ -46,19 +63,64 @@ func (r *Repository) LocalRecord(ctx context.Context) (*Record, error) {
 	if dir == "" {
 		return nil, wrapf(ErrNotFound, "no local state is kept")
 	}
-	rec, err := r.openLocal(ctx, dir)
+	rec, err := r.openLocal(ctx, dir, name)
+	if errors.Is(err, ErrNotFound) {
+		for _, other := range localStates(dir) {
+			if rec, err := r.openLocal(ctx, dir, other); err == nil {
+				return rec, nil
+			}
+		}
+	}
 	if err != nil {
-		return nil, fmt.Errorf("local state in %s: %w", dir, err)
+		return nil, fmt.Errorf("local state in %s: %w", filepath.Join(dir, name), err)
 	}
 	return rec, nil
 }
 
-// openLocal opens the state in the directory.
-func (r *Repository) openLocal(ctx context.Context, dir string) (*Record, error) {
+// depthOf is how far below the state directory a local state lies.
+func depthOf(name string) int {
+	if name == "" {
+		return localDepth
+	}
+	return localDepth + 1
+}
+
+// localStates are the names of the states in a repository's directory, those
+// made last first.
+func localStates(dir string) []string {
+	type state struct {
+		name string
+		made time.Time
+	}
+	var list []state
+	look := func(name string) {
+		info, err := os.Lstat(filepath.Join(dir, name, stateKeyName))
+		if err == nil && info.Mode().IsRegular() {
+			list = append(list, state{name, info.ModTime()})
+		}
+	}
+	entries, _ := os.ReadDir(dir) // those that can be listed
+	for _, e := range entries {
+		if e.IsDir() && validStateOf(e.Name()) {
+			look(e.Name())
+		}
+	}
+	look("")
+	slices.SortStableFunc(list, func(a, b state) int { return b.made.Compare(a.made) })
+	names := make([]string, len(list))
+	for i, s := range list {
+		names[i] = s.name
+	}
+	return names
+}
+
+// openLocal opens the state of that name.
+func (r *Repository) openLocal(ctx context.Context, dir, name string) (*Record, error) {
+	dir = filepath.Join(dir, name)
 	if _, err := os.Lstat(filepath.Join(dir, stateKeyName)); errors.Is(err, fs.ErrNotExist) {
 		return nil, wrapf(ErrNotFound, "there is none")
 	}
-	if err := checkPrivateDir(dir, localDepth); err != nil {
+	if err := checkPrivateDir(dir, depthOf(name)); err != nil {
 		return nil, err
 	}
 	local, err := readStateKey(filepath.Join(dir, stateKeyName))

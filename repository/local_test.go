@@ -80,7 +80,7 @@ func backUpAll(t testing.TB, r *Repository, base *Record, files map[string][]byt
 
 func localRecord(t testing.TB, r *Repository) *Record {
 	t.Helper()
-	rec, err := r.LocalRecord(t.Context())
+	rec, err := r.LocalRecord(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestAWriteOnlyMachineReadsNothingAgain(t *testing.T) {
 	files := manyFiles()
 
 	agent := open()
-	if _, err := agent.LocalRecord(ctx); !errors.Is(err, ErrNotFound) {
+	if _, err := agent.LocalRecord(ctx, ""); !errors.Is(err, ErrNotFound) {
 		t.Fatalf("before the first backup: %v", err)
 	}
 	rec, b := backUpAll(t, agent, nil, files, nil)
@@ -232,7 +232,7 @@ func TestEveryChangeOfTheLocalStateIsSaid(t *testing.T) {
 			if err := os.WriteFile(path, p, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := agent.LocalRecord(t.Context()); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), dir) {
+			if _, err := agent.LocalRecord(t.Context(), ""); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), dir) {
 				t.Fatalf("%s: %s at %d: %v", name, what, at, err)
 			}
 		}
@@ -283,11 +283,11 @@ func TestAStateThatIsNotOfNowIsRefused(t *testing.T) {
 
 	// The old state under its own name, and under the new one's.
 	put(map[string][]byte{stateKeyName: after[stateKeyName], oldName: oldState})
-	if _, err := open().LocalRecord(ctx); !errors.Is(err, ErrDamaged) {
+	if _, err := open().LocalRecord(ctx, ""); !errors.Is(err, ErrDamaged) {
 		t.Errorf("an old state: %v", err)
 	}
 	put(map[string][]byte{stateKeyName: after[stateKeyName], newName: oldState})
-	if _, err := open().LocalRecord(ctx); !errors.Is(err, ErrDamaged) {
+	if _, err := open().LocalRecord(ctx, ""); !errors.Is(err, ErrDamaged) {
 		t.Errorf("an old state by the new name: %v", err)
 	}
 	// Both files of an older time are an older base, as true as it was then.
@@ -300,13 +300,13 @@ func TestAStateThatIsNotOfNowIsRefused(t *testing.T) {
 	if err := full.store.Delete(ctx, recordName(rec.ID)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := open().LocalRecord(ctx); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), rec.ID.Short()) {
+	if _, err := open().LocalRecord(ctx, ""); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), rec.ID.Short()) {
 		t.Errorf("of a record that is gone: %v", err)
 	}
 	// The state of another repository, and of the same files with another key.
 	_, otherDir, other, _ := smallState(t)
 	put(other)
-	if _, err := open().LocalRecord(ctx); !errors.Is(err, ErrDamaged) || otherDir == dir {
+	if _, err := open().LocalRecord(ctx, ""); !errors.Is(err, ErrDamaged) || otherDir == dir {
 		t.Errorf("of another repository: %v", err)
 	}
 }
@@ -326,7 +326,7 @@ func TestAStateOthersCouldHaveWrittenIsRefused(t *testing.T) {
 		if err := os.Chmod(name, info.Mode().Perm()|0o020); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := open().LocalRecord(t.Context()); err == nil || errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), name) {
+		if _, err := open().LocalRecord(t.Context(), ""); err == nil || errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is open to others: %v", name, err)
 		}
 		os.Chmod(name, info.Mode().Perm())
@@ -341,7 +341,7 @@ func TestAStateOthersCouldHaveWrittenIsRefused(t *testing.T) {
 		if err := os.Symlink(path+".moved", path); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := open().LocalRecord(t.Context()); err == nil {
+		if _, err := open().LocalRecord(t.Context(), ""); err == nil {
 			t.Errorf("%s: a link was followed", name)
 		}
 		os.Remove(path)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,8 @@ import (
 // by block as they are stored. Its first error ends it and is kept for finish:
 // what cannot be written costs the next backup its speed, not this one its life.
 type localWriter struct {
+	all   string // the repository's directory
+	name  string // of the state
 	dir   string
 	local secret
 
@@ -35,12 +38,14 @@ type localWriter struct {
 	err    error
 }
 
-// newLocalWriter begins a state file in the directory.
-func newLocalWriter(k *keyring, dir string) *localWriter {
-	w := &localWriter{dir: dir, have: map[ID]struct{}{}, enc: newEncoder(zstd.SpeedFastest)}
+// newLocalWriter begins a state file of that name in the repository's directory.
+func newLocalWriter(k *keyring, dir, name string) *localWriter {
+	all := dir
+	dir = filepath.Join(dir, name)
+	w := &localWriter{all: all, name: name, dir: dir, have: map[ID]struct{}{}, enc: newEncoder(zstd.SpeedFastest)}
 	rand.Read(w.local[:])
 	w.cipher = k.stateCipher(w.local)
-	if w.err = makePrivateDir(dir, localDepth); w.err != nil {
+	if w.err = makePrivateDir(dir, depthOf(name)); w.err != nil {
 		return w
 	}
 	if w.file, w.err = createPrivate(filepath.Join(dir, stateName(w.local))); w.err != nil {
@@ -138,6 +143,7 @@ func (w *localWriter) finish(record ID, plain []byte) error {
 		return err
 	}
 	w.sweep()
+	w.dropOld()
 	return nil
 }
 
@@ -184,6 +190,23 @@ func (w *localWriter) sweep() {
 		info, err := e.Info()
 		if err == nil && (isWholeState(filepath.Join(w.dir, name)) || time.Since(info.ModTime()) > sweepAge) {
 			os.Remove(filepath.Join(w.dir, name))
+		}
+	}
+}
+
+// dropOld removes the oldest states if there are too many. The key goes first:
+// without it a state is none.
+func (w *localWriter) dropOld() {
+	named := slices.DeleteFunc(localStates(w.all), func(name string) bool { return name == "" || name == w.name })
+	for i, name := range named {
+		if i < MaxLocalStates-1 {
+			continue
+		}
+		dir := filepath.Join(w.all, name)
+		if os.Remove(filepath.Join(dir, stateKeyName)) == nil {
+			old := localWriter{dir: dir}
+			old.sweep()
+			os.Remove(dir) // stays if another backup writes in it
 		}
 	}
 }

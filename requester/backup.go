@@ -82,7 +82,7 @@ func (b *backup) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	into, err := b.repo.Begin(ctx, repository.BeginOptions{Base: base})
+	into, err := b.repo.Begin(ctx, repository.BeginOptions{Base: base, StateOf: stateOf(b.req.Paths)})
 	if err != nil {
 		return err
 	}

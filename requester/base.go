@@ -51,16 +51,16 @@ func nearest(records []*repository.Record, host string, paths []string) *reposit
 }
 
 // samePaths compares what two backups were asked for, in any order.
-func samePaths(a, b []string) bool {
-	sorted := func(list []string) []string {
-		out := make([]string, len(list))
-		for i, p := range list {
-			out[i] = clip(p, maxRootPath)
-		}
-		slices.Sort(out)
-		return slices.Compact(out)
+func samePaths(a, b []string) bool { return slices.Equal(pathSet(a), pathSet(b)) }
+
+// pathSet is what backups of the same paths have in common.
+func pathSet(list []string) []string {
+	out := make([]string, len(list))
+	for i, p := range list {
+		out[i] = clip(p, maxRootPath)
 	}
-	return slices.Equal(sorted(a), sorted(b))
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // overlap says whether data of the record can lie at, below or above a path.

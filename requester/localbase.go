@@ -2,16 +2,20 @@ package requester
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
 
 	"github.com/sombra-backup/sombra/repository"
 )
 
 // localBase finds the base for a machine whose key cannot read the repository:
-// the record it made last, as its local state has it. Without one every file is
+// the record it made last of the same paths, or else of any, as its local states
+// have it. Without one every file is
 // read, which is said; what is stored already is not stored again.
 func (b *backup) localBase(ctx context.Context) *repository.Record {
-	rec, err := b.repo.LocalRecord(ctx)
+	rec, err := b.repo.LocalRecord(ctx, stateOf(b.req.Paths))
 	switch {
 	case err == nil && rec.Host.ID == b.host.ID && b.host.ID != "":
 		return rec
@@ -22,6 +26,16 @@ func (b *backup) localBase(ctx context.Context) *repository.Record {
 		b.warn("%v: every file is read", err)
 	}
 	return nil
+}
+
+// stateOf names the local state of backups of these paths, in any order, so that
+// trees backed up in turn have each its own.
+func stateOf(paths []string) string {
+	h := sha256.New()
+	for _, p := range pathSet(paths) {
+		fmt.Fprintf(h, "%d:%s", len(p), p)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
 // hasRecords says whether the repository holds records, none of which can be
