@@ -6,6 +6,7 @@ import (
 	"crypto/cipher"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 )
 
@@ -188,27 +189,47 @@ func decodePackDirectory(c cipher.AEAD, name string, offset int64, box []byte) (
 
 // checkPack reads a pack whole and verifies everything in it: name, directory,
 // and that every chunk hashes to its id. It calls good for each chunk that
-// does. An error says what is wrong first.
+// does. The error of a damaged one says what is wrong first, and how much more.
 func (r *Repository) checkPack(ctx context.Context, p knownPack, good func(packedChunk)) error {
 	name := packName(p.kind, p.id)
 	object, err := readObject(ctx, r.store, name, maxPack)
 	if err != nil {
 		return err
 	}
-	var damage error
+	var wrong []error
 	if hashObject(object) != p.id {
-		damage = &ObjectError{"verify", name, damagef("its bytes do not match its name")}
+		wrong = append(wrong, damagef("its bytes do not match its name"))
 	}
 	frames, c, err := r.openPack(p.kind, object)
 	if err != nil {
-		return errors.Join(damage, &ObjectError{"decode", name, err})
+		wrong = append(wrong, err)
 	}
 	for _, f := range frames {
 		if err := r.checkFrame(p.kind, c, object, f, good); err != nil {
-			damage = errors.Join(damage, &ObjectError{"verify", name, err})
+			wrong = append(wrong, err)
 		}
 	}
-	return damage
+	return packDamage(name, wrong)
+}
+
+// packDamage makes one error of what is wrong with a pack, in a line that stays
+// short whatever the medium holds.
+func packDamage(name string, wrong []error) error {
+	const told = 3
+	if len(wrong) == 0 {
+		return nil
+	}
+	var words []string
+	for _, err := range wrong[:min(told, len(wrong))] {
+		if !errors.Is(err, ErrDamaged) {
+			return &ObjectError{"verify", name, err}
+		}
+		words = append(words, strings.TrimPrefix(err.Error(), ErrDamaged.Error()+": "))
+	}
+	if n := len(wrong) - told; n > 0 {
+		words = append(words, fmt.Sprintf("%d more", n))
+	}
+	return &ObjectError{"verify", name, damagef("%s", strings.Join(words, "; "))}
 }
 
 // openPack reads header and directory of a pack that is in memory.

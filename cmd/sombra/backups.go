@@ -30,6 +30,7 @@ type recordLine struct {
 	Type      string            `json:"type"`
 	State     string            `json:"state"`
 	Tags      []string          `json:"tags,omitempty"`
+	Paths     []string          `json:"paths"`
 	Roots     []string          `json:"roots"`
 	Parents   []string          `json:"parents,omitempty"`
 	Totals    repository.Totals `json:"totals"`
@@ -49,7 +50,7 @@ func newRecordLine(r *repository.Record) recordLine {
 	l := recordLine{
 		ID: r.ID.String(), ShortID: r.ID.Short(), Time: r.Time, Started: r.Started,
 		Host: r.Host.Name, User: r.User, Program: r.Program, Type: r.Type, State: r.State.String(), Tags: r.Tags, Totals: r.Totals,
-		Roots: []string{},
+		Paths: recordPaths(r), Roots: []string{},
 	}
 	if s, ok := requester.ReadSummary(r); ok && len(s.Roots) > 0 {
 		l.Roots = s.Roots
@@ -62,7 +63,7 @@ func newRecordLine(r *repository.Record) recordLine {
 
 func newBackups(a *app) *cobra.Command {
 	var host string
-	var tags []string
+	var tags, paths []string
 	cmd := &cobra.Command{
 		Use:     "backups",
 		Aliases: []string{"snapshots"},
@@ -78,9 +79,12 @@ func newBackups(a *app) *cobra.Command {
 			records, damaged := repo.Records(ctx)
 			var rows []*repository.Record
 			for _, r := range records {
-				if (host == "" || r.Host.Name == host) && hasTags(r.Tags, tags) {
+				if (host == "" || r.Host.Name == host) && hasTags(r.Tags, tags) && hasPaths(r, paths) {
 					rows = append(rows, r)
 				}
+			}
+			if len(rows) == 0 {
+				damaged = errors.Join(damaged, a.warnNone(records, host, tags, paths))
 			}
 			if a.json {
 				for _, r := range rows {
@@ -92,11 +96,11 @@ func newBackups(a *app) *cobra.Command {
 			}
 			err = table(a.stdout, func(t *tabwriter.Writer) {
 				if len(rows) > 0 {
-					fmt.Fprintln(t, "ID\tTIME\tHOST\tTYPE\tSTATE\tFILES\tSIZE\tTAGS")
+					fmt.Fprintln(t, "ID\tTIME\tHOST\tTYPE\tSTATE\tFILES\tSIZE\tTAGS\tPATHS")
 				}
 				for _, r := range rows {
-					fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", r.ID.Short(), r.Time.Local().Format(time.DateTime), printable(r.Host.Name),
-						r.Type, r.State, r.Totals.Files, size(r.Totals.Bytes), printable(strings.Join(r.Tags, ",")))
+					fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", r.ID.Short(), r.Time.Local().Format(time.DateTime), printable(r.Host.Name),
+						r.Type, r.State, r.Totals.Files, size(r.Totals.Bytes), printable(strings.Join(r.Tags, ",")), printable(strings.Join(recordPaths(r), " ")))
 				}
 			})
 			if err != nil {
@@ -108,6 +112,7 @@ func newBackups(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&host, "host", "", "only those of this `host`")
 	cmd.Flags().StringArrayVar(&tags, "tag", nil, "only those with this `tag`; repeatable")
+	cmd.Flags().StringArrayVar(&paths, "path", nil, "only those of this `path`; repeatable")
 	return cmd
 }
 

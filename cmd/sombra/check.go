@@ -17,22 +17,28 @@ func newCheck(a *app) *cobra.Command {
 		Use:   "check",
 		Short: "Check the repository for damage, and name what it hurts",
 		Long: `Check that everything the backups need is there and fits together. With
---read-data every byte is read, decrypted and verified too.`,
+--read-data every byte is read, decrypted and verified too. What is damaged is
+named, with the backups and files it hurts; sombra repair then saves what is whole.`,
 		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
-			repo, err := a.openRepository(ctx)
-			if err != nil {
-				return err
-			}
-			defer repo.Close()
 			if subset != "" {
+				var err error
 				if o.Subset, err = parseSubset(subset); err != nil {
 					return err
 				}
 				o.ReadData = true
 			}
-			report, err := repo.Check(ctx, o, func(p repository.Problem) { a.problem(p) })
+			repo, err := a.openRepository(ctx)
+			if err != nil {
+				return err
+			}
+			defer repo.Close()
+			repairable := false
+			report, err := repo.Check(ctx, o, func(p repository.Problem) {
+				repairable = repairable || p.Object != ""
+				a.problem(p)
+			})
 			if err != nil {
 				return err
 			}
@@ -61,8 +67,11 @@ func newCheck(a *app) *cobra.Command {
 				return err
 			}
 			if report.Problems > 0 {
-				return &hintError{fmt.Errorf("%s found", plural(report.Problems, "problem")),
-					"backups not named above are unharmed; copy the repository before anything else"}
+				h := "all that is not named above is unharmed; save what is whole of the rest with: sombra repair (where the medium is failing, copy the repository first)"
+				if !repairable && report.SetAside > 0 {
+					h = afterRepair
+				}
+				return &hintError{fmt.Errorf("%s found", plural(report.Problems, "problem")), h}
 			}
 			if subset != "" {
 				a.printf("no damage found in what was read\n")
@@ -78,6 +87,9 @@ func newCheck(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&subset, "read-data-subset", "", "read and verify only part of the data: `n/m` for part n of m, 5% or 10GiB at random")
 	return cmd
 }
+
+// afterRepair is what is left to do where repair has saved what could be saved.
+const afterRepair = "all that is not named above is unharmed; the next backup stores anew what its host still has, which heals these, and sombra forget ID drops what is not worth keeping"
 
 // parseSubset reads n/m, a percentage, or a size.
 func parseSubset(text string) (s repository.Subset, err error) {

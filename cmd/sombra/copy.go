@@ -72,7 +72,7 @@ func (c *copyCommand) run(ctx context.Context) error {
 		return err
 	}
 	defer to.Close()
-	records, damaged := c.chosen.of(ctx, from)
+	records, damaged := c.chosen.of(ctx, c.app, from)
 	if damaged != nil && !errors.Is(damaged, repository.ErrDamaged) {
 		return damaged
 	}

@@ -128,7 +128,7 @@ func (f *finder) run(ctx context.Context) error {
 		return err
 	}
 	defer repo.Close()
-	records, damaged := f.chosen.of(ctx, repo)
+	records, damaged := f.chosen.of(ctx, f.app, repo)
 	if damaged != nil && !errors.Is(damaged, repository.ErrDamaged) {
 		return damaged
 	}

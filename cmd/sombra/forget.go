@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -39,7 +37,8 @@ func newForget(a *app) *cobra.Command {
 		Long: `Forget backups: those that no --keep rule keeps, or the BACKUPs named. Rules are
 applied to each group of backups of one host and the same paths apart, and count
 complete backups only. The last complete backup of a group is always kept, and so
-is whatever a kept backup needs to be restored.
+is whatever a kept backup needs to be restored. "latest" is no name here: it is
+another backup once that one is forgotten.
 
 The room they take is freed by prune, or by --prune.
 
@@ -47,6 +46,9 @@ A backup that the store refuses to delete (object lock) is named, and makes
 exit 3.`,
 		Args: takes("[BACKUP...]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.check(args); err != nil {
+				return err
+			}
 			ctx := cmd.Context()
 			repo, err := a.openRepository(ctx)
 			if err != nil {
@@ -57,13 +59,13 @@ exit 3.`,
 		},
 	}
 	f := cmd.Flags()
-	f.IntVar(&o.keep.Last, "keep-last", 0, "keep the `n` newest")
-	f.IntVar(&o.keep.Hourly, "keep-hourly", 0, "keep the newest of each of the last `n` hours that have one")
-	f.IntVar(&o.keep.Daily, "keep-daily", 0, "the same of `n` days")
-	f.IntVar(&o.keep.Weekly, "keep-weekly", 0, "the same of `n` weeks")
-	f.IntVar(&o.keep.Monthly, "keep-monthly", 0, "the same of `n` months")
-	f.IntVar(&o.keep.Yearly, "keep-yearly", 0, "the same of `n` years")
-	f.Var(&o.within, "keep-within", "keep all that are at most so much older than the newest, such as 36h, 14d, 8w")
+	f.Var(keeps(&o.keep.Last), "keep-last", "keep the `n` newest")
+	f.Var(keeps(&o.keep.Hourly), "keep-hourly", "keep the newest of each of the last `n` hours that have one")
+	f.Var(keeps(&o.keep.Daily), "keep-daily", "the same of `n` days")
+	f.Var(keeps(&o.keep.Weekly), "keep-weekly", "the same of `n` weeks")
+	f.Var(keeps(&o.keep.Monthly), "keep-monthly", "the same of `n` months")
+	f.Var(keeps(&o.keep.Yearly), "keep-yearly", "the same of `n` years")
+	f.Var(&o.within, "keep-within", "keep all that are at most so much older than the newest, such as 36h, 14d, 8w, 1y")
 	f.StringArrayVar(&o.keep.Tags, "keep-tag", nil, "keep all with this `tag`; repeatable")
 	f.StringVar(&o.host, "host", "", "only backups of this `host`")
 	f.StringArrayVar(&o.tags, "tag", nil, "only backups with this `tag`; repeatable")
@@ -76,50 +78,12 @@ exit 3.`,
 	return cmd
 }
 
-// span is a duration in Go's notation, or in days or weeks.
-type span time.Duration
+// keeps is the flag of a rule.
+func keeps(n *int) number { return number{n, 0, 1_000_000, "n"} }
 
-func (s *span) Set(text string) error {
-	unit := time.Duration(0)
-	switch {
-	case strings.HasSuffix(text, "d"):
-		unit = 24 * time.Hour
-	case strings.HasSuffix(text, "w"):
-		unit = 7 * 24 * time.Hour
-	}
-	if unit > 0 {
-		n, err := strconv.ParseUint(text[:len(text)-1], 10, 16)
-		if err != nil || n > uint64(math.MaxInt64/unit) {
-			return fmt.Errorf("%q is not a duration such as 36h, 14d or 8w", text)
-		}
-		*s = span(time.Duration(n) * unit)
-		return nil
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d < 0 {
-		return fmt.Errorf("%q is not a duration such as 36h, 14d or 8w", text)
-	}
-	*s = span(d)
-	return nil
-}
-
-func (s *span) String() string {
-	if *s == 0 {
-		return ""
-	}
-	return time.Duration(*s).String()
-}
-
-// Type is the placeholder in a help text.
-func (s *span) Type() string { return "duration" }
-
-func (a *app) forget(ctx context.Context, repo *repository.Repository, o *forgetFlags, args []string) error {
-	o.keep.Within, o.keep.Chain = time.Duration(o.within), requester.Chain
-	for _, n := range []int{o.keep.Last, o.keep.Hourly, o.keep.Daily, o.keep.Weekly, o.keep.Monthly, o.keep.Yearly} {
-		if n < 0 {
-			return fmt.Errorf("a --keep rule cannot keep %d", n)
-		}
-	}
+// check says whether the flags make sense together, before anybody is asked for
+// a password.
+func (o *forgetFlags) check(args []string) error {
 	for _, g := range o.groupBy {
 		if !slices.Contains([]string{"host", "paths", "tags"}, g) {
 			return fmt.Errorf("--group-by: %q is not host, paths or tags", g)
@@ -130,7 +94,14 @@ func (a *app) forget(ctx context.Context, repo *repository.Repository, o *forget
 		return &hintError{errors.New("nothing says which backups to keep"), "give a --keep rule, or the backups to forget"}
 	case len(args) > 0 && !o.keep.Empty():
 		return errors.New("either --keep rules or backups by name, not both")
+	case len(args) > 0 && (o.host != "" || len(o.tags) > 0 || len(o.paths) > 0):
+		return errors.New("--host, --tag and --path choose backups for --keep rules, and not among those named")
 	}
+	return nil
+}
+
+func (a *app) forget(ctx context.Context, repo *repository.Repository, o *forgetFlags, args []string) error {
+	o.keep.Within, o.keep.Chain = time.Duration(o.within), requester.Chain
 	records, err := repo.Records(ctx)
 	if errors.Is(err, repository.ErrWriteOnly) {
 		return err
@@ -143,6 +114,9 @@ func (a *app) forget(ctx context.Context, repo *repository.Repository, o *forget
 		verdicts, err = namedVerdicts(ctx, repo, o, records, args)
 	} else {
 		verdicts = ruledVerdicts(o, records)
+		if len(verdicts) == 0 {
+			err = a.warnNone(records, o.host, o.tags, o.paths)
+		}
 	}
 	if err != nil {
 		return err
@@ -171,8 +145,7 @@ func (o *forgetFlags) chooses(rec *repository.Record) bool {
 	if o.host != "" && rec.Host.Name != o.host || !hasTags(rec.Tags, o.tags) {
 		return false
 	}
-	paths := recordPaths(rec)
-	return !slices.ContainsFunc(o.paths, func(p string) bool { return !slices.Contains(paths, p) })
+	return hasPaths(rec, o.paths)
 }
 
 // recordPaths are the paths a backup was asked to save.
@@ -187,9 +160,18 @@ func recordPaths(rec *repository.Record) []string {
 			paths = append(paths, r.Path)
 		}
 	}
-	paths = slices.Clone(paths)
+	paths = append([]string{}, paths...)
 	slices.Sort(paths)
 	return paths
+}
+
+// hasPaths says whether a backup was asked to save all the paths.
+func hasPaths(rec *repository.Record, want []string) bool {
+	if len(want) == 0 {
+		return true
+	}
+	paths := recordPaths(rec)
+	return !slices.ContainsFunc(want, func(p string) bool { return !slices.Contains(paths, p) })
 }
 
 // group names the group of a record.
@@ -217,7 +199,12 @@ func namedVerdicts(ctx context.Context, repo *repository.Repository, o *forgetFl
 	for _, name := range args {
 		rec, err := repo.Record(ctx, name)
 		if err != nil {
-			return nil, err
+			return nil, recordError(err)
+		}
+		if name == "latest" {
+			// The command given twice would forget two.
+			return nil, &hintError{errors.New("latest is another backup once this one is forgotten: name the backup by its id"),
+				fmt.Sprintf("the newest is %s, of %s at %s", rec.ID.Short(), printable(rec.Host.Name), rec.Time.Local().Format(time.DateTime))}
 		}
 		if !chosen[rec.ID] {
 			verdicts = append(verdicts, repository.Verdict{Record: rec})

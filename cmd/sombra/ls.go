@@ -35,9 +35,6 @@ what lies below something matched is listed too.
   sombra ls latest '/home/*/*.txt'`,
 		Args: takes("BACKUP", "[PATH...]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if cmd.Flags().Changed("depth") && l.depth < 0 {
-				return fmt.Errorf("--depth %d: it is at least 0", l.depth)
-			}
 			if !cmd.Flags().Changed("depth") {
 				l.depth = -1
 			}
@@ -60,7 +57,7 @@ what lies below something matched is listed too.
 	f := cmd.Flags()
 	f.BoolVarP(&l.long, "long", "l", false, "show type, mode, owner, size, time and source")
 	f.BoolVarP(&l.human, "human-readable", "H", false, "show sizes as 1.5 KiB, 2.0 GiB")
-	f.IntVar(&l.depth, "depth", 0, "list at most this many `levels` below each PATH; 0 lists PATH alone (default: all)")
+	f.Var(number{&l.depth, 0, 1_000_000, "levels"}, "depth", "list at most this many `levels` below each PATH; 0 lists PATH alone (default: all)")
 	addChoice(cmd, &l.sort, "sort", "order", "sort by name (the default), size, time or extension", "name", "size", "time", "extension")
 	f.BoolVar(&l.reverse, "reverse", false, "the other way round")
 	return cmd

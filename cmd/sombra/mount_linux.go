@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
+	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/repository/mountfs"
 )
 
@@ -17,6 +19,9 @@ func (a *app) mount(ctx context.Context, dir string, o mountOptions) error {
 	repo, err := a.openRepository(ctx)
 	if err != nil {
 		return err
+	}
+	if err := a.mountWarnings(ctx, repo, dir, &o); err != nil {
+		return errors.Join(err, repo.Close())
 	}
 	m, err := mountfs.Start(ctx, repo, dir, mountfs.Options{Show: o.show, AllowOther: o.allowOther, Log: a.log()})
 	if err != nil {
@@ -40,6 +45,38 @@ func (a *app) mount(ctx context.Context, dir string, o mountOptions) error {
 		return a.warn("%v", busy)
 	}
 	return errors.Join(err, repo.Close())
+}
+
+// mountWarnings tells what of a mount is perhaps not meant: that nothing will be
+// seen in it, and that something is hidden by it.
+func (a *app) mountWarnings(ctx context.Context, repo *repository.Repository, dir string, o *mountOptions) error {
+	if !emptyDir(dir) {
+		if err := a.warn("%s is not empty: what is in it is hidden while the backups are mounted on it", dir); err != nil {
+			return err
+		}
+	}
+	records, err := repo.Records(ctx)
+	if err != nil && !errors.Is(err, repository.ErrDamaged) {
+		return err // one that is damaged is told by the mount
+	}
+	if slices.ContainsFunc(records, o.show) {
+		return nil
+	}
+	if len(records) == 0 && err == nil {
+		return a.warn("the repository holds no backup yet")
+	}
+	return a.warnNone(records, o.host, o.tags, nil)
+}
+
+// emptyDir says whether a directory has nothing in it, or cannot be read.
+func emptyDir(dir string) bool {
+	d, err := os.Open(dir)
+	if err != nil {
+		return true
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(1)
+	return len(names) == 0
 }
 
 // mountError adds the way out to why there is no mount.

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -75,10 +74,7 @@ func setFlag(f *pflag.Flag, from string, values []string) error {
 			continue
 		}
 		if err := f.Value.Set(v); err != nil {
-			if _, perr := strconv.ParseBool(v); f.Value.Type() == "bool" && perr != nil {
-				return fmt.Errorf("%s: %q is neither true nor false", from, v)
-			}
-			return fmt.Errorf("%s: %w", from, err)
+			return fmt.Errorf("%s: %w", from, valueError(f, v, err))
 		}
 	}
 	return nil

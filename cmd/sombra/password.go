@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strings"
@@ -122,6 +123,10 @@ func ask(ctx context.Context, w io.Writer, f *os.File, prompt string) ([]byte, e
 
 func readPasswordFile(name string) ([]byte, error) {
 	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &hintError{fmt.Errorf("password file: %w", pathError(err)),
+			"the first line of that file is the password; nobody can read the repository without it, so keep it elsewhere, too"}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("password file: %w", pathError(err))
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -70,9 +72,40 @@ func (c *chosenRecords) add(cmd *cobra.Command) {
 	f.StringArrayVar(&c.tags, "tag", nil, "only backups with this `tag`; repeatable")
 }
 
+// warnNone warns that no backup is as the options --host, --tag and --path say:
+// more often than not one is misspelt. Without any of them it says nothing.
+func (a *app) warnNone(all []*repository.Record, host string, tags, paths []string) error {
+	var asked []string
+	add := func(flag string, values ...string) {
+		for _, v := range values {
+			asked = append(asked, fmt.Sprintf("--%s %q", flag, v))
+		}
+	}
+	if host != "" {
+		add("host", host)
+	}
+	add("tag", tags...)
+	add("path", paths...)
+	if len(asked) == 0 {
+		return nil
+	}
+	hosts := map[string]bool{}
+	for _, rec := range all {
+		hosts[rec.Host.Name] = true
+	}
+	what := "; there is no backup at all"
+	if names := slices.Sorted(maps.Keys(hosts)); len(names) > 0 {
+		what = "; there are backups of " + strings.Join(head(names), ", ")
+		if n := len(names) - len(head(names)); n > 0 {
+			what += fmt.Sprintf(" and %d more hosts", n)
+		}
+	}
+	return a.warn("no backup matches %s%s", strings.Join(asked, " "), what)
+}
+
 // of gives the records chosen, oldest first. If some cannot be read the others
 // are returned with the error, which wraps repository.ErrDamaged.
-func (c *chosenRecords) of(ctx context.Context, repo *repository.Repository) ([]*repository.Record, error) {
+func (c *chosenRecords) of(ctx context.Context, a *app, repo *repository.Repository) ([]*repository.Record, error) {
 	var records []*repository.Record
 	var damaged error
 	if len(c.ids) == 0 {
@@ -97,6 +130,9 @@ func (c *chosenRecords) of(ctx context.Context, repo *repository.Repository) ([]
 			chosen = append(chosen, r)
 		}
 	}
+	if len(chosen) == 0 {
+		damaged = errors.Join(damaged, a.warnNone(records, c.host, c.tags, nil))
+	}
 	return chosen, damaged
 }
 
@@ -109,7 +145,7 @@ func parseWhen(text string, now time.Time) (time.Time, error) {
 	}
 	units := map[byte]time.Duration{'s': time.Second, 'm': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour, 'w': 7 * 24 * time.Hour, 'y': 365 * 24 * time.Hour}
 	if n := len(text) - 1; n > 0 {
-		if count, err := strconv.ParseUint(text[:n], 10, 16); err == nil && units[text[n]] > 0 {
+		if count, err := strconv.ParseUint(text[:n], 10, 32); err == nil && units[text[n]] > 0 && count <= uint64(maxSpan/units[text[n]]) {
 			return now.Add(-time.Duration(count) * units[text[n]]), nil
 		}
 	}

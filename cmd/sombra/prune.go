@@ -17,15 +17,15 @@ import (
 type pruneFlags struct {
 	grace     span
 	retain    span
-	maxUnused float64
+	maxUnused percent
 	dryRun    bool
 }
 
 func (o *pruneFlags) add(f *pflag.FlagSet) {
-	o.grace = span(repository.DefaultGrace)
+	o.grace, o.maxUnused = span(repository.DefaultGrace), 100*repository.DefaultMaxUnused
 	f.Var(&o.grace, "grace", "how long what nothing uses stays after it was marked; 0 for no time")
 	f.Var(&o.retain, "retain", "how long from now on object lock is to keep what backups need (as long as what is put)")
-	f.Float64Var(&o.maxUnused, "max-unused", 100*repository.DefaultMaxUnused, "`percent` of a pack that may be unused before the rest is copied elsewhere")
+	f.Var(&o.maxUnused, "max-unused", "`percent` of a pack that may be unused before the rest is copied elsewhere")
 	mark(f, settable, "retain")
 }
 
@@ -62,10 +62,7 @@ knows what it uses, or the store refuses to delete what no lock keeps any more.`
 }
 
 func (a *app) prune(ctx context.Context, repo *repository.Repository, o *pruneFlags) error {
-	if o.maxUnused < 0 || o.maxUnused > 100 {
-		return fmt.Errorf("--max-unused: %v is not a percentage", o.maxUnused)
-	}
-	options := repository.PruneOptions{DryRun: o.dryRun, Grace: time.Duration(o.grace), MaxUnused: max(o.maxUnused/100, 1e-9),
+	options := repository.PruneOptions{DryRun: o.dryRun, Grace: time.Duration(o.grace), MaxUnused: max(float64(o.maxUnused)/100, 1e-9),
 		Retain: time.Duration(o.retain), Chain: requester.Chain}
 	if o.grace == 0 {
 		options.Grace = -1

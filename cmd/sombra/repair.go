@@ -44,7 +44,11 @@ Where the medium itself is failing, copy it first.`,
 				fmt.Fprintf(a.stderr, "sombra: left as it is: %s\n", printable(name))
 			}
 			if report.Left > 0 {
-				return &codeError{exitIncomplete, fmt.Errorf("%s left, named above", plural(report.Left, "problem"))}
+				err := fmt.Errorf("%s left, named above", plural(report.Left, "problem"))
+				if o.DryRun {
+					return &codeError{exitIncomplete, &hintError{err, "nothing was changed; sombra repair saves what is whole of it"}}
+				}
+				return &codeError{exitIncomplete, &hintError{err, afterRepair}}
 			}
 			a.printf("no damage is left\n")
 			return nil

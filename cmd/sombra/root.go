@@ -29,7 +29,7 @@ and copies from the shadow copies into a deduplicating, encrypted repository.`
 	a.addGlobalFlags(root)
 	root.SetUsageTemplate(root.UsageTemplate() + exitHelp)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &hintError{err, fmt.Sprintf("see: %s --help", cmd.CommandPath())}
+		return &hintError{flagError(err), fmt.Sprintf("see: %s --help", cmd.CommandPath())}
 	})
 	return root
 }

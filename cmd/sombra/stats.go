@@ -87,7 +87,7 @@ func (s *statistician) run(ctx context.Context) error {
 	if damaged != nil && !errors.Is(damaged, repository.ErrDamaged) {
 		return damaged
 	}
-	if s.records, err = s.chosen.of(ctx, repo); err != nil && !errors.Is(err, repository.ErrDamaged) {
+	if s.records, err = s.chosen.of(ctx, s.app, repo); err != nil && !errors.Is(err, repository.ErrDamaged) {
 		return err
 	}
 	total := repositoryStats{Backups: len(s.records)}

@@ -34,7 +34,7 @@ type storeFlags struct {
 func (s *storeFlags) add(f *pflag.FlagSet) {
 	f.Var(&s.upload, "limit-upload", "most bytes a second to the repository, such as 500k or 10M")
 	f.Var(&s.download, "limit-download", "most bytes a second from the repository")
-	f.IntVar(&s.connections, "connections", 0, "most `requests` to the repository at once")
+	f.Var(number{&s.connections, 1, 1000, "requests"}, "connections", "most `requests` to the repository at once")
 	f.Var(&s.retry, "retry-limit", "how long a disturbed request to a server is tried again (15m)")
 	f.StringVar(&s.sshCommand, "ssh-command", "", "`command` that makes SSH connections, for sftp:// (ssh)")
 	mark(f, settable, "limit-upload", "limit-download", "connections", "retry-limit", "ssh-command")

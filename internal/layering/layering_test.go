@@ -132,7 +132,7 @@ func allowed(own, other string) bool {
 
 func TestEveryPackageHasAComment(t *testing.T) {
 	for _, p := range packages(t) {
-		if p.Doc == "" && len(p.GoFiles) > 0 && !strings.Contains(p.ImportPath, "/proto/") {
+		if p.Doc == "" && len(p.GoFiles) > 0 {
 			t.Errorf("%s has no package comment", p.ImportPath)
 		}
 	}
