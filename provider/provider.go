@@ -65,6 +65,9 @@ type Capabilities struct {
 	Atomic bool
 	// NeedsScope: only the files of [Request.Scope] are in the copy.
 	NeedsScope bool
+	// ClaimedOnly: of those only the files that a writer claims, never data of
+	// no writer. Where nothing is claimed there is nothing to make a copy of.
+	ClaimedOnly bool
 	// ChangedRanges: two copies can be compared without reading them.
 	ChangedRanges bool
 	// AreaOnVolume: [Ref].Area must lie on the volume's own file system, so

@@ -444,11 +444,16 @@ func (a *attempt) listOut(ctx context.Context) error {
 
 func (a *attempt) namedByUser(c *Component) bool { _, ok := a.chosen.Include[c]; return ok }
 
+// copied reports whether a shadow copy of the volume would have something in it.
+func (v *volumeState) copied() bool {
+	return v.claimed || v.unclaimed && !v.support.Capabilities.ClaimedOnly
+}
+
 // snapshotVolumes lists the volumes of which a shadow copy is to be made.
 func (a *attempt) snapshotVolumes() []*volumeState {
 	var out []*volumeState
 	for _, id := range a.order {
-		if v := a.volumes[id]; (v.claimed || v.unclaimed) && v.refusal == "" && v.support.Provider.Name != "" {
+		if v := a.volumes[id]; v.copied() && v.refusal == "" && v.support.Provider.Name != "" {
 			out = append(out, v)
 		}
 	}

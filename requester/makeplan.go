@@ -90,7 +90,7 @@ func (a *attempt) planVolume(v *volumeState) PlanVolume {
 	if v.unclaimed && !v.TimesTell {
 		pv.Notes = append(slices.Clone(pv.Notes), "on "+v.FSType+" file times do not tell of every change, so that every backup reads every file")
 	}
-	if v.refusal != "" {
+	if v.refusal != "" || !v.copied() {
 		pv.Provider, pv.ProviderID, pv.Atomic = "", vss.GUID{}, false
 	}
 	if v.claimed {

@@ -93,7 +93,8 @@ type PlanVolume struct {
 	ID         string `json:"id"`
 	Root       string `json:"root"`
 	FileSystem string `json:"file_system"`
-	// Provider is empty if none serves the volume; Refusal then says why.
+	// Provider is empty if no shadow copy is made: because none serves the
+	// volume, and then Refusal says why, or because nothing would be in it.
 	Provider   string        `json:"provider,omitempty"`
 	ProviderID vss.GUID      `json:"provider_id"`
 	Refusal    string        `json:"refusal,omitempty"`

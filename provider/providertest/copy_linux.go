@@ -376,6 +376,9 @@ func testUnclaimed(t *testing.T, f *fixture) {
 	if c.Unclaimed != e.Unclaimed {
 		t.Errorf("Estimate says %v of data of no writer, the copy %v", e.Unclaimed, c.Unclaimed)
 	}
+	if f.caps.ClaimedOnly && e.Unclaimed {
+		t.Error("data of no writer will be in the copy, which Supports says it never is")
+	}
 	sameState(t, shown(t, c, req.Scope, e.Unclaimed), want)
 	if _, ok := want["home/late"]; ok != e.Unclaimed {
 		t.Errorf("home/late is wanted: %v", ok)

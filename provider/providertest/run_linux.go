@@ -118,6 +118,9 @@ func newFixture(t *testing.T, h Harness, v Volume) *fixture {
 	if f.caps.Atomic && f.caps.NeedsScope {
 		t.Fatal("a copy cannot be both atomic over the volume and restricted to a scope")
 	}
+	if f.caps.ClaimedOnly && !f.caps.NeedsScope {
+		t.Fatal("a copy of claimed files only is one of a scope")
+	}
 	if _, err := os.Lstat(v.Area); !os.IsNotExist(err) {
 		t.Fatalf("Supports left the area behind: %v", err)
 	}

@@ -57,7 +57,7 @@ func (*Provider) Supports(ctx context.Context, v provider.Volume, dir string) (p
 	if err := serves(v, dir); err != nil {
 		return provider.Capabilities{}, err
 	}
-	caps := provider.Capabilities{NeedsScope: true}
+	caps := provider.Capabilities{NeedsScope: true, ClaimedOnly: true}
 	var fs unix.Statfs_t
 	if err := unix.Statfs(v.Root, &fs); err != nil {
 		return provider.Capabilities{}, notServed(v, "%w", &os.PathError{Op: "statfs", Path: v.Root, Err: err})
