@@ -234,7 +234,10 @@ func (b *Backup) indexed(lines []indexLine) {
 }
 
 // stored says whether the chunk is in the repository or on its way there.
-func (b *Backup) stored(ctx context.Context, c chunkRef) error {
+func (b *Backup) stored(ctx context.Context, c chunkRef) error { return b.find(ctx, c, b.rely) }
+
+// find is stored, and tells in which pack the chunk is, unless it is on its way.
+func (b *Backup) find(ctx context.Context, c chunkRef, in func(packNo uint32)) error {
 	b.mu.Lock()
 	_, ok := b.pending[c.id]
 	b.mu.Unlock()
@@ -246,7 +249,7 @@ func (b *Backup) stored(ctx context.Context, c chunkRef) error {
 		err = damagef("chunk %s of %d bytes is not stored", c.id, c.length)
 	}
 	if err == nil {
-		b.rely(loc.packNo)
+		in(loc.packNo)
 	}
 	return err
 }
@@ -265,17 +268,23 @@ func (b *Backup) Holds(ctx context.Context, c Content) error {
 
 // holdsAll is Holds without the gate.
 func (b *Backup) holdsAll(ctx context.Context, c *Content) error {
-	if err := b.holdsTop(ctx, *c); err != nil || c.top.level == 0 {
-		return err
-	}
-	return b.r.eachNode(ctx, &c.top, func(n *listNode) error {
+	return b.eachStored(ctx, c, b.rely)
+}
+
+// eachStored is holdsAll, and tells in which packs the chunks are.
+func (b *Backup) eachStored(ctx context.Context, c *Content, in func(packNo uint32)) error {
+	node := func(n *listNode) error {
 		for _, ref := range n.refs {
-			if err := b.stored(ctx, ref); err != nil {
+			if err := b.find(ctx, ref, in); err != nil {
 				return err
 			}
 		}
 		return nil
-	})
+	}
+	if err := node(&c.top); err != nil || c.top.level == 0 {
+		return err
+	}
+	return b.r.eachNode(ctx, &c.top, node)
 }
 
 // holdsTop is Holds for what the content itself refers to.
@@ -335,7 +344,7 @@ func (b *Backup) Keep(ctx context.Context, l Line) error {
 			b.carry(ctx, &c.top)
 		}
 	}
-	return b.sorter.add(sortedEntry{root: l.Root, path: l.Path, typ: l.Type, size: l.Size, encoded: l.encoded})
+	return b.sorter.add(l.sorted())
 }
 
 // fail stops the backup's pipeline.
@@ -350,6 +359,15 @@ func (b *Backup) rely(packNo uint32) {
 	b.mu.Lock()
 	b.relied.set(uint64(packNo))
 	b.mu.Unlock()
+}
+
+// relyAll is rely for several packs.
+func (b *Backup) relyAll(packs []uint32) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, no := range packs {
+		b.relied.set(uint64(no))
+	}
 }
 
 // end closes the gate and says whether this call did it.

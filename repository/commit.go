@@ -68,7 +68,12 @@ func (b *Backup) table(ctx context.Context, info RecordInfo) (root tableRoot, t 
 		return root, t, err
 	}
 	w := newTableWriter(b, info.Roots)
-	if err := b.sorter.each(ctx, func(e sortedEntry) error { return w.add(ctx, e) }); err != nil {
+	if err := b.sorter.each(ctx, func(e sortedEntry) error {
+		if e.leaf != nil {
+			return w.addLeaf(ctx, e)
+		}
+		return w.add(ctx, e)
+	}); err != nil {
 		return root, t, err
 	}
 	if root, err = w.finish(ctx); err != nil {
@@ -209,16 +214,28 @@ func (b *Backup) holdsEverything(ctx context.Context, info RecordInfo) error {
 			return fmt.Errorf("document %q: %w", name, err)
 		}
 	}
-	return b.sorter.each(ctx, func(s sortedEntry) error {
-		e, _, _, err := decodeEntry(s.encoded)
-		if err != nil {
-			return err
-		}
+	entry := func(e *Entry) error {
 		for c := range e.contents() {
 			if err := b.holdsAll(ctx, &c); err != nil {
 				return fmt.Errorf("%s: %w", printable(e.Root, e.Path), err)
 			}
 		}
 		return nil
+	}
+	return b.sorter.each(ctx, func(s sortedEntry) error {
+		if s.leaf == nil {
+			e, _, _, err := decodeEntry(s.encoded)
+			if err != nil {
+				return err
+			}
+			return entry(e)
+		}
+		lines, err := s.leaf.lines(ctx)
+		for i := range lines {
+			if err == nil {
+				err = entry(lines[i].Entry)
+			}
+		}
+		return err
 	})
 }

@@ -41,8 +41,8 @@ type keyring struct {
 	// config authenticates the config object.
 	config secret
 
-	// dataHash and metaHash pool keyed hashers.
-	dataHash, metaHash sync.Pool
+	// dataHash, metaHash and splitHash pool keyed hashers.
+	dataHash, metaHash, splitHash sync.Pool
 }
 
 // kem is the key encapsulation: post-quantum and classical at once, so that
@@ -95,6 +95,7 @@ func (k *keyring) derive() {
 	}
 	k.dataHash.New = func() any { return newHasher(k.dataID) }
 	k.metaHash.New = func() any { return newHasher(k.metaID) }
+	k.splitHash.New = func() any { return newHasher(k.split) }
 }
 
 // wipe forgets the keys as far as the language lets us.
@@ -104,7 +105,7 @@ func (k *keyring) wipe() {
 		clear(s[:])
 	}
 	clear(k.gear[:])
-	k.dataHash, k.metaHash = sync.Pool{}, sync.Pool{}
+	k.dataHash, k.metaHash, k.splitHash = sync.Pool{}, sync.Pool{}, sync.Pool{}
 }
 
 // newHasher gives a keyed BLAKE3.

@@ -114,6 +114,15 @@ type Totals struct {
 	ChunksAdded, BytesAdded, BytesStored int64
 }
 
+// count counts an entry.
+func (t *Totals) count(typ FileType, size int64) {
+	t.Entries++
+	if typ == Regular {
+		t.Files++
+		t.Bytes += size
+	}
+}
+
 // Note is a small thing said of a record after it was committed, such as the
 // outcome of BackupComplete.
 type Note struct {

@@ -25,6 +25,9 @@ type sortedEntry struct {
 	// seq counts the entries as they were added.
 	seq     uint64
 	encoded []byte
+	// leaf, if it is not nil, stands for all entries of a block, of which this is
+	// the first; encoded is nil then.
+	leaf *keptLeaf
 }
 
 func (e *sortedEntry) compare(f *sortedEntry) int {
@@ -41,7 +44,9 @@ type entrySorter struct {
 	items []sortedEntry
 	bytes int
 	seq   uint64
-	file  *os.File
+	// leaves are the kept ones.
+	leaves []sortedEntry
+	file   *os.File
 	// runs are the stretches of the file that are sorted; end is its length.
 	runs []Range
 	end  int64
@@ -94,8 +99,34 @@ func (s *entrySorter) spill() error {
 	return nil
 }
 
+// maxKeptLeaves bounds how many leaves are kept in memory, at some 400 bytes: those
+// of 13 million entries.
+const maxKeptLeaves = 1 << 16
+
+// addLeaf takes in a whole leaf. If there are too many of them it does not.
+func (s *entrySorter) addLeaf(first sortedEntry, k *keptLeaf) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.leaves) == maxKeptLeaves {
+		return false
+	}
+	first.seq, first.leaf = s.seq, k
+	s.seq++
+	s.leaves = append(s.leaves, first)
+	return true
+}
+
 func (s *entrySorter) sortItems() {
-	slices.SortFunc(s.items, func(a, b sortedEntry) int { return a.compare(&b) })
+	sortEntries(s.items)
+	sortEntries(s.leaves)
+}
+
+// sortEntries sorts what often is sorted.
+func sortEntries(list []sortedEntry) {
+	compare := func(a, b sortedEntry) int { return a.compare(&b) }
+	if !slices.IsSortedFunc(list, compare) {
+		slices.SortFunc(list, compare)
+	}
 }
 
 // runHeader is the length of the numbers before an entry in a run.
@@ -143,10 +174,10 @@ func readSorted(r io.Reader) (e sortedEntry, err error) {
 }
 
 // each calls f for every entry in order; of several with one place, for the
-// one added last.
+// one added last. A leaf comes whole if nothing else lies among its entries.
 func (s *entrySorter) each(ctx context.Context, f func(sortedEntry) error) error {
 	s.sortItems()
-	next, err := s.merged()
+	next, err := s.merged(ctx)
 	if err != nil {
 		return err
 	}
@@ -173,16 +204,9 @@ func (s *entrySorter) each(ctx context.Context, f func(sortedEntry) error) error
 }
 
 // merged gives the entries of all runs and of memory in order.
-func (s *entrySorter) merged() (next func() (sortedEntry, error), err error) {
-	i := 0
-	memory := func() (sortedEntry, error) {
-		if i == len(s.items) {
-			return sortedEntry{}, io.EOF
-		}
-		i++
-		return s.items[i-1], nil
-	}
-	if len(s.runs) == 0 {
+func (s *entrySorter) merged(ctx context.Context) (next func() (sortedEntry, error), err error) {
+	memory := listed(s.items)
+	if len(s.runs) == 0 && len(s.leaves) == 0 {
 		return memory, nil
 	}
 	h := &runHeap{}
@@ -195,7 +219,40 @@ func (s *entrySorter) merged() (next func() (sortedEntry, error), err error) {
 	if err := h.start(memory); err != nil {
 		return nil, err
 	}
-	return h.next, nil
+	if err := h.start(listed(s.leaves)); err != nil {
+		return nil, err
+	}
+	return func() (sortedEntry, error) {
+		for {
+			e, err := h.next()
+			if err != nil || e.leaf == nil || h.whole(&e) {
+				return e, err
+			}
+			lines, err := e.leaf.lines(ctx)
+			if err != nil {
+				return e, err
+			}
+			list := make([]sortedEntry, len(lines))
+			for i := range lines {
+				list[i] = lines[i].sorted()
+				list[i].seq = e.seq
+			}
+			if err := h.start(listed(list)); err != nil {
+				return e, err
+			}
+		}
+	}, nil
+}
+
+// listed gives the entries of a list.
+func listed(list []sortedEntry) func() (sortedEntry, error) {
+	return func() (e sortedEntry, err error) {
+		if len(list) == 0 {
+			return e, io.EOF
+		}
+		e, list = list[0], list[1:]
+		return e, nil
+	}
 }
 
 // runHeap merges sorted runs.
@@ -228,6 +285,15 @@ func (h *runHeap) start(next func() (sortedEntry, error)) error {
 	return err
 }
 
+// whole says whether nothing that is to come lies among the entries of a leaf.
+func (h *runHeap) whole(first *sortedEntry) bool {
+	if len(*h) == 0 {
+		return true
+	}
+	next, last := &(*h)[0].head, &first.leaf.last
+	return ComparePaths(next.root, next.path, last.root, last.path) > 0
+}
+
 // next gives the least entry of all runs.
 func (h *runHeap) next() (sortedEntry, error) {
 	if len(*h) == 0 {
@@ -252,7 +318,7 @@ func (h *runHeap) next() (sortedEntry, error) {
 func (s *entrySorter) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.items, s.runs = nil, nil
+	s.items, s.runs, s.leaves = nil, nil, nil
 	if s.file == nil {
 		return nil
 	}

@@ -184,19 +184,24 @@ func (w *tableWalk) block(ctx context.Context, ref tableRef, level int, top bool
 
 // refs visits the blocks that can hold entries from the place on.
 func (w *tableWalk) refs(ctx context.Context, refs []tableRef, level int) error {
-	// The last block that begins at or before the place is the first.
+	for _, ref := range refs[w.first(refs):] {
+		if err := w.block(ctx, ref, level-1, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// first gives the number of the first reference that the walk follows: to the
+// last block that begins at or before its place.
+func (w *tableWalk) first(refs []tableRef) int {
 	n, exact := slices.BinarySearchFunc(refs, w, func(r tableRef, w *tableWalk) int {
 		return ComparePaths(string(r.Root), string(r.Path), w.root, w.path)
 	})
 	if !exact && n > 0 {
 		n--
 	}
-	for _, ref := range refs[n:] {
-		if err := w.block(ctx, ref, level-1, false); err != nil {
-			return err
-		}
-	}
-	return nil
+	return n
 }
 
 // lines visits the entries of a leaf from the place on.
@@ -313,11 +318,16 @@ func (t *Table) leaf(ctx context.Context, ref tableRef, top bool) ([]Line, error
 		}
 		t.leaves.put(id, lines, int64(len(lines)))
 	}
+	return lines, checkLeaf(lines, ref, top)
+}
+
+// checkLeaf says whether the entries of a leaf are what the block above says.
+func checkLeaf(lines []Line, ref tableRef, top bool) error {
 	first := lines[0]
 	if uint64(len(lines)) != ref.Entries || !top && ComparePaths(first.Root, first.Path, string(ref.Root), string(ref.Path)) != 0 {
-		return nil, damagef("block %s is not what the block above it says", id.Short())
+		return damagef("block %s is not what the block above it says", ID(ref.ID).Short())
 	}
-	return lines, nil
+	return nil
 }
 
 // decodeLeaf reads the entries of a leaf, one or more, and checks their order.

@@ -3,6 +3,7 @@ package repository
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -67,20 +68,65 @@ func newTableWriter(b *Backup, roots []Root) *tableWriter {
 
 // add appends an entry.
 func (w *tableWriter) add(ctx context.Context, e sortedEntry) error {
+	if err := w.check(&e); err != nil {
+		return err
+	}
+	w.totals.count(e.typ, e.size)
+	w.last = e
+	w.last.encoded = nil
+	return w.append(ctx, 0, e.encoded, e, 1, w.placeHash(e.root, e.path))
+}
+
+// check says whether an entry may come after the last one.
+func (w *tableWriter) check(e *sortedEntry) error {
 	if w.last.root != e.root && !slices.ContainsFunc(w.roots, func(r Root) bool { return r.ID == e.root }) {
 		return invalidf("entry %s: the record has no such root", printable(e.root, e.path))
 	}
 	if w.totals.Entries > 0 && w.last.typ != Directory && w.last.root == e.root && isBelow(e.path, w.last.path) {
 		return invalidf("entry %s lies below %q, which is a %v", printable(e.root, e.path), w.last.path, w.last.typ)
 	}
-	w.totals.Entries++
-	if e.typ == Regular {
-		w.totals.Files++
-		w.totals.Bytes += e.size
+	return nil
+}
+
+// addLeaf appends a leaf that is there, if it comes out as it is: a block begins
+// with it, and it is stored. Otherwise its entries are appended one by one.
+func (w *tableWriter) addLeaf(ctx context.Context, first sortedEntry) error {
+	k := first.leaf
+	l := w.levels[0]
+	if len(l.block) == 0 && first.root == k.last.root {
+		err := w.b.stored(ctx, chunkRef{ID(k.ref.ID), k.ref.Length})
+		if err == nil {
+			return w.refer(ctx, first)
+		}
+		if !errors.Is(err, ErrDamaged) {
+			return err
+		}
 	}
-	w.last = e
-	w.last.encoded = nil
-	return w.append(ctx, 0, e.encoded, e, 1, w.placeHash(e.root, e.path))
+	lines, err := k.lines(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range lines {
+		if err := w.add(ctx, lines[i].sorted()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refer appends the reference to a leaf that is stored.
+func (w *tableWriter) refer(ctx context.Context, first sortedEntry) error {
+	if err := w.check(&first); err != nil {
+		return err
+	}
+	k := first.leaf
+	w.totals.Entries += k.totals.Entries
+	w.totals.Files += k.totals.Files
+	w.totals.Bytes += k.totals.Bytes
+	w.last = k.last
+	w.levels[0].flushed++
+	first.leaf = nil
+	return w.append(ctx, 1, format.marshal(k.ref), first, k.ref.Entries, ID(k.ref.ID))
 }
 
 // placeHash is the keyed hash of an entry's place.
@@ -89,9 +135,14 @@ func (w *tableWriter) placeHash(root, path string) (sum ID) {
 		w.split = newHasher(w.b.r.keys.split)
 	}
 	w.place = append(append(append(w.place[:0], root...), 0), path...)
-	w.split.Reset()
-	w.split.Write(w.place)
-	w.split.Sum(sum[:0])
+	return placeHash(w.split, w.place)
+}
+
+// placeHash hashes a place, root and path with a NUL between them.
+func placeHash(h *blake3.Hasher, place []byte) (sum ID) {
+	h.Reset()
+	h.Write(place)
+	h.Sum(sum[:0])
 	return sum
 }
 
@@ -108,11 +159,17 @@ func (w *tableWriter) append(ctx context.Context, level int, encoded []byte, fir
 	l.block = append(l.block, encoded...)
 	l.entries += entries
 	l.refs++
-	h := uint64(binary.LittleEndian.Uint32(hash[:]))
-	if len(l.block) >= maxTableBlock || len(l.block) >= minTableBlock && h*avgTableBlock < uint64(len(encoded))<<32 {
+	if blockEnds(hash, len(l.block), len(encoded)) {
 		return w.flush(ctx, level)
 	}
 	return nil
+}
+
+// blockEnds says whether a block ends after what was appended last, of which the
+// hash and the length are given.
+func blockEnds(hash ID, block, last int) bool {
+	h := uint64(binary.LittleEndian.Uint32(hash[:]))
+	return block >= maxTableBlock || block >= minTableBlock && h*avgTableBlock < uint64(last)<<32
 }
 
 // flush stores the block of a level and refers to it from the level above.

@@ -7,72 +7,137 @@ import (
 )
 
 // baseCursor finds entries of the base in the order of its table, which is that
-// of a walk: every block is then read and decoded once, some ahead, by a
-// goroutine of its own. A place that lies before the last one begins anew.
+// of a walk: every block is then read once, some ahead, and decoded by goroutines
+// that also look whether the content of its files is stored. A place that lies
+// before the last one begins anew. What is kept is added to the backup block by
+// block.
 type baseCursor struct {
 	table *repository.Table
+	into  *repository.Backup
 	stop  context.CancelFunc
-	ready chan []repository.Line
-	spare []repository.Line // what is left of the last
+	ready chan *baseLeaf
+	leaf  *baseLeaf // the one that the last place was looked for in
+	at    int       // the line in it
 	last  string
 }
 
-// cursorBatch is how many entries the goroutine hands over together.
-const cursorBatch = 256
+// baseLeaf is a block of the base's table.
+type baseLeaf struct {
+	*repository.Leaf
+	done  chan struct{} // closed when it is decoded, or cannot be
+	err   error         // one after which the backup cannot go on
+	kept  []bool
+	keeps int
+}
+
+// leavesAhead is how many blocks are decoded before it is their turn.
+const leavesAhead = 6
 
 // find gives the entry at a path. What cannot be read is not found: the object
-// is then taken for new.
-func (b *baseCursor) find(ctx context.Context, path string) (repository.Line, bool) {
+// is then taken for new. The error is one that ends the backup.
+func (b *baseCursor) find(ctx context.Context, path string) (repository.Line, bool, error) {
 	if b.ready == nil || repository.ComparePaths(rootID, path, rootID, b.last) <= 0 {
+		if err := b.finish(ctx); err != nil {
+			return repository.Line{}, false, err
+		}
 		b.begin(ctx, path)
 	}
 	b.last = path
 	for {
-		if len(b.spare) == 0 {
-			if b.spare = <-b.ready; len(b.spare) == 0 {
-				return repository.Line{}, false // at the end
+		if b.leaf == nil || b.at == len(b.leaf.Lines) {
+			if more, err := b.next(ctx); !more {
+				return repository.Line{}, false, err
 			}
+			continue
 		}
-		switch line := b.spare[0]; repository.ComparePaths(line.Root, line.Path, rootID, path) {
+		switch line := b.leaf.Lines[b.at]; repository.ComparePaths(line.Root, line.Path, rootID, path) {
 		case -1:
-			b.spare = b.spare[1:]
+			b.at++
 		case 0:
-			return line, true
+			return line, true, nil
 		default:
-			return repository.Line{}, false
+			return repository.Line{}, false, nil
 		}
 	}
 }
 
+// keep adds the entry that was found last, and tells whether it did: not if part of
+// its content is not stored.
+func (b *baseCursor) keep() bool {
+	l := b.leaf
+	if !l.Held(b.at) {
+		return false
+	}
+	if l.kept == nil {
+		l.kept = make([]bool, len(l.Lines))
+	}
+	l.kept[b.at] = true
+	l.keeps++
+	return true
+}
+
+// next goes on to the next block.
+func (b *baseCursor) next(ctx context.Context) (more bool, err error) {
+	if err := b.settle(ctx); err != nil {
+		return false, err
+	}
+	l, ok := <-b.ready
+	if !ok {
+		return false, nil
+	}
+	<-l.done
+	if l.err != nil {
+		return false, l.err
+	}
+	b.leaf, b.at = l, 0
+	return true, nil
+}
+
+// settle adds what was kept of a block.
+func (b *baseCursor) settle(ctx context.Context) error {
+	l := b.leaf
+	b.leaf, b.at = nil, 0
+	if l == nil || l.keeps == 0 {
+		return nil
+	}
+	return b.into.KeepLeaf(ctx, l.Leaf, l.kept)
+}
+
 // begin starts reading at a path.
 func (b *baseCursor) begin(ctx context.Context, path string) {
-	b.close()
 	ctx, b.stop = context.WithCancel(ctx)
-	ready := make(chan []repository.Line, 4)
+	ready := make(chan *baseLeaf, leavesAhead)
 	b.ready = ready
 	go func() {
 		defer close(ready)
-		batch := make([]repository.Line, 0, cursorBatch)
-		for line, err := range b.table.Lines(ctx, rootID, path) {
+		for leaf, err := range b.table.Leaves(ctx, rootID, path) {
 			if err != nil {
 				break
 			}
-			if batch = append(batch, line); len(batch) == cursorBatch {
-				select {
-				case ready <- batch:
-				case <-ctx.Done():
-					return
-				}
-				batch = make([]repository.Line, 0, cursorBatch)
-			}
-		}
-		if len(batch) > 0 {
+			l := &baseLeaf{Leaf: leaf, done: make(chan struct{})}
 			select {
-			case ready <- batch:
+			case ready <- l:
 			case <-ctx.Done():
+				return
 			}
+			go func() {
+				defer close(l.done)
+				if l.Decode() == nil {
+					l.err = b.into.Look(ctx, l.Leaf)
+				}
+			}()
 		}
 	}()
+}
+
+// finish adds what was kept and not yet added, and ends the reading.
+func (b *baseCursor) finish(ctx context.Context) error {
+	if b == nil {
+		return nil
+	}
+	err := b.settle(ctx)
+	b.close()
+	return err
 }
 
 // close ends the reading.
@@ -81,7 +146,8 @@ func (b *baseCursor) close() {
 		return
 	}
 	b.stop()
-	for range b.ready { // until the goroutine is gone
+	for l := range b.ready { // until the goroutines are gone
+		<-l.done
 	}
-	b.ready, b.spare = nil, nil
+	b.ready, b.leaf = nil, nil
 }

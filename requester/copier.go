@@ -87,7 +87,7 @@ func newCopier(ctx context.Context, a *attempt, b *repository.Backup, base *repo
 		links: map[inode]*link{}, comps: map[*Component]*ComponentResult{}, owners: map[*Writer]owner{}}
 	if base != nil {
 		c.old = base.Table()
-		c.past = &baseCursor{table: c.old}
+		c.past = &baseCursor{table: c.old, into: b}
 	}
 	for i, id := range a.order {
 		c.device[id] = uint64(i + 1)

@@ -3,7 +3,6 @@ package requester
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io/fs"
 	"maps"
 	"time"
@@ -22,16 +21,13 @@ func (c *copier) keep(ctx context.Context, j *job) (kept bool, err error) {
 	if j.entry.Mode.IsRegular() && !j.volume.TimesTell {
 		return false, nil // its times are no proof
 	}
-	old, ok := c.past.find(ctx, j.table)
-	if !ok || !sameObject(old.Entry, &j.entry, c.base.Started) || !c.sameFacts(old.Entry, j) {
-		return false, nil
-	}
-	err = c.b.Keep(ctx, old)
-	switch {
-	case errors.Is(err, repository.ErrDamaged): // it is to be stored again
-		return false, nil
-	case err != nil:
+	old, ok, err := c.past.find(ctx, j.table)
+	if !ok || err != nil || !sameObject(old.Entry, &j.entry, c.base.Started) || !c.sameFacts(old.Entry, j) {
 		return false, err
+	}
+	switch {
+	case !c.past.keep(): // it is to be stored again
+		return false, nil
 	case old.Type == repository.Regular:
 		c.count(j, got{content: old.Content, entry: j.entry, unchanged: true})
 	case old.Type == repository.Directory:

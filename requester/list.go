@@ -36,6 +36,9 @@ func (c *copier) saveAll(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := c.past.finish(ctx); err != nil {
+		return err
+	}
 	return c.work.Wait()
 }
 
