@@ -75,6 +75,12 @@ func (b *backup) run(ctx context.Context) error {
 		return b.nothing()
 	}
 	var err error
+	b.set = len(b.sel.Explicit) > 0 || len(b.snapshotVolumes()) > 0
+	if !b.set {
+		if err := b.beginListing(ctx); err != nil {
+			return err
+		}
+	}
 	if b.repo, err = b.opening.wait(); err != nil {
 		return err
 	}
@@ -87,7 +93,6 @@ func (b *backup) run(ctx context.Context) error {
 		return err
 	}
 	defer into.Abort()
-	b.set = len(b.sel.Explicit) > 0 || len(b.snapshotVolumes()) > 0
 	if err := b.freeze(ctx); err != nil {
 		return err
 	}

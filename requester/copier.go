@@ -24,6 +24,9 @@ type copier struct {
 	work *crew
 	// mark is what entries say of data that this backup reads, see AttrRead.
 	mark string
+	// files: whoever is reported to wants to hear of files that did not fail.
+	files bool
+	facts knownFacts
 
 	shadows map[string]session.Tree // by volume id
 	device  map[string]uint64
@@ -84,13 +87,17 @@ func workers() int { return max(2, min(8, runtime.GOMAXPROCS(0))) }
 func newCopier(ctx context.Context, a *attempt, b *repository.Backup, base *repository.Record) (*copier, context.Context) {
 	work, ctx := newCrew(ctx, workers())
 	c := &copier{a: a, b: b, base: base, work: work, shadows: map[string]session.Tree{}, device: map[string]uint64{},
-		links: map[inode]*link{}, comps: map[*Component]*ComponentResult{}, owners: map[*Writer]owner{}}
+		links: map[inode]*link{}, comps: map[*Component]*ComponentResult{}, owners: map[*Writer]owner{}, files: true}
+	if r, ok := a.rep.(FailureReporter); ok {
+		c.files = !r.OnlyFailures()
+	}
 	if base != nil {
 		c.old = base.Table()
 		c.past = &baseCursor{table: c.old, into: b}
 	}
 	for i, id := range a.order {
 		c.device[id] = uint64(i + 1)
+		a.volumes[id].device = uint64(i + 1)
 	}
 	return c, ctx
 }
@@ -121,14 +128,14 @@ func (c *copier) tree(ctx context.Context, v *volumeState) (t session.Tree, shad
 
 // save saves one object. Regular files are read by a worker; the error is one
 // that ends the backup.
-func (c *copier) save(ctx context.Context, j job) error {
+func (c *copier) save(ctx context.Context, j *job) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if kept, err := c.keep(ctx, &j); kept || err != nil {
+	if kept, err := c.keep(ctx, j); kept || err != nil {
 		return err
 	}
-	return c.saveAnew(ctx, j)
+	return c.saveAnew(ctx, *j)
 }
 
 // saveAnew saves an object that is not as it was in the base.
@@ -325,12 +332,14 @@ func (c *copier) count(j *job, g got) {
 		}
 	}
 	totals := c.totals
-	tell := time.Since(c.told) > 100*time.Millisecond
-	if tell {
-		c.told = time.Now()
+	tell := false
+	if now := time.Now(); now.Sub(c.told) > 100*time.Millisecond {
+		tell, c.told = true, now
 	}
 	c.mu.Unlock()
-	c.a.rep.File(FileEvent{Path: c.path(*j), Size: g.content.Size(), Action: action, Source: g.entry.Source.String()})
+	if c.files {
+		c.a.rep.File(FileEvent{Path: c.path(*j), Size: g.content.Size(), Action: action, Source: g.entry.Source.String()})
+	}
 	if tell {
 		c.a.rep.Totals(totals)
 	}

@@ -41,6 +41,7 @@ type attempt struct {
 	refused map[string]string
 	live    map[string]session.Tree
 	inodes  map[string]map[uint64]*Claim
+	begun   map[area]*lister // see beginListing
 
 	leftOut  []LeftOut
 	leftOuts int
@@ -59,6 +60,7 @@ type volumeState struct {
 	unclaimed bool
 	snapshot  vss.GUID
 	estimate  session.Estimate
+	device    uint64 // its number in the record, see [repository.Entry]; 0: none
 }
 
 func newAttempt(sess session.Session, req *Request, rep Reporter, refused map[string]string) *attempt {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io/fs"
 	"maps"
+	"reflect"
 	"time"
 
 	"github.com/sombra-backup/sombra/repository"
@@ -41,15 +42,14 @@ func (c *copier) keep(ctx context.Context, j *job) (kept bool, err error) {
 // sameFacts reports whether what the requester has to say of an object is what
 // the base says of it.
 func (c *copier) sameFacts(old *repository.Entry, j *job) bool {
-	a := old.Attrs
-	if a[AttrVolume] != j.volume.ID || a[AttrWriter] != "" || a[AttrOutcome] != "" || a[AttrRole] != "" ||
-		old.Device != c.device[j.volume.ID] {
+	facts := c.facts.of(old.Attrs)
+	if !facts.plain || facts.volume != j.volume.ID || old.Device != j.volume.device {
 		return false
 	}
 	if old.Type != repository.Regular {
 		return true
 	}
-	if (a[AttrSource] == session.FromLive.String()) != (j.entry.Source == session.FromLive) {
+	if facts.live != (j.entry.Source == session.FromLive) {
 		return false
 	}
 	group := uint64(0)
@@ -59,6 +59,23 @@ func (c *copier) sameFacts(old *repository.Entry, j *job) bool {
 		c.mu.Unlock()
 	}
 	return old.HardLink == group
+}
+
+// knownFacts is what the attributes say that were looked at last: entries mostly
+// share theirs with the one before.
+type knownFacts struct {
+	attrs  map[string]string
+	volume string
+	plain  bool // of no writer, and nothing failed
+	live   bool // the data was read live
+}
+
+func (k *knownFacts) of(a map[string]string) *knownFacts {
+	if k.attrs == nil || reflect.ValueOf(k.attrs).Pointer() != reflect.ValueOf(a).Pointer() {
+		*k = knownFacts{attrs: a, volume: a[AttrVolume], live: a[AttrSource] == session.FromLive.String(),
+			plain: a[AttrWriter] == "" && a[AttrOutcome] == "" && a[AttrRole] == ""}
+	}
+	return k
 }
 
 // sameObject reports whether an object is the one of an earlier record, in

@@ -119,7 +119,7 @@ func (c *copier) saveGroup(ctx context.Context, def *Component, g *claimGroup, s
 		case c.again(g.Volume, place, j.table, seen):
 			return nil
 		}
-		return c.save(ctx, j)
+		return c.save(ctx, &j)
 	})
 }
 
@@ -165,7 +165,7 @@ func (c *copier) saveClaimedDir(ctx context.Context, j *job, err error) error {
 	case j.entry.MountPoint && c.isRoot(j.table):
 		return nil
 	}
-	return c.save(ctx, *j)
+	return c.save(ctx, j)
 }
 
 // claimTree is where a claim's files are read: the shadow copy, or, where the
@@ -216,18 +216,47 @@ func (c *copier) saveArea(ctx context.Context, ar area) error {
 	if err != nil {
 		return c.unreadable(ctx, t, v, ar.name, session.Entry{Name: path.Base(ar.name)}, err)
 	}
-	if err := c.visitPlain(ctx, t, v, ar.name, top, nil); err != nil {
+	if err := c.visitPlain(ctx, t, v, &listedObject{name: ar.name, entry: top}); err != nil {
 		return ignoreSkip(err)
 	}
 	if !top.Mode.IsDir() {
 		return nil
 	}
-	w := &walker{tree: t, ahead: listedAhead, bare: c.past == nil || bareSystem(v.FSType)}
-	w.enters = func(name string) bool { return !a.patterns.Match(tableName(v.table, name)) }
-	w.visit = func(name string, e session.Entry, err error) error {
-		return c.visitPlain(ctx, t, v, name, e, err)
+	l := a.begun[ar]
+	if l == nil {
+		l = a.listArea(ctx, t, v, ar.name, c.past == nil || bareSystem(v.FSType))
 	}
-	return w.run(ctx, ar.name)
+	return l.each(func(o *listedObject) error { return c.visitPlain(ctx, t, v, o) })
+}
+
+// listArea begins to list what is in an area.
+func (a *attempt) listArea(ctx context.Context, t session.Tree, v *volumeState, name string, bare bool) *lister {
+	w := &walker{tree: t, ahead: listedAhead, bare: bare}
+	w.enters = func(name string) bool { return !a.patterns.Match(tableName(v.table, name)) }
+	return w.listAhead(ctx, name)
+}
+
+// beginListing begins to list the first area, of which there is no shadow copy to be
+// waited for: the repository is still being opened. A volume without cheap listings
+// is not begun with, as it is not known yet whether there is a base to compare with.
+func (a *attempt) beginListing(ctx context.Context) error {
+	if len(a.areas) == 0 {
+		return nil
+	}
+	ar := a.areas[0]
+	v, err := a.volume(ctx, ar.volume)
+	if err != nil || !bareSystem(v.FSType) {
+		return err
+	}
+	t, err := a.liveTree(ctx, v.ID)
+	if err != nil {
+		return err
+	}
+	if top, err := t.Lstat(ctx, ar.name); err != nil || !top.Mode.IsDir() || a.patterns.Match(tableName(v.table, ar.name)) {
+		return nil // saveArea tells
+	}
+	a.begun = map[area]*lister{ar: a.listArea(ctx, t, v, ar.name, true)}
+	return nil
 }
 
 // listedAhead is how many directories are listed ahead of the walk.
@@ -244,16 +273,16 @@ func (c *copier) unreadable(ctx context.Context, t session.Tree, v *volumeState,
 }
 
 // visitPlain decides on one object under a chosen path.
-func (c *copier) visitPlain(ctx context.Context, t session.Tree, v *volumeState, name string, e session.Entry, err error) error {
-	a := c.a
-	j := job{tree: t, from: v.ID, name: name, volume: v, table: tableName(v.table, name), entry: e, live: true}
+func (c *copier) visitPlain(ctx context.Context, t session.Tree, v *volumeState, o *listedObject) error {
+	a, name, e, err := c.a, o.name, &o.entry, o.err
+	j := job{tree: t, from: v.ID, name: name, volume: v, table: tableName(v.table, name), entry: o.entry, live: true}
 	switch {
 	case a.patterns.Match(j.table):
 		return errSkip
 	case err != nil && c.failedAlready(v.ID, name, err):
 		return nil
 	case err != nil:
-		return c.unreadable(ctx, t, v, name, e, err)
+		return c.unreadable(ctx, t, v, name, o.entry, err)
 	case e.MountPoint && c.isRoot(j.table):
 		return nil
 	case e.MountPoint && !e.Mode.IsDir():
@@ -264,14 +293,14 @@ func (c *copier) visitPlain(ctx context.Context, t session.Tree, v *volumeState,
 		if c.claimedDir(v.ID, name) {
 			return nil
 		}
-		return c.save(ctx, j)
+		return c.save(ctx, &j)
 	}
 	f := a.claims.Find(v.ID, name)
 	if f.Unclaimed() || f.Spit != nil && len(f.Claims) == 0 && !c.taken(f.Spit.Component) {
 		if e.Links > 1 {
 			return c.savePlainLink(ctx, j)
 		}
-		return c.save(ctx, j)
+		return c.save(ctx, &j)
 	}
 	return c.claimed(ctx, j, f)
 }
@@ -336,7 +365,7 @@ func (c *copier) claimed(ctx context.Context, j job, f Finding) error {
 		return nil // excluded by its writer, or held at an alternate path
 	}
 	if c.a.req.AsPlainFiles {
-		return c.save(ctx, j)
+		return c.save(ctx, &j)
 	}
 	c.leaveClaimed(j, f.Claims[0], "")
 	return nil
@@ -370,7 +399,7 @@ func (c *copier) savePlainLink(ctx context.Context, j job) error {
 		c.leaveClaimed(j, cl, "it is another name of a file of this component: ")
 		return nil
 	}
-	return c.save(ctx, j)
+	return c.save(ctx, &j)
 }
 
 // foreignInode tells whether a file with several names is claimed, by another

@@ -22,6 +22,13 @@ type Reporter interface {
 	Warning(text string)
 }
 
+// FailureReporter is a [Reporter] that may not want to be told of each file. It is
+// asked once.
+type FailureReporter interface {
+	// OnlyFailures tells that File is of use for files that failed.
+	OnlyFailures() bool
+}
+
 // Phase is a part of a backup or restore.
 type Phase string
 

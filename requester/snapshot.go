@@ -189,6 +189,9 @@ func reachOnce(ctx context.Context, open Opener, req *Request, rep Reporter, ref
 // when the context has ended. What goes wrong in it changes nothing of what was
 // saved, so it is a warning.
 func (a *attempt) close(ctx context.Context) {
+	for _, l := range a.begun {
+		l.close()
+	}
 	for _, t := range a.live {
 		t.Close()
 	}

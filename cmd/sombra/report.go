@@ -88,6 +88,9 @@ func (j *jsonReporter) Status(after requester.Phase, s session.WriterStatus) {
 	j.line("writer_state", m)
 }
 
+// OnlyFailures implements [requester.FailureReporter].
+func (j *jsonReporter) OnlyFailures() bool { return j.a.verbose <= 1 }
+
 func (j *jsonReporter) File(f requester.FileEvent) {
 	if f.Error != "" {
 		j.line("error", fields{"item": f.Path, "error": f.Error})
@@ -214,6 +217,9 @@ func (t *textReporter) Plan(p *requester.Plan) {
 }
 
 func (t *textReporter) Status(requester.Phase, session.WriterStatus) {}
+
+// OnlyFailures implements [requester.FailureReporter].
+func (t *textReporter) OnlyFailures() bool { return t.a.verbose <= 1 || t.a.quiet }
 
 func (t *textReporter) File(f requester.FileEvent) {
 	switch {

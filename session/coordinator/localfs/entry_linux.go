@@ -5,6 +5,7 @@ import (
 	"os/user"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -202,8 +203,14 @@ func readlinkAt(dir int, elem string) (string, error) {
 // owners remembers names of users or groups: looking one up reads a file.
 type owners struct {
 	lookup func(id string) (string, error)
+	last   atomic.Pointer[owner] // whom most was asked for
 	mu     sync.RWMutex
 	names  map[uint32]string
+}
+
+type owner struct {
+	id   uint32
+	name string
 }
 
 // ownersMax bounds what is remembered; whoever owns files of more is looked up
@@ -228,6 +235,15 @@ var groups = &owners{names: map[uint32]string{}, lookup: func(id string) (string
 
 // name is the name of a user or group, empty if the host knows none.
 func (o *owners) name(id uint32) string {
+	if last := o.last.Load(); last != nil && last.id == id {
+		return last.name
+	}
+	name := o.find(id)
+	o.last.Store(&owner{id, name})
+	return name
+}
+
+func (o *owners) find(id uint32) string {
 	o.mu.RLock()
 	name, ok := o.names[id]
 	o.mu.RUnlock()

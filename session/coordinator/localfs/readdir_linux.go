@@ -7,6 +7,7 @@ import (
 	"errors"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -17,8 +18,8 @@ import (
 // dirNames are the names in a directory, sorted, in one block of memory: some
 // directories have millions.
 type dirNames struct {
-	bytes []byte
-	refs  []nameRef
+	text strings.Builder
+	refs []nameRef
 }
 
 type nameRef struct {
@@ -26,14 +27,20 @@ type nameRef struct {
 	len int
 }
 
-func (d *dirNames) at(i int) string { return string(d.raw(d.refs[i])) }
+func (d *dirNames) at(i int) string { return d.name(d.refs[i]) }
 
-func (d *dirNames) raw(r nameRef) []byte { return d.bytes[r.off : r.off+r.len] }
+func (d *dirNames) name(r nameRef) string { return d.text.String()[r.off : r.off+r.len] }
+
+// listBuffers hold what is read of directories: on the stack of a goroutine for each
+// directory they would cost it several times as much.
+var listBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
 // readNames reads the names in a directory but those that skip takes out.
 func readNames(ctx context.Context, fd int, skip string) (*dirNames, error) {
 	d := &dirNames{}
-	buf := make([]byte, 64<<10)
+	block := listBuffers.Get().(*[64 << 10]byte)
+	defer listBuffers.Put(block)
+	buf := block[:]
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -52,9 +59,9 @@ func readNames(ctx context.Context, fd int, skip string) (*dirNames, error) {
 			return nil, err
 		}
 	}
-	slices.SortFunc(d.refs, func(a, b nameRef) int { return bytes.Compare(d.raw(a), d.raw(b)) })
+	slices.SortFunc(d.refs, func(a, b nameRef) int { return strings.Compare(d.name(a), d.name(b)) })
 	// A name that was renamed away and back while being read comes twice.
-	d.refs = slices.CompactFunc(d.refs, func(a, b nameRef) bool { return bytes.Equal(d.raw(a), d.raw(b)) })
+	d.refs = slices.CompactFunc(d.refs, func(a, b nameRef) bool { return d.name(a) == d.name(b) })
 	return d, nil
 }
 
@@ -80,8 +87,8 @@ func (d *dirNames) add(block []byte, skip string) error {
 		if skip != "" && string(name) == skip {
 			continue
 		}
-		d.refs = append(d.refs, nameRef{len(d.bytes), len(name)})
-		d.bytes = append(d.bytes, name...)
+		d.refs = append(d.refs, nameRef{d.text.Len(), len(name)})
+		d.text.Write(name)
 	}
 	return nil
 }
