@@ -28,6 +28,14 @@ type bounded struct{ inner http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
 func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
+	if l, ok := req.Context().Value(listingKey{}).(*Listing); ok {
+		if err := l.page(); err != nil {
+			if req.Body != nil {
+				req.Body.Close()
+			}
+			return nil, err
+		}
+	}
 	resp, err := b.inner.RoundTrip(req)
 	if err != nil || resp.StatusCode == http.StatusPartialContent || resp.StatusCode == http.StatusSwitchingProtocols {
 		return resp, err

@@ -186,6 +186,11 @@ func (s *Store) List(ctx context.Context, prefix string, f func(store.Info) erro
 		return err
 	}
 	full := s.prefix + prefix
+	host := "of Azure"
+	if u, err := url.Parse(s.client.URL()); err == nil {
+		host = u.Host
+	}
+	ctx, watch := store.Watch(ctx, host, prefix)
 	for pager := s.client.NewListBlobsFlatPager(&container.ListBlobsFlatOptions{Prefix: &full}); pager.More(); {
 		page, err := pager.NextPage(ctx)
 		if err != nil {
@@ -195,6 +200,11 @@ func (s *Store) List(ctx context.Context, prefix string, f func(store.Info) erro
 			continue
 		}
 		for _, item := range page.Segment.BlobItems {
+			if item.Name != nil {
+				if err := watch.Entry(*item.Name); err != nil {
+					return err
+				}
+			}
 			if item.Name == nil || item.Properties == nil || item.Properties.ContentLength == nil || item.Properties.LastModified == nil {
 				continue
 			}

@@ -205,6 +205,8 @@ func (s *Store) Stat(ctx context.Context, name string) (store.Info, error) {
 // List implements store.Store. The names come in order. Those that no object of
 // a repository can have are passed over.
 func (s *Store) List(ctx context.Context, prefix string, f func(store.Info) error) error {
+	host := strings.TrimPrefix(strings.TrimPrefix(s.base, "https://"), "http://")
+	ctx, watch := store.Watch(ctx, host, prefix)
 	for token := ""; ; {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -221,6 +223,9 @@ func (s *Store) List(ctx context.Context, prefix string, f func(store.Info) erro
 			return err
 		}
 		for _, o := range page.Items {
+			if err := watch.Entry(o.Name); err != nil {
+				return err
+			}
 			name, ok := strings.CutPrefix(o.Name, s.prefix)
 			if !ok || !store.ValidName(name) {
 				continue
@@ -235,9 +240,6 @@ func (s *Store) List(ctx context.Context, prefix string, f func(store.Info) erro
 		}
 		if page.Next == "" {
 			return ctx.Err()
-		}
-		if page.Next == token {
-			return store.Permanent(fmt.Errorf("list %s: the service answers with the same page again and again", prefix))
 		}
 		token = page.Next
 	}

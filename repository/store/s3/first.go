@@ -136,9 +136,13 @@ func (p *first) list(ctx context.Context, prefix string, f func(string, version)
 		return f(last, v)
 	}
 	o := minio.ListObjectsOptions{Prefix: p.s.prefix + prefix, Recursive: true, WithVersions: true, FetchOwner: &owner}
+	ctx, watch := store.Watch(ctx, p.s.core.EndpointURL().Host, prefix)
 	for object := range p.s.core.ListObjectsIter(ctx, p.s.bucket, o) {
 		if object.Err != nil {
 			return p.s.fail(ctx, "list", prefix, object.Err)
+		}
+		if err := watch.Version(object.Key); err != nil {
+			return err
 		}
 		name, ok := strings.CutPrefix(object.Key, p.s.prefix)
 		if !ok || !store.ValidName(name) {

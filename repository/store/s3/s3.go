@@ -193,9 +193,13 @@ func (s *Store) List(ctx context.Context, prefix string, f func(store.Info) erro
 	}
 	owner := false
 	o := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true, FetchOwner: &owner}
+	ctx, watch := store.Watch(ctx, s.core.EndpointURL().Host, prefix)
 	for object := range s.core.ListObjectsIter(ctx, s.bucket, o) {
 		if object.Err != nil {
 			return s.fail(ctx, "list", prefix, object.Err)
+		}
+		if err := watch.Entry(object.Key); err != nil {
+			return err
 		}
 		name, ok := strings.CutPrefix(object.Key, s.prefix)
 		if !ok || !store.ValidName(name) {
