@@ -88,6 +88,7 @@ func (d *disturber) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestDisturbancesOfANetworkAreMended(t *testing.T) {
+	t.Parallel()
 	srv := server.StartS3(t)
 	bucket := srv.Bucket(t, false)
 	d := &disturber{target: srv.Endpoint}
@@ -97,7 +98,7 @@ func TestDisturbancesOfANetworkAreMended(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	limits := limit.New(limit.Options{Stall: time.Second})
+	limits := limit.New(limit.Options{Stall: 300 * time.Millisecond})
 	inner, err := s3.OpenURL(t.Context(), u, s3.Options{Getenv: srv.Getenv, Transport: limits.Transport()})
 	if err != nil {
 		t.Fatal(err)

@@ -13,50 +13,61 @@ import (
 )
 
 func TestLockedObjectsCannotBeDeletedBeforeTheirTime(t *testing.T) {
+	t.Parallel()
 	srv := server.StartS3(t)
 	for _, mode := range []string{"governance", "compliance"} {
-		bucket := srv.Bucket(t, true)
-		st := open(t, srv, bucket, "&lock=4s&lock_mode="+mode)
-		begun := time.Now()
-		if err := st.Put(t.Context(), "data/x", []byte("precious")); err != nil {
-			t.Fatal(err)
-		}
-		if err := st.Delete(t.Context(), "data/x"); !errors.Is(err, store.ErrLocked) || !store.IsPermanent(err) {
-			t.Errorf("%s: deleting at once: %v", mode, err)
-		}
-		// Nor by a store that was opened without the lock.
-		if err := open(t, srv, bucket, "").Delete(t.Context(), "data/x"); !errors.Is(err, store.ErrLocked) {
-			t.Errorf("%s: deleting without the lock: %v", mode, err)
-		}
-		if info, err := st.Stat(t.Context(), "data/x"); err != nil || info.Size != 8 {
-			t.Errorf("%s: after that: %v, %v", mode, info, err)
-		}
-		renewed := begun.Add(8 * time.Second)
-		if err := st.(store.Retainer).Retain(t.Context(), "data/x", renewed); err != nil {
-			t.Fatal(err)
-		}
-		// Less is not shorter.
-		if err := st.(store.Retainer).Retain(t.Context(), "data/x", begun.Add(time.Second)); err != nil {
-			t.Errorf("%s: a shorter time: %v", mode, err)
-		}
-		time.Sleep(time.Until(begun.Add(5 * time.Second)))
-		if err := st.Delete(t.Context(), "data/x"); !errors.Is(err, store.ErrLocked) {
-			t.Errorf("%s: deleting after the first time, before the renewed one: %v", mode, err)
-		}
-		time.Sleep(time.Until(renewed.Add(2 * time.Second)))
-		if err := st.Delete(t.Context(), "data/x"); err != nil {
-			t.Errorf("%s: deleting after its time: %v", mode, err)
-		}
-		if _, err := st.Stat(t.Context(), "data/x"); !errors.Is(err, store.ErrNotExist) {
-			t.Errorf("%s: after its deletion: %v", mode, err)
-		}
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			testLock(t, srv, mode)
+		})
 	}
 	if err := open(t, srv, srv.Bucket(t, true), "&lock=1h").(store.Retainer).Retain(t.Context(), "data/none", time.Now()); !errors.Is(err, store.ErrNotExist) {
 		t.Errorf("locking what is not there: %v", err)
 	}
 }
 
+// testLock sees an object from its being put, through the renewal of its lock,
+// to its deletion.
+func testLock(t *testing.T, srv *server.S3, mode string) {
+	bucket := srv.Bucket(t, true)
+	st := open(t, srv, bucket, "&lock=4s&lock_mode="+mode)
+	begun := time.Now()
+	if err := st.Put(t.Context(), "data/x", []byte("precious")); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Delete(t.Context(), "data/x"); !errors.Is(err, store.ErrLocked) || !store.IsPermanent(err) {
+		t.Errorf("%s: deleting at once: %v", mode, err)
+	}
+	// Nor by a store that was opened without the lock.
+	if err := open(t, srv, bucket, "").Delete(t.Context(), "data/x"); !errors.Is(err, store.ErrLocked) {
+		t.Errorf("%s: deleting without the lock: %v", mode, err)
+	}
+	if info, err := st.Stat(t.Context(), "data/x"); err != nil || info.Size != 8 {
+		t.Errorf("%s: after that: %v, %v", mode, info, err)
+	}
+	renewed := begun.Add(8 * time.Second)
+	if err := st.(store.Retainer).Retain(t.Context(), "data/x", renewed); err != nil {
+		t.Fatal(err)
+	}
+	// Less is not shorter.
+	if err := st.(store.Retainer).Retain(t.Context(), "data/x", begun.Add(time.Second)); err != nil {
+		t.Errorf("%s: a shorter time: %v", mode, err)
+	}
+	time.Sleep(time.Until(begun.Add(5 * time.Second)))
+	if err := st.Delete(t.Context(), "data/x"); !errors.Is(err, store.ErrLocked) {
+		t.Errorf("%s: deleting after the first time, before the renewed one: %v", mode, err)
+	}
+	time.Sleep(time.Until(renewed.Add(2 * time.Second)))
+	if err := st.Delete(t.Context(), "data/x"); err != nil {
+		t.Errorf("%s: deleting after its time: %v", mode, err)
+	}
+	if _, err := st.Stat(t.Context(), "data/x"); !errors.Is(err, store.ErrNotExist) {
+		t.Errorf("%s: after its deletion: %v", mode, err)
+	}
+}
+
 func TestALockInABucketWithoutObjectLockIsRefused(t *testing.T) {
+	t.Parallel()
 	srv := server.StartS3(t)
 	err := open(t, srv, srv.Bucket(t, false), "&lock=1h").Put(t.Context(), "keys/x", []byte("x"))
 	if err == nil || !store.IsPermanent(err) {
@@ -68,6 +79,7 @@ func TestALockInABucketWithoutObjectLockIsRefused(t *testing.T) {
 // object by a plain deletion, and replaces another. A store shows that; one of
 // first versions shows what was.
 func TestFirstVersionsAreReadWhateverCameLater(t *testing.T) {
+	t.Parallel()
 	srv := server.StartS3(t)
 	bucket := srv.Bucket(t, true)
 	st := open(t, srv, bucket, "&lock=1h")
@@ -117,6 +129,7 @@ func TestFirstVersionsAreReadWhateverCameLater(t *testing.T) {
 }
 
 func TestKeysThatAreWrongAreRefusedForGood(t *testing.T) {
+	t.Parallel()
 	srv := server.StartS3(t)
 	bucket := srv.Bucket(t, false)
 	wrong := *srv

@@ -51,6 +51,7 @@ func (s *replacing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // A service that replaces objects although it is told not to is refused, unless
 // the URL says that this is known; then what is there is not replaced either.
 func TestServiceThatReplacesIsRefusedUnlessKnown(t *testing.T) {
+	t.Parallel()
 	for _, known := range []bool{false, true} {
 		service := &replacing{objects: map[string][]byte{}}
 		srv := httptest.NewServer(service)

@@ -38,9 +38,11 @@ func openURL(t *testing.T, location string, getenv func(string) string) store.St
 }
 
 func TestStoreKeepsThePromisesOfStorage(t *testing.T) {
+	t.Parallel()
 	srv := server.StartS3(t)
 	for name, lock := range map[string]bool{"plain": false, "with versions": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			// The server answers a put of a name that is taken before it has
 			// read the data, and closes the connection: what comes of that is
 			// mended by trying again, as in the program.
