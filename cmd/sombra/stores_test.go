@@ -14,29 +14,46 @@ import (
 )
 
 // TestRepositoriesOnServers runs the scripts of testdata/stores against each
-// kind of server, as somebody would who has just been given a place on one.
+// kind of server, as somebody would who has just been given a place on one. They
+// mostly wait for each other's processes, so they run beside each other.
 func TestRepositoriesOnServers(t *testing.T) {
-	run := func(name string, vars map[string]string) {
-		vars["SOMBRA_PROVIDER"] = "precopy"
-		// What is locked for an hour is neither forgotten nor pruned in this test.
-		if vars["FORGETS"], vars["PRUNED"] = "0", "[1-9][0-9]*"; strings.Contains(vars["REPO"], "lock=") {
-			vars["FORGETS"], vars["PRUNED"] = "3", "0"
-		}
-		t.Run(name, func(t *testing.T) { testscript.Run(t, params("testdata/stores", vars)) })
+	for name, vars := range map[string]func(t *testing.T) map[string]string{
+		"s3": func(t *testing.T) map[string]string { return s3Place(t, false, "") },
+		"s3 with object lock": func(t *testing.T) map[string]string {
+			return s3Place(t, true, "/host/one?lock=1h")
+		},
+		"sftp": func(t *testing.T) map[string]string {
+			ssh := server.StartSSH(t)
+			return map[string]string{"REPO": "sftp://" + ssh.Host + ssh.Dir + "/new/repository", "SOMBRA_SSH_COMMAND": strings.Join(ssh.Command, " ")}
+		},
+		"gcs": func(t *testing.T) map[string]string {
+			g := server.StartGCS(t)
+			return map[string]string{"REPO": "gs://" + g.Bucket(t) + "/prefix", "STORAGE_EMULATOR_HOST": g.Addr}
+		},
+		"azure": func(t *testing.T) map[string]string {
+			az := server.StartAzure(t)
+			return map[string]string{"REPO": "azblob://" + az.Container(t) + "/prefix?endpoint=" + az.Endpoint,
+				"AZURE_STORAGE_ACCOUNT": server.AzureAccount, "AZURE_STORAGE_KEY": server.AzureKey}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := vars(t)
+			v["SOMBRA_PROVIDER"] = "precopy"
+			// What is locked for an hour is neither forgotten nor pruned in this test.
+			if v["FORGETS"], v["PRUNED"] = "0", "[1-9][0-9]*"; strings.Contains(v["REPO"], "lock=") {
+				v["FORGETS"], v["PRUNED"] = "3", "0"
+			}
+			testscript.Run(t, params("testdata/stores", v))
+		})
 	}
+}
+
+// s3Place is a place in a new bucket.
+func s3Place(t *testing.T, lock bool, rest string) map[string]string {
 	s := server.StartS3(t)
-	aws := func(url string) map[string]string {
-		return map[string]string{"REPO": url, "AWS_ACCESS_KEY_ID": server.S3Key, "AWS_SECRET_ACCESS_KEY": server.S3Secret, "AWS_ENDPOINT_URL": s.Endpoint}
-	}
-	run("s3", aws("s3://"+s.Bucket(t, false)))
-	ssh := server.StartSSH(t)
-	run("sftp", map[string]string{"REPO": "sftp://" + ssh.Host + ssh.Dir + "/new/repository", "SOMBRA_SSH_COMMAND": strings.Join(ssh.Command, " ")})
-	g := server.StartGCS(t)
-	run("gcs", map[string]string{"REPO": "gs://" + g.Bucket(t) + "/prefix", "STORAGE_EMULATOR_HOST": g.Addr})
-	az := server.StartAzure(t)
-	run("azure", map[string]string{"REPO": "azblob://" + az.Container(t) + "/prefix?endpoint=" + az.Endpoint,
-		"AZURE_STORAGE_ACCOUNT": server.AzureAccount, "AZURE_STORAGE_KEY": server.AzureKey})
-	run("s3 with object lock", aws("s3://"+s.Bucket(t, true)+"/host/one?lock=1h"))
+	return map[string]string{"REPO": "s3://" + s.Bucket(t, lock) + rest, "AWS_ENDPOINT_URL": s.Endpoint,
+		"AWS_ACCESS_KEY_ID": server.S3Key, "AWS_SECRET_ACCESS_KEY": server.S3Secret}
 }
 
 // TestPruneRenewsTheLocksOfWhatIsNeeded: when the time is over for which what is
