@@ -26,9 +26,18 @@ type Options struct {
 	// are asked for.
 	Connections int
 	// Stall is how long a connection on which somebody waits may carry no byte
-	// in either direction before it is given up; zero means two minutes.
+	// in either direction before it is given up, and in which time a request
+	// that is not done must have carried Least bytes; zero means two minutes.
 	Stall time.Duration
+	// Least is how many bytes that is, so that a server cannot keep a request
+	// for ever by a byte now and then; zero means DefaultLeast. With low rates
+	// it is less; see Limits.Least.
+	Least int64
 }
+
+// DefaultLeast is how many bytes a request must carry in the time of a stall: in
+// two minutes some 140 a second, less than any line on which a backup would end.
+const DefaultLeast = 16 << 10
 
 // Limits are limits in force. The connections they make share the rates.
 type Limits struct {
@@ -43,6 +52,9 @@ const piece = 16 << 10
 func New(o Options) *Limits {
 	if o.Stall <= 0 {
 		o.Stall = 2 * time.Minute
+	}
+	if o.Least <= 0 {
+		o.Least = DefaultLeast
 	}
 	l := &Limits{o: o}
 	if o.Upload > 0 {
@@ -61,8 +73,12 @@ func limiter(bytes int64) *rate.Limiter {
 }
 
 // Transport gives a carrier for HTTP requests whose connections keep the limits.
-// Proxies are those of the environment.
-func (l *Limits) Transport() *http.Transport {
+// Requests that stand still or drip are given up with ErrStall. Proxies are those
+// of the environment.
+func (l *Limits) Transport() http.RoundTripper { return &moving{l.carrier(), l} }
+
+// carrier is the carrier without the watch over requests.
+func (l *Limits) carrier() *http.Transport {
 	dialer := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -189,6 +205,20 @@ func (w writer) Write(p []byte) (n int, err error) {
 
 // Stall is how long a connection may stand still.
 func (l *Limits) Stall() time.Duration { return l.o.Stall }
+
+// Least is how many bytes must move in that time while somebody waits. It is what
+// the options say, but no more than what a request is sure to get of low rates,
+// which all requests share.
+func (l *Limits) Least() int64 {
+	const sharers = 64
+	least := l.o.Least
+	for _, rate := range []int64{l.o.Upload, l.o.Download} {
+		if rate > 0 {
+			least = min(least, max(1, int64(float64(rate)*l.o.Stall.Seconds()/sharers)))
+		}
+	}
+	return least
+}
 
 // Store wraps a store so that no more requests than allowed are made at once. If
 // carried says that its connections do not keep the rates themselves, as those

@@ -101,7 +101,7 @@ func TestConnectionsKeepTheRateAndAreGivenUpWhenTheyStandStill(t *testing.T) {
 	l := limit.New(limit.Options{Upload: rate, Stall: 2 * time.Second})
 	transport := l.Transport()
 	client := &http.Client{Transport: transport}
-	defer transport.CloseIdleConnections()
+	defer client.CloseIdleConnections()
 	begun := time.Now()
 	// Longer than the connection may stand still: it moves all the time.
 	resp, err := client.Post(srv.URL, "text/plain", bytes.NewReader(make([]byte, 3*rate)))

@@ -22,9 +22,15 @@ type conn struct {
 	client *sftp.Client
 	cmd    *exec.Cmd
 	stderr *lastWords
-	// active is when a byte last moved, pending how many calls wait.
-	active  atomic.Int64
+	// pending is how many calls wait. period is when the period began in which
+	// enough must move, moved how many bytes have.
 	pending atomic.Int64
+	period  atomic.Int64
+	moved   atomic.Int64
+	least   int64
+	names   *names
+	// broken is what the server did that no other try will mend.
+	broken atomic.Pointer[error]
 
 	closing sync.Once
 	ended   chan struct{}
@@ -58,7 +64,7 @@ func (s *Store) connect(ctx context.Context) (*conn, error) {
 
 // dial starts ssh and waits for the server's first word.
 func (s *Store) dial(ctx context.Context) (*conn, error) {
-	c := &conn{cmd: exec.Command(s.o.Command[0], s.arguments()...), stderr: &lastWords{}, ended: make(chan struct{})}
+	c := &conn{cmd: exec.Command(s.o.Command[0], s.arguments()...), stderr: &lastWords{}, ended: make(chan struct{}), least: s.o.Least, names: newNames(maxFolder)}
 	c.cmd.Stderr = c.stderr
 	c.cmd.Env = environment()
 	c.cmd.WaitDelay = time.Second
@@ -74,7 +80,7 @@ func (s *Store) dial(ctx context.Context) (*conn, error) {
 	if err := c.cmd.Start(); err != nil {
 		return nil, store.Permanent(fmt.Errorf("start %s: %w", s.o.Command[0], err))
 	}
-	c.active.Store(time.Now().UnixNano())
+	c.begin()
 	go c.monitor(s.o.Stall)
 	err = c.call(ctx, func() (err error) {
 		c.client, err = sftp.NewClientPipe(watched{s.o.Reader(stdout), c}, s.o.Writer(watchedWriter{stdin, c}), sftp.UseConcurrentWrites(true))
@@ -139,7 +145,21 @@ func isFinal(words string) bool {
 	return false
 }
 
-// monitor gives the connection up if somebody waits and nothing moves.
+// begin begins a period in which enough must move.
+func (c *conn) begin() {
+	c.moved.Store(0)
+	c.period.Store(time.Now().UnixNano())
+}
+
+// move counts bytes that moved; enough of them begin a new period.
+func (c *conn) move(n int) {
+	if n > 0 && c.moved.Add(int64(n)) >= c.least {
+		c.begin()
+	}
+}
+
+// monitor gives the connection up if somebody waits and too little moves. Calls
+// that begin when nobody waits, and calls that end, begin a new period.
 func (c *conn) monitor(stall time.Duration) {
 	ticker := time.NewTicker(stall/4 + 1)
 	defer ticker.Stop()
@@ -148,7 +168,7 @@ func (c *conn) monitor(stall time.Duration) {
 		case <-c.ended:
 			return
 		case <-ticker.C:
-			if c.pending.Load() > 0 && time.Since(time.Unix(0, c.active.Load())) > stall {
+			if c.pending.Load() > 0 && time.Since(time.Unix(0, c.period.Load())) > stall {
 				c.stderr.Write([]byte(errStall.Error() + "\n"))
 				c.close()
 			}
@@ -163,9 +183,13 @@ const grace = time.Second
 // call makes a call of the protocol. The protocol cannot take calls back: to end
 // one whose context is done the connection is closed, if it does not end soon.
 func (c *conn) call(ctx context.Context, f func() error) error {
-	c.active.Store(time.Now().UnixNano())
-	c.pending.Add(1)
-	defer c.pending.Add(-1)
+	if c.pending.Add(1) == 1 {
+		c.begin()
+	}
+	defer func() {
+		c.pending.Add(-1)
+		c.begin()
+	}()
 	done := make(chan struct{})
 	defer close(done)
 	stop := context.AfterFunc(ctx, func() {
@@ -196,8 +220,11 @@ type watched struct {
 
 func (w watched) Read(p []byte) (int, error) {
 	n, err := w.Reader.Read(p)
-	if n > 0 {
-		w.c.active.Store(time.Now().UnixNano())
+	w.c.move(n)
+	if reason := w.c.names.came(p[:n]); reason != nil {
+		w.c.broken.CompareAndSwap(nil, &reason)
+		go w.c.close() // which waits for this reader
+		return 0, reason
 	}
 	return n, err
 }
@@ -209,10 +236,9 @@ type watchedWriter struct {
 }
 
 func (w watchedWriter) Write(p []byte) (int, error) {
+	w.c.names.goes(p)
 	n, err := w.WriteCloser.Write(p)
-	if n > 0 {
-		w.c.active.Store(time.Now().UnixNano())
-	}
+	w.c.move(n)
 	return n, err
 }
 

@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sombra-backup/sombra/repository/store"
@@ -16,6 +17,14 @@ import (
 
 // ahead is how many folders are read before they are needed.
 const ahead = 8
+
+// maxHeld bounds the entries that a listing holds at once: of a folder, of those
+// that it lies in, and of those read ahead. When there are many already, nothing
+// is read ahead.
+const maxHeld = 1 << 19
+
+// held counts them.
+type held struct{ entries atomic.Int64 }
 
 // folder is a folder that was read.
 type folder struct {
@@ -37,7 +46,8 @@ func (s *Store) List(ctx context.Context, prefix string, f func(store.Info) erro
 			return fmt.Errorf("list: %w", err)
 		}
 	}
-	return s.walk(ctx, top, s.read(ctx, top, true), func(name string, fi os.FileInfo) error {
+	h := &held{}
+	return s.walk(ctx, h, top, s.read(ctx, h, top, true), func(name string, fi os.FileInfo) error {
 		if fi.Mode().Type() == fs.ModeSymlink && related(name+"/", prefix) {
 			return store.Permanent(fmt.Errorf("list %s: %s is a symbolic link, and none is followed inside a repository", prefix, name))
 		}
@@ -57,7 +67,7 @@ func related(dir, prefix string) bool {
 }
 
 // read reads a folder. One that is not there, or is none, is empty.
-func (s *Store) read(ctx context.Context, dir string, synced bool) folder {
+func (s *Store) read(ctx context.Context, h *held, dir string, synced bool) folder {
 	var r folder
 	err := s.do(ctx, "list", dir, func(c *conn) (err error) {
 		if r.entries, err = c.client.ReadDirContext(ctx, s.path(dir)); err != nil {
@@ -75,6 +85,10 @@ func (s *Store) read(ctx context.Context, dir string, synced bool) folder {
 		}
 		r.entries = nil
 	}
+	if n := h.entries.Add(int64(len(r.entries))); n > maxHeld {
+		h.entries.Add(-int64(len(r.entries)))
+		return folder{err: store.Permanent(fmt.Errorf("list %s: the server lists more than %d entries in folders that lie in each other", dir, maxHeld))}
+	}
 	slices.SortFunc(r.entries, func(a, b os.FileInfo) int { return strings.Compare(orderOf(a), orderOf(b)) })
 	return r
 }
@@ -89,10 +103,11 @@ func orderOf(fi os.FileInfo) string {
 
 // walk shows everything below a folder; fs.SkipDir passes over one. Some folders
 // are read before their turn, so that a listing does not wait for each.
-func (s *Store) walk(ctx context.Context, dir string, r folder, show func(name string, fi os.FileInfo) error) error {
+func (s *Store) walk(ctx context.Context, h *held, dir string, r folder, show func(name string, fi os.FileInfo) error) error {
 	if r.err != nil {
 		return r.err
 	}
+	defer h.entries.Add(-int64(len(r.entries)))
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type turn struct {
@@ -111,14 +126,14 @@ func (s *Store) walk(ctx context.Context, dir string, r folder, show func(name s
 	next := 0
 	running := 0
 	for i := range turns {
-		for ; next < len(turns) && (running < ahead || next <= i); next++ {
+		for ; next < len(turns) && (next <= i || running < ahead && h.entries.Load() < maxHeld/8); next++ {
 			t := &turns[next]
 			if !t.fi.IsDir() || show(t.name, t.fi) == fs.SkipDir {
 				continue
 			}
 			running++
 			t.folder = make(chan folder, 1)
-			go func() { t.folder <- s.read(ctx, t.name, true) }()
+			go func() { t.folder <- s.read(ctx, h, t.name, true) }()
 		}
 		t := turns[i]
 		turns[i].fi = nil
@@ -135,7 +150,7 @@ func (s *Store) walk(ctx context.Context, dir string, r folder, show func(name s
 		}
 		below := <-t.folder
 		running--
-		if err := s.walk(ctx, t.name, below, show); err != nil {
+		if err := s.walk(ctx, h, t.name, below, show); err != nil {
 			return err
 		}
 	}
@@ -145,7 +160,8 @@ func (s *Store) walk(ctx context.Context, dir string, r folder, show func(name s
 // Sweep implements store.Sweeper: it removes temporary files last written to
 // longer than age ago.
 func (s *Store) Sweep(ctx context.Context, age time.Duration) error {
-	return s.walk(ctx, "", s.read(ctx, "", false), func(name string, fi os.FileInfo) error {
+	h := &held{}
+	return s.walk(ctx, h, "", s.read(ctx, h, "", false), func(name string, fi os.FileInfo) error {
 		if !fi.Mode().IsRegular() || !strings.HasPrefix(fi.Name(), tempPrefix) || time.Since(fi.ModTime()) <= age {
 			return nil
 		}

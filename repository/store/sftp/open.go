@@ -26,6 +26,10 @@ type Options struct {
 	// Stall is how long a connection may stand still while somebody waits for
 	// it; zero means two minutes.
 	Stall time.Duration
+	// Least is how many bytes must move in that time, or a call be done, lest
+	// the connection counts as standing still: a server could keep a call for
+	// ever by a byte now and then. Zero means 16 KiB.
+	Least int64
 }
 
 // Location is a URL taken apart.
@@ -97,6 +101,9 @@ func Open(l Location, o Options) *Store {
 	}
 	if o.Stall <= 0 {
 		o.Stall = 2 * time.Minute
+	}
+	if o.Least <= 0 {
+		o.Least = 16 << 10
 	}
 	return &Store{l: l, o: o, dialing: make(chan struct{}, 1), made: map[string]bool{}}
 }

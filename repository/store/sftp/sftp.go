@@ -57,7 +57,10 @@ func (s *Store) do(ctx context.Context, op, name string, f func(c *conn) error) 
 // server answers is final; what broke with the connection is not.
 func (c *conn) fail(op, name string, err error) error {
 	var status *sftp.StatusError
-	switch {
+	switch broken := c.broken.Load(); {
+	case broken != nil:
+		c.close()
+		err = store.Permanent(*broken)
 	case errors.Is(err, fs.ErrNotExist):
 		err = store.ErrNotExist
 	case errors.Is(err, fs.ErrPermission) && op == "delete":
