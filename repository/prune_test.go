@@ -1,7 +1,6 @@
 package repository
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -9,16 +8,15 @@ import (
 	"github.com/sombra-backup/sombra/repository/store/mem"
 )
 
-// deletingStore is a faultyStore whose deletions fail too.
-type deletingStore struct{ *faultyStore }
-
-func (s deletingStore) Delete(ctx context.Context, name string) error {
-	return s.do("delete "+name, func() error { return s.Store.Delete(ctx, name) })
+// Whatever operation of a prune fails or it dies at: every record restores, check
+// is clean, a backup succeeds, and the next prune finishes what was begun.
+func TestAPruneThatFailsAnywhereHarmsNothing(t *testing.T) {
+	for _, mode := range []faultMode{failsOnce, failsAfter, dies} {
+		t.Run(string(mode), func(t *testing.T) { failingPrune(t, mode) })
+	}
 }
 
-// Whatever operation of a prune it dies at: every record restores, check is
-// clean, a backup succeeds, and the next prune finishes what was begun.
-func TestAPruneThatDiesAnywhereHarmsNothing(t *testing.T) {
+func failingPrune(t *testing.T, mode faultMode) {
 	ctx := t.Context()
 	origin := mem.New()
 	r := newTestRepository(t, origin)
@@ -39,8 +37,8 @@ func TestAPruneThatDiesAnywhereHarmsNothing(t *testing.T) {
 		hit := map[string]bool{}
 		for at := 0; ; at++ {
 			st := origin.Copy()
-			faulty := &faultyStore{Store: st, mode: dies, at: at}
-			_, err := r.on(deletingStore{faulty}).Prune(ctx, now, nil)
+			faulty := &faultyStore{Store: st, mode: mode, at: at}
+			_, err := r.on(faulty).Prune(ctx, now, nil)
 			if faulty.hit == "" {
 				if err != nil {
 					t.Fatalf("without a fault: %v", err)
@@ -50,6 +48,10 @@ func TestAPruneThatDiesAnywhereHarmsNothing(t *testing.T) {
 			hit[strings.Fields(faulty.hit)[0]] = true
 			if err != nil && !errors.Is(err, errInjected) {
 				t.Errorf("%s: %v", faulty.hit, err)
+			}
+			// What only tells the time may stay; of all else somebody is told.
+			if err == nil && !strings.HasPrefix(faulty.hit, "delete "+prefixIntents) {
+				t.Errorf("%s failed and nobody was told", faulty.hit)
 			}
 			again := r.on(st)
 			if _, problems := check(t, again, CheckOptions{ReadData: true}); len(problems) != 0 {
@@ -66,7 +68,7 @@ func TestAPruneThatDiesAnywhereHarmsNothing(t *testing.T) {
 				t.Fatalf("%s: after the next prune check says %+v", faulty.hit, problems)
 			}
 		}
-		if !hit["put"] || !hit["list"] || !hit["delete"] || !hit["read"] {
+		if !hit["put"] || !hit["list"] || !hit["delete"] || !hit["read"] || !hit["stat"] {
 			t.Errorf("run %d: not every kind of fault was tested: %v", runs, hit)
 		}
 		if _, err := r.on(origin).Prune(ctx, now, nil); err != nil {

@@ -218,29 +218,43 @@ func TestRepairHoldsPrunesBack(t *testing.T) {
 // when the base was forgotten and pruned before the backup began.
 func TestABaseThatWasForgottenIsLookedThroughWhole(t *testing.T) {
 	ctx := t.Context()
-	st := mem.New()
-	r := newTestRepository(t, st)
-	data := randomData(200_000, 3)
+	origin := mem.New()
+	r := newTestRepository(t, origin)
+	r.options.PackSize = 4 << 10
+	data := randomData(5<<20, 3)
 	b := begin(t, r, nil)
 	content := addFile(t, b, "file", data)
 	base := commit(t, b, testInfo())
 	if _, err := r.Forget(ctx, []ID{base.ID}); err != nil {
 		t.Fatal(err)
 	}
-	// Prune takes the packs one by one.
-	for name := range objects(t, st) {
-		if strings.HasPrefix(name, prefixData) {
-			if err := st.Delete(ctx, name); err != nil {
-				t.Fatal(err)
-			}
-			break
+	// Prune takes the packs one by one; whichever it has taken is missed, not only
+	// one that holds some of the sample.
+	packs, unseen := 0, 0
+	for name := range objects(t, origin) {
+		if !strings.HasPrefix(name, prefixData) {
+			continue
 		}
+		packs++
+		st := origin.Copy()
+		if err := st.Delete(ctx, name); err != nil {
+			t.Fatal(err)
+		}
+		again := r.on(st)
+		again.usageLimit = 1
+		forgotten := *base
+		forgotten.repo = again
+		b := begin(t, again, &forgotten)
+		_, err := b.PutRanges(ctx, content, Source{At: bytes.NewReader(data), Size: int64(len(data))}, []Range{{10, 20}})
+		if !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s of the base is gone, and PutRanges says %v", name, err)
+		}
+		if b.sampled.Load() {
+			unseen++ // the sample was there
+		}
+		b.Abort()
 	}
-	r.usageLimit = 1
-	b = begin(t, r, base)
-	defer b.Abort()
-	_, err := b.PutRanges(ctx, content, Source{At: bytes.NewReader(data), Size: int64(len(data))}, []Range{{10, 20}})
-	if !errors.Is(err, ErrDamaged) {
-		t.Errorf("a chunk of the base is gone, and PutRanges says %v", err)
+	if packs < 4 || unseen < 2 {
+		t.Errorf("of %d packs %d held nothing of the sample: not much was tested", packs, unseen)
 	}
 }
