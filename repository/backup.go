@@ -135,12 +135,9 @@ func (b *Backup) lookForBase(ctx context.Context) error {
 	if b.base == nil {
 		return nil
 	}
-	_, err := b.r.store.Stat(ctx, recordName(b.base.ID))
-	if err != nil && !errors.Is(err, store.ErrNotExist) {
-		return &ObjectError{"read", recordName(b.base.ID), err}
-	}
-	b.baseStands = err == nil
-	return nil
+	var err error
+	b.baseStands, err = b.r.stands(ctx, b.base.ID)
+	return err
 }
 
 // hostName is for people who ask whose backup holds a prune back.

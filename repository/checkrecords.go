@@ -117,17 +117,31 @@ func (c *checker) content(ctx context.Context, content Content) error {
 	})
 }
 
-// notes looks at all notes.
+// notes looks at all notes. One of a record that is not there says that it was
+// lost, unless it is said to be forgotten.
 func (c *checker) notes(ctx context.Context) error {
-	lost := map[ID]bool{}
+	about, meant := map[ID]ID{}, map[ID]bool{}
 	for _, o := range c.noteNames {
-		_, err := c.r.readNote(ctx, o.record, o.id)
+		n, err := c.r.readNote(ctx, o.record, o.id)
+		meant[o.record] = meant[o.record] || err == nil && n.Kind == noteForgotten
 		if err := c.object(noteName(o.record, o.id), err); err != nil {
 			return err
 		}
-		if !c.known[o.record] && !lost[o.record] {
-			lost[o.record] = true
-			c.problem(Problem{Object: recordName(o.record), Err: damagef("it is missing; note %s is about it", o.id)})
+		if !c.known[o.record] {
+			about[o.record] = o.id
+		}
+	}
+	for record, note := range about {
+		if meant[record] {
+			continue
+		}
+		// It may have been forgotten since the notes were listed.
+		left, again, err := c.r.forgettable(ctx, record)
+		if err != nil {
+			return err
+		}
+		if len(left) > 0 && again.IsZero() {
+			c.problem(Problem{Object: recordName(record), Err: damagef("it is missing; note %s is about it", note)})
 		}
 	}
 	return nil

@@ -11,8 +11,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/sombra-backup/sombra/repository/store"
 )
 
 // stateKeyName is the file that names the state that counts.
@@ -155,12 +153,12 @@ func (r *Repository) openLocalFile(ctx context.Context, f *os.File, local secret
 		return nil, err
 	}
 	// Only a record that was committed is a base.
-	_, err = r.store.Stat(ctx, recordName(s.record))
-	if errors.Is(err, store.ErrNotExist) {
-		return nil, wrapf(ErrNotFound, "it is of backup %s, which is not in the repository", s.record.Short())
-	}
+	stands, err := r.stands(ctx, s.record)
 	if err != nil {
-		return nil, &ObjectError{"read", recordName(s.record), err}
+		return nil, err
+	}
+	if !stands {
+		return nil, wrapf(ErrNotFound, "it is of backup %s, which is not in the repository", s.record.Short())
 	}
 	rec.ID, rec.repo = s.record, r
 	if old := r.local.Swap(&localFile{s, f}); old != nil {

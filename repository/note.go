@@ -24,35 +24,41 @@ const maxNoteObject = MaxNote + 64<<10
 
 // AddNote says something of a record after the fact, in an object of its own:
 // the record stays as it is. It is durable when AddNote returns. Of n, Time,
-// Kind (at most MaxName bytes of UTF-8) and Body are used. ErrNotFound if
-// there is no such record.
+// Kind (at most MaxName bytes of UTF-8, not "forgotten", which is the
+// repository's own) and Body are used. ErrNotFound if there is no such record.
 func (r *Repository) AddNote(ctx context.Context, record ID, n Note) (Note, error) {
 	if err := r.ready(ctx); err != nil {
 		return Note{}, err
 	}
-	if len(n.Body) > MaxNote || len(n.Kind) > MaxName || !utf8.ValidString(n.Kind) {
+	if len(n.Body) > MaxNote || len(n.Kind) > MaxName || !utf8.ValidString(n.Kind) || n.Kind == noteForgotten {
 		return Note{}, invalidf("a note of kind %.255q with %d bytes", n.Kind, len(n.Body))
 	}
-	if _, err := r.store.Stat(ctx, recordName(record)); err != nil {
-		if errors.Is(err, store.ErrNotExist) {
-			return Note{}, wrapf(ErrNotFound, "record %s", record)
-		}
-		return Note{}, &ObjectError{"read", recordName(record), err}
+	if stands, err := r.stands(ctx, record); err != nil {
+		return Note{}, err
+	} else if !stands {
+		return Note{}, wrapf(ErrNotFound, "record %s", record)
 	}
-	plain := format.marshal(wireNote{Record: record[:], Time: encodeTime(n.Time), Kind: n.Kind, Body: n.Body})
-	if _, err := decodeNote(plain, record); err != nil {
-		return Note{}, invalidf("add note: %v", err)
-	}
-	object, c, err := r.keys.sealObject(kindNote)
+	id, err := r.putNote(ctx, record, n)
 	if err != nil {
 		return Note{}, fmt.Errorf("add note: %w", err)
 	}
-	object = appendBox(object, c, boxNote, plain)
-	n.ID, n.Record = hashObject(object), record
-	if err := r.put(ctx, noteName(record, n.ID), object); err != nil {
-		return Note{}, fmt.Errorf("add note: %w", err)
-	}
+	n.ID, n.Record = id, record
 	return n, nil
+}
+
+// putNote puts a note and gives its id.
+func (r *Repository) putNote(ctx context.Context, record ID, n Note) (ID, error) {
+	plain := format.marshal(wireNote{Record: record[:], Time: encodeTime(n.Time), Kind: n.Kind, Body: n.Body})
+	if _, err := decodeNote(plain, record); err != nil {
+		return ID{}, invalidf("%v", err)
+	}
+	object, c, err := r.keys.sealObject(kindNote)
+	if err != nil {
+		return ID{}, err
+	}
+	object = appendBox(object, c, boxNote, plain)
+	id := hashObject(object)
+	return id, r.put(ctx, noteName(record, id), object)
 }
 
 // Notes gives the record's notes, oldest first. If some cannot be read the
@@ -84,7 +90,7 @@ func (r *Repository) Notes(ctx context.Context, record ID) ([]Note, error) {
 			damaged = append(damaged, err)
 		case err != nil:
 			return nil, err
-		default:
+		case n.Kind != noteForgotten:
 			notes = append(notes, n)
 		}
 	}

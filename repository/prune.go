@@ -153,7 +153,7 @@ func (r *Repository) pruneOnce(ctx context.Context, o PruneOptions, f func(Probl
 	}
 	// The order matters; see docs/format.md, §10.
 	steps := []func(context.Context) error{p.readMarks, p.readClock, p.readIntents, p.readRecords, p.readPacks, p.count, p.tally, p.plan,
-		p.copyLive, p.putMarks, p.retain, p.deletePacks, p.rewriteIndex, p.deleteIndexes, p.deleteMarks}
+		p.copyLive, p.putMarks, p.retain, p.deletePacks, p.rewriteIndex, p.deleteIndexes, p.deleteMarks, p.deleteNotes}
 	const planned = 8
 	for i, step := range steps {
 		if err := step(ctx); err != nil {
@@ -186,7 +186,9 @@ type pruner struct {
 	// oldest is when the first of the backups that go on began.
 	oldest  time.Time
 	records []*Record
-	census  *census
+	// listed are the records there are, readable or not.
+	listed map[ID]bool
+	census *census
 	// indexTimes are the index objects in the store, with when they were put.
 	indexTimes map[ID]time.Time
 	// packs are the packs in the store, by their numbers in the index.
@@ -325,6 +327,10 @@ func (p *pruner) readRecords(ctx context.Context) error {
 	ids, err := p.r.recordIDs(ctx, "")
 	if err != nil {
 		return err
+	}
+	p.listed = map[ID]bool{}
+	for _, id := range ids {
+		p.listed[id] = true
 	}
 	read, err := p.r.readRecords(ctx, ids)
 	if err != nil {

@@ -320,6 +320,20 @@ func (r *Repository) isVoid(ctx context.Context, name string, size int64) (bool,
 	return string(object) == voidRecord, err
 }
 
+// stands says whether there is a record of that id, and not a void in its place.
+func (r *Repository) stands(ctx context.Context, id ID) (bool, error) {
+	name := recordName(id)
+	info, err := r.store.Stat(ctx, name)
+	if errors.Is(err, store.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, &ObjectError{"read", name, err}
+	}
+	void, err := r.isVoid(ctx, name, info.Size)
+	return !void, err
+}
+
 // readRecord reads the record with that id.
 func (r *Repository) readRecord(ctx context.Context, id ID) (*Record, error) {
 	name := recordName(id)

@@ -2,6 +2,7 @@ package repository
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"github.com/sombra-backup/sombra/repository/store"
@@ -39,6 +40,34 @@ func voided(t testing.TB, st *mem.Store, id ID) int64 {
 		t.Fatal(err)
 	}
 	return info.Size
+}
+
+// A void in the place of a record is no record: there is nothing to note or to
+// build on, and it stays, since the record could appear without it.
+func TestAVoidIsNoRecordAndStays(t *testing.T) {
+	ctx := t.Context()
+	st := mem.New()
+	r, first, second := noted(t, st)
+	voided(t, st, first.ID)
+	if _, err := r.AddNote(ctx, first.ID, Note{Kind: "outcome"}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a note of a void: %v", err)
+	}
+	b := begin(t, r, first)
+	if b.baseStands {
+		t.Error("a base that was declared void is taken for one that stands")
+	}
+	b.Abort()
+	if b = begin(t, r, second); !b.baseStands {
+		t.Error("a base that stands is taken for a forgotten one")
+	}
+	b.Abort()
+	// Whoever knew the record before may still want to forget it.
+	if _, err := r.Forget(ctx, []ID{first.ID}); err != nil || countNotes(t, st) != 0 {
+		t.Errorf("forget: %v, %d notes", err, countNotes(t, st))
+	}
+	if object, err := readObject(ctx, st, recordName(first.ID), MaxRecord); err != nil || string(object) != voidRecord {
+		t.Errorf("the void is gone: %v", err)
+	}
 }
 
 // A record that is forgotten and declared void between its listing and its
