@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -21,6 +22,9 @@ type object struct {
 	fd   int
 	mode uint16 // as it is; the type bits count
 	name string // for messages
+
+	opened bool // not O_PATH: it takes calls by descriptor, which cost half
+	bare   bool // it is new and was given no extended attributes
 }
 
 const (
@@ -48,7 +52,7 @@ func (o object) apply(e session.Entry) *session.AttributeError {
 		perm = withoutACL(perm, e.XAttrs[accessACL])
 	}
 	if o.mode&unix.S_IFMT != unix.S_IFLNK {
-		p.add("mode", unix.Chmod(procPath(o.fd), perm))
+		p.add("mode", o.chmod(perm))
 	}
 	p.add("times", o.chtimes(e))
 	return p.err()
@@ -97,6 +101,9 @@ func (o object) chown(e session.Entry, p *problems) (owner, group bool) {
 // setXAttrs gives the attributes and takes away others, such as an ACL
 // inherited from the directory. It reports whether the access ACL is right.
 func (o object) setXAttrs(want map[string][]byte, p *problems) (acl bool) {
+	if o.bare && len(want) == 0 {
+		return true
+	}
 	proc := procPath(o.fd)
 	acl = true
 	has, err := readXAttrs(
@@ -168,6 +175,13 @@ func withoutACL(perm uint32, acl []byte) uint32 {
 	return perm &^ 0o070
 }
 
+func (o object) chmod(perm uint32) error {
+	if o.opened {
+		return unix.Fchmod(o.fd, perm)
+	}
+	return unix.Chmod(procPath(o.fd), perm)
+}
+
 func (o object) chtimes(e session.Entry) error {
 	ts := make([]unix.Timespec, 2)
 	for i, t := range []time.Time{e.Accessed, e.Modified} {
@@ -178,7 +192,19 @@ func (o object) chtimes(e session.Entry) error {
 			return err
 		}
 	}
+	if o.opened {
+		return futimens(o.fd, ts)
+	}
 	return unix.UtimesNanoAt(unix.AT_FDCWD, procPath(o.fd), ts, 0)
+}
+
+// futimens is utimensat without a path.
+func futimens(fd int, ts []unix.Timespec) error {
+	_, _, e := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(unsafe.SliceData(ts))), 0, 0, 0)
+	if e != 0 {
+		return e
+	}
+	return nil
 }
 
 // typeBits are the type bits of the kind of object an entry describes.

@@ -2,9 +2,10 @@ package localfs
 
 import (
 	"context"
+	"io"
 	"io/fs"
-	"os"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -14,15 +15,18 @@ import (
 // newFile has no name until Commit where the file system allows that
 // (O_TMPFILE), so that nothing is left behind however a restore ends, and a
 // temporary name elsewhere.
+//
+// It is a bare descriptor: an [os.File] asks the kernel whether it can be waited
+// for, and has a finalizer, for each of very many files.
 type newFile struct {
-	*os.File
 	target *target
+	dir    *parentDir
 	name   string // as the caller calls it
 	elem   string // its last element
 	temp   string // empty: none
 
-	mu   sync.Mutex
-	dir  int
+	mu   sync.RWMutex // held while fd is used, so that Close cannot let another file take its number
+	fd   int          // -1: closed
 	done bool
 }
 
@@ -31,35 +35,12 @@ func (t *target) Create(ctx context.Context, name string) (session.NewFile, erro
 	if err != nil {
 		return nil, err
 	}
-	fd, temp, err := createIn(dir)
+	fd, temp, err := createIn(dir.fd)
 	if err != nil {
-		unix.Close(dir)
+		dir.close()
 		return nil, pathError("create", name, err)
 	}
-	return &newFile{File: os.NewFile(uintptr(fd), name), target: t, name: name, elem: elem, temp: temp, dir: dir}, nil
-}
-
-// parentOf opens the directory in which an object is to take a name. A
-// directory that has the name already is an error.
-func (t *target) parentOf(ctx context.Context, op, name string) (dir int, elem string, err error) {
-	p, err := t.where(ctx, op, name, true)
-	if err != nil {
-		return -1, "", err
-	}
-	dir, elem, err = p.base.parent(p.name)
-	if err != nil {
-		return -1, "", pathError(op, name, err)
-	}
-	var sx unix.Statx_t
-	if statxAt(dir, elem, &sx) == nil && sx.Mode&unix.S_IFMT == unix.S_IFDIR {
-		unix.Close(dir)
-		return -1, "", pathError(op, name, errDirectory)
-	}
-	if err := t.touch(dir); err != nil {
-		unix.Close(dir)
-		return -1, "", pathError(op, name, err)
-	}
-	return dir, elem, nil
+	return &newFile{target: t, dir: dir, name: name, elem: elem, temp: temp, fd: fd}, nil
 }
 
 var errDirectory = &nameError{"a directory is in the way", fs.ErrExist}
@@ -80,11 +61,49 @@ func createIn(dir int) (fd int, temp string, err error) {
 	}
 }
 
+// maxWrite is less than what the kernel takes at once.
+const maxWrite = 1 << 30
+
+func (f *newFile) WriteAt(p []byte, off int64) (n int, err error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.fd < 0 {
+		return 0, pathError("write", f.name, fs.ErrClosed)
+	}
+	for n < len(p) {
+		m, err := unix.Pwrite(f.fd, p[n:min(len(p), n+maxWrite)], off+int64(n))
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == nil && m <= 0:
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			return n, pathError("write", f.name, err)
+		}
+		n += m
+	}
+	return n, nil
+}
+
+func (f *newFile) Truncate(size int64) error {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.fd < 0 {
+		return pathError("truncate", f.name, fs.ErrClosed)
+	}
+	for {
+		if err := unix.Ftruncate(f.fd, size); err != unix.EINTR {
+			return pathError("truncate", f.name, err)
+		}
+	}
+}
+
 func (f *newFile) Commit(ctx context.Context, e session.Entry) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.done {
-		return &fs.PathError{Op: "commit", Path: f.name, Err: fs.ErrClosed}
+	if f.done || f.fd < 0 {
+		return pathError("commit", f.name, fs.ErrClosed)
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -92,23 +111,18 @@ func (f *newFile) Commit(ctx context.Context, e session.Entry) error {
 	if !e.Mode.IsRegular() {
 		return pathError("commit", f.name, &nameError{"the entry is not one of a regular file", fs.ErrInvalid})
 	}
-	var failed *session.AttributeError
-	err := control(f.File, func(fd int) error {
-		failed = object{fd, unix.S_IFREG, f.name}.apply(e)
-		if f.temp != "" {
-			return nil
+	failed := object{fd: f.fd, mode: unix.S_IFREG, name: f.name, opened: true, bare: f.dir.private && f.dir.plain}.apply(e)
+	if f.temp == "" {
+		if err := f.link(); err != nil {
+			return pathError("commit", f.name, err)
 		}
-		return f.link(fd)
-	})
-	if err != nil {
-		return pathError("commit", f.name, err)
 	}
 	// Some file systems tell of failed writes only now. The name comes after.
-	if err := f.File.Close(); err != nil {
-		return err
+	if err := f.closeFile(); err != nil {
+		return pathError("commit", f.name, err)
 	}
 	if f.temp != "" {
-		if err := rename(f.dir, f.temp, f.elem); err != nil {
+		if err := rename(f.dir.fd, f.temp, f.elem); err != nil {
 			return pathError("commit", f.name, err)
 		}
 		f.temp = ""
@@ -120,26 +134,50 @@ func (f *newFile) Commit(ctx context.Context, e session.Entry) error {
 	return nil
 }
 
-// link gives the nameless file its name: at once if that is free.
-func (f *newFile) link(fd int) error {
-	err := linkFD(fd, f.dir, f.elem)
-	if err != unix.EEXIST {
-		return err
-	}
-	temp := temporary()
-	if err := linkFD(fd, f.dir, temp); err != nil {
-		return err
-	}
-	if err := rename(f.dir, temp, f.elem); err != nil {
-		unix.Unlinkat(f.dir, temp, 0)
+// closeFile closes the descriptor. It is gone also when that fails.
+func (f *newFile) closeFile() error {
+	fd := f.fd
+	f.fd = -1
+	if err := unix.Close(fd); err != unix.EINTR {
 		return err
 	}
 	return nil
 }
 
-// linkFD goes through /proc, as AT_EMPTY_PATH is root's.
+// link gives the nameless file its name: at once if that is free.
+func (f *newFile) link() error {
+	err := linkFD(f.fd, f.dir.fd, f.elem)
+	if err != unix.EEXIST {
+		return err
+	}
+	temp := temporary()
+	if err := linkFD(f.fd, f.dir.fd, temp); err != nil {
+		return err
+	}
+	if err := rename(f.dir.fd, temp, f.elem); err != nil {
+		unix.Unlinkat(f.dir.fd, temp, 0)
+		return err
+	}
+	return nil
+}
+
+// noEmptyPath is set once it is known that the kernel links by descriptor for
+// root alone, as before Linux 6.10.
+var noEmptyPath atomic.Bool
+
+// linkFD gives a file one more name: by its descriptor if the kernel lets us,
+// else through /proc.
 func linkFD(fd, dir int, elem string) error {
-	return unix.Linkat(unix.AT_FDCWD, procPath(fd), dir, elem, unix.AT_SYMLINK_FOLLOW)
+	if !noEmptyPath.Load() {
+		if err := unix.Linkat(fd, "", dir, elem, unix.AT_EMPTY_PATH); err != unix.ENOENT {
+			return err
+		}
+	}
+	err := unix.Linkat(unix.AT_FDCWD, procPath(fd), dir, elem, unix.AT_SYMLINK_FOLLOW)
+	if err == nil {
+		noEmptyPath.Store(true)
+	}
+	return err
 }
 
 // rename puts temp, in the same directory, in the place of what is called elem.
@@ -153,7 +191,7 @@ func rename(dir int, temp, elem string) error {
 
 func (f *newFile) finish() {
 	f.done = true
-	unix.Close(f.dir)
+	f.dir.close()
 }
 
 // Close removes the file if it has not got its name.
@@ -163,10 +201,12 @@ func (f *newFile) Close() error {
 	if f.done {
 		return nil
 	}
-	f.File.Close() // a Commit that failed may have closed it
+	if f.fd >= 0 { // a Commit that failed may have closed it
+		f.closeFile()
+	}
 	var err error
 	if f.temp != "" {
-		err = unix.Unlinkat(f.dir, f.temp, 0)
+		err = unix.Unlinkat(f.dir.fd, f.temp, 0)
 	}
 	f.finish()
 	return pathError("remove unfinished", f.name, err)

@@ -106,7 +106,7 @@ func TestTemporaryNameIsTakenAway(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &newFile{File: os.NewFile(uintptr(fd), "f"), target: tg, name: "f", elem: "f", temp: temp, dir: own}
+		return &newFile{target: tg, dir: &parentDir{fd: own}, name: "f", elem: "f", temp: temp, fd: fd}
 	}
 	defer unix.Close(dfd)
 	f := begin()

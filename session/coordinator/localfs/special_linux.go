@@ -49,17 +49,17 @@ func (t *target) replace(ctx context.Context, op, name string, e session.Entry, 
 	if err != nil {
 		return err
 	}
-	defer unix.Close(dir)
+	defer dir.close()
 	temp := temporary()
-	if err := create(dir, temp); err != nil {
+	if err := create(dir.fd, temp); err != nil {
 		return pathError(op, name, err)
 	}
-	failed, err := finishTemp(dir, temp, name, kind, e)
+	failed, err := finishTemp(dir.fd, temp, name, kind, e)
 	if err == nil {
-		err = rename(dir, temp, elem)
+		err = rename(dir.fd, temp, elem)
 	}
 	if err != nil {
-		unix.Unlinkat(dir, temp, 0)
+		unix.Unlinkat(dir.fd, temp, 0)
 		return pathError(op, name, err)
 	}
 	if failed != nil {
@@ -84,7 +84,7 @@ func finishTemp(dir int, temp, name string, kind uint16, e session.Entry) (*sess
 	if sx.Mode&unix.S_IFMT != kind || sx.Nlink != 1 {
 		return nil, &nameError{"was replaced while it was being made", fs.ErrInvalid}
 	}
-	return object{fd, sx.Mode, name}.apply(e), nil
+	return object{fd: fd, mode: sx.Mode, name: name}.apply(e), nil
 }
 
 func (t *target) Link(ctx context.Context, oldname, name string) error {
@@ -102,15 +102,15 @@ func (t *target) Link(ctx context.Context, oldname, name string) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(dir)
-	err = linkFD(fd, dir, elem)
+	defer dir.close()
+	err = linkFD(fd, dir.fd, elem)
 	if err == unix.EEXIST {
 		temp := temporary()
-		if err = linkFD(fd, dir, temp); err == nil {
-			err = rename(dir, temp, elem)
+		if err = linkFD(fd, dir.fd, temp); err == nil {
+			err = rename(dir.fd, temp, elem)
 			// Renaming one name of a file to another of its names does
 			// nothing and leaves both.
-			if e := unix.Unlinkat(dir, temp, 0); err == nil && e != unix.ENOENT {
+			if e := unix.Unlinkat(dir.fd, temp, 0); err == nil && e != unix.ENOENT {
 				err = e
 			}
 		}

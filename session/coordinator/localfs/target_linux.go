@@ -45,6 +45,8 @@ type target struct {
 	roots []rootMap
 	dirty map[uint64]*os.File // one directory on each device written to
 	all   bool                // a device could not be noted: sync everything
+
+	dirs parentCache
 }
 
 // OpenTarget opens a directory to restore into, or with an empty name the
@@ -111,22 +113,27 @@ func (t *target) Mkdir(ctx context.Context, name string) (existed bool, err erro
 	if err != nil || p.name == "." {
 		return err == nil, err
 	}
-	dir, elem, err := p.base.parent(p.name)
+	dir, elem, err := t.parent(p)
 	if errors.Is(err, unix.ENOENT) {
-		dir, elem, err = t.mkdirs(p)
+		var fd int
+		fd, elem, err = t.mkdirs(p)
+		dir = &parentDir{fd: fd}
 	}
 	if err != nil {
 		return false, pathError("make directory", name, err)
 	}
-	defer unix.Close(dir)
-	existed, err = mkdirAt(dir, elem)
+	defer dir.close()
+	existed, err = mkdirAt(dir.fd, elem)
 	if err == nil && existed {
-		err = mayWriteIn(dir, elem)
+		err = mayWriteIn(dir.fd, elem)
 	}
 	if err != nil {
 		return false, pathError("make directory", name, err)
 	}
-	return existed, t.touch(dir)
+	if dir.private {
+		return existed, nil
+	}
+	return existed, t.touch(dir.fd)
 }
 
 // mayWriteIn gives an ordinary user the rights to his own directory back that
@@ -248,7 +255,10 @@ func (t *target) SetAttributes(ctx context.Context, name string, e session.Entry
 	if err := t.touchDevice(&sx, fd); err != nil {
 		return err
 	}
-	if failed := (object{fd, sx.Mode, name}).apply(e); failed != nil {
+	if want == unix.S_IFDIR {
+		t.dirs.forget(func(key place) bool { return key == p })
+	}
+	if failed := (object{fd: fd, mode: sx.Mode, name: name}).apply(e); failed != nil {
 		return failed
 	}
 	return nil
@@ -264,6 +274,7 @@ func (t *target) Remove(ctx context.Context, name string) error {
 		return pathError("remove", name, err)
 	}
 	defer unix.Close(dir)
+	t.dirs.forget(func(place) bool { return true })
 	if err = unix.Unlinkat(dir, elem, 0); err == unix.EISDIR {
 		err = unix.Unlinkat(dir, elem, unix.AT_REMOVEDIR)
 	}
@@ -302,6 +313,7 @@ func (t *target) AtReboot(_ context.Context, _, name string) error {
 }
 
 func (t *target) Close() error {
+	t.dirs.forget(func(place) bool { return true })
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var errs []error
