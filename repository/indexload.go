@@ -104,13 +104,29 @@ func (x *chunkIndex) refreshOnce(ctx context.Context, again bool) error {
 // loadAll reads index objects, several at once, and says whether some went since
 // they were listed: prune deleted them, and what supersedes them may have been put
 // after the listing. The largest come first: what supersedes others is larger than
-// they are, and they need not be read then.
+// they are, and once it is known they need not be read.
 func (x *chunkIndex) loadAll(ctx context.Context, fresh []listedObject) (gone bool, err error) {
 	slices.SortFunc(fresh, func(a, b listedObject) int {
 		return cmp.Or(cmp.Compare(b.size, a.size), slices.Compare(a.id[:], b.id[:]))
 	})
-	var went atomic.Bool
 	buffers := make([][]byte, readersOf(x.store))
+	for len(fresh) > 0 {
+		n := 1
+		for n < len(fresh) && sizeClass(uint64(fresh[n].size)) == sizeClass(uint64(fresh[0].size)) {
+			n++
+		}
+		g, err := x.loadSome(ctx, fresh[:n], buffers)
+		if gone = gone || g; err != nil {
+			return gone, err
+		}
+		fresh = fresh[n:]
+	}
+	return gone, nil
+}
+
+// loadSome is loadAll for objects of about one size.
+func (x *chunkIndex) loadSome(ctx context.Context, fresh []listedObject, buffers [][]byte) (gone bool, err error) {
+	var went atomic.Bool
 	err = eachAtOnce(ctx, x.store, len(fresh), func(ctx context.Context, reader, i int) error {
 		if x.knows(fresh[i].id) {
 			return nil

@@ -27,8 +27,8 @@ func indexWeight(part *indexPart) uint64 {
 	return max(1, part.Lines, 2*uint64(len(part.packNo)), uint64(len(part.Supersedes)))
 }
 
-// indexClass is the class of an index object of that weight.
-func indexClass(weight uint64) int { return (bits.Len64(weight) - 1) / 3 }
+// sizeClass is the class of what is that large.
+func sizeClass(size uint64) int { return (bits.Len64(size) - 1) / 3 }
 
 // gone says whether a pack is no more.
 func (p *pruner) gone(no uint32) bool {
@@ -101,13 +101,13 @@ func mergeable(small []*indexPart) (parts []*indexPart) {
 	count := map[int]int{}
 	largest := -1
 	for _, part := range small {
-		class := indexClass(indexWeight(part))
+		class := sizeClass(indexWeight(part))
 		if count[class]++; count[class] >= mergeFactor {
 			largest = max(largest, class)
 		}
 	}
 	for _, part := range small {
-		if indexClass(indexWeight(part)) <= largest {
+		if sizeClass(indexWeight(part)) <= largest {
 			parts = append(parts, part)
 		}
 	}
