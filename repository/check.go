@@ -290,7 +290,7 @@ func (c *checker) shared(ctx context.Context) error {
 		} else {
 			c.total.Intents++
 		}
-		plain, err := c.r.readShared(ctx, name, o.kind, box, limit)
+		plain, err := c.r.readSharedOnce(ctx, name, o.kind, box, limit)
 		if err == nil {
 			if o.kind == kindMark {
 				_, err = decodeMark(plain, c.r.keys.repo)

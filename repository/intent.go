@@ -144,8 +144,26 @@ func (r *Repository) intents(ctx context.Context) ([]*intent, error) {
 	return all, nil
 }
 
-// readShared reads an object that sharedObject made, whose name is its hash.
-func (r *Repository) readShared(ctx context.Context, name string, kind objectKind, box boxKind, limit int64) ([]byte, error) {
+// sharedTries is how often a mark or an intent is read whose bytes are not what
+// they should be.
+const sharedTries = 3
+
+// readShared reads an object that sharedObject made, whose name is its hash. Who
+// does not know a mark that others can read builds on what they delete, and who
+// does not know which record an intent names cannot declare it void: so a read
+// that went wrong once does not count.
+func (r *Repository) readShared(ctx context.Context, name string, kind objectKind, box boxKind, limit int64) (plain []byte, err error) {
+	for range sharedTries {
+		plain, err = r.readSharedOnce(ctx, name, kind, box, limit)
+		if err == nil || !errors.Is(err, ErrDamaged) || errors.Is(err, store.ErrNotExist) {
+			break
+		}
+	}
+	return plain, err
+}
+
+// readSharedOnce is readShared, without another try.
+func (r *Repository) readSharedOnce(ctx context.Context, name string, kind objectKind, box boxKind, limit int64) ([]byte, error) {
 	object, err := readObject(ctx, r.store, name, limit)
 	if err != nil {
 		return nil, err

@@ -86,7 +86,7 @@ func (r *Repository) marks(ctx context.Context) ([]*mark, error) {
 	var damaged []error
 	seen := map[ID]time.Time{}
 	for _, info := range infos {
-		plain, err := r.readMark(ctx, info.Name)
+		plain, err := r.readShared(ctx, info.Name, kindMark, boxMark, maxMark)
 		if errors.Is(err, store.ErrNotExist) {
 			continue // all its packs are long gone
 		}
@@ -116,21 +116,6 @@ func (r *Repository) marks(ctx context.Context) ([]*mark, error) {
 		m.seen = seen[m.id]
 	}
 	return all, errors.Join(damaged...)
-}
-
-// markTries is how often a mark is read whose bytes are not what they should be.
-const markTries = 3
-
-// readMark reads a mark's plaintext. Whoever does not know a mark that others can
-// read builds on what they delete: so a read that went wrong once does not count.
-func (r *Repository) readMark(ctx context.Context, name string) (plain []byte, err error) {
-	for range markTries {
-		plain, err = r.readShared(ctx, name, kindMark, boxMark, maxMark)
-		if err == nil || !errors.Is(err, ErrDamaged) || errors.Is(err, store.ErrNotExist) {
-			break
-		}
-	}
-	return plain, err
 }
 
 // putMark marks packs, and confirms marks. It gives the mark's name.
