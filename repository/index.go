@@ -140,7 +140,12 @@ func (b *indexBatch) encode(k *keyring, supersedes []ID) []byte {
 	salt := make([]byte, saltSize)
 	rand.Read(salt)
 	c := k.indexCipher(salt)
-	object := append([]byte(magic(kindIndex)), salt...)
+	// All of it at once: a box is appended with no room to spare, and pages that
+	// moved each time the next came would be copied hundreds of times.
+	tail.Fences = make([]byte, 0, 8*(len(b.lines)/pageLines+1))
+	size := len(b.lines)*lineSize + (len(b.lines)/pageLines+2)*(boxOverhead+8) + len(b.packs)*(IDSize+32) + len(supersedes)*(IDSize+2) + 4096
+	object := make([]byte, 0, size)
+	object = append(append(object, magic(kindIndex)...), salt...)
 	page := make([]byte, 0, pageLines*lineSize)
 	for lines := range slices.Chunk(b.lines, pageLines) {
 		page = page[:0]

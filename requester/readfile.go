@@ -66,7 +66,7 @@ func (c *copier) readOnce(ctx context.Context, j *job) (g got, err error) {
 		return g, err
 	}
 	defer f.Close()
-	if g.entry, err = f.Stat(ctx); err != nil {
+	if g.entry, err = opened(ctx, f); err != nil {
 		return g, err
 	}
 	if !g.entry.Mode.IsRegular() {
@@ -111,7 +111,7 @@ func (c *copier) readOnce(ctx context.Context, j *job) (g got, err error) {
 	if !live {
 		return g, nil
 	}
-	after, err := f.Stat(ctx)
+	after, err := statBare(ctx, f)
 	if err != nil {
 		return g, err
 	}
@@ -154,7 +154,7 @@ func settled(ctx context.Context, j *job, e session.Entry, opening time.Time) er
 		return err
 	}
 	defer f.Close()
-	again, err := f.Stat(ctx)
+	again, err := statBare(ctx, f)
 	if err != nil {
 		return err
 	}
@@ -162,6 +162,22 @@ func settled(ctx context.Context, j *job, e session.Entry, opening time.Time) er
 		return &changedError{what}
 	}
 	return nil
+}
+
+// opened describes a file that was just opened, in full.
+func opened(ctx context.Context, f session.File) (session.Entry, error) {
+	if b, ok := f.(session.BareFile); ok {
+		return b.Opened(ctx)
+	}
+	return f.Stat(ctx)
+}
+
+// statBare describes a file as far as difference compares it.
+func statBare(ctx context.Context, f session.File) (session.Entry, error) {
+	if b, ok := f.(session.BareFile); ok {
+		return b.StatBare(ctx)
+	}
+	return f.Stat(ctx)
 }
 
 func difference(a, b session.Entry) string {

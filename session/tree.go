@@ -125,6 +125,18 @@ type File interface {
 	Stream(ctx context.Context, name string) (io.ReadCloser, error)
 }
 
+// BareFile is implemented by files that save something by not describing
+// themselves in full each time, before and after they are read.
+type BareFile interface {
+	File
+	// Opened describes the file in full as it was when Open began with it: what
+	// happens to it from then on, while it is flushed too, shows as a difference
+	// to a later description. Only extended attributes may be newer.
+	Opened(ctx context.Context) (Entry, error)
+	// StatBare is Stat, but may leave out XAttrs, and then says so in Bare.
+	StatBare(ctx context.Context) (Entry, error)
+}
+
 // Target is where a restore writes. It never trusts the names it is given: no
 // name leads through a link or out of the target, and nothing already there is
 // opened by following one. Names are as for [Tree], but from the target's root,

@@ -30,7 +30,7 @@ const coarse = 20 * time.Millisecond
 
 // before flushes a file that is to be read.
 func (l *flusher) before(f *file) error {
-	return control(f.File, func(fd int) error {
+	return f.use("flush", func(fd int) error {
 		if l.spent.Load() > int64(flushPatience) {
 			l.once.Do(func() { l.all(fd) })
 		}

@@ -1,7 +1,9 @@
 package localfs
 
 import (
+	"errors"
 	"io/fs"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -82,8 +84,9 @@ var haveOpenat2 = sync.OnceValue(func() bool {
 
 // base is a directory that names are opened from, and the rules by which.
 type base struct {
-	mu     sync.RWMutex // held while fd is used, so that Close cannot let another file take its number
+	mu     sync.RWMutex // held while they are used, so that Close cannot let another file take their numbers
 	fd     int
+	own    int // the directory /proc/self/fd
 	closed bool
 
 	// oneVolume refuses names that lead to another volume. The rest tells
@@ -108,7 +111,34 @@ func newBase(fd int, oneVolume bool) (*base, error) {
 		return nil, err
 	}
 	b.btrfs = s.Type == unix.BTRFS_SUPER_MAGIC
+	var err error
+	if b.own, err = openProc(); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
 	return b, nil
+}
+
+// openProc opens the directory of this process's descriptors: to go there by its
+// path takes as long as all else that opening a file does.
+func openProc() (int, error) {
+	for {
+		fd, err := unix.Open("/proc/self/fd", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.ENOENT, err == unix.ENOTDIR:
+			return -1, errProc
+		case err != nil:
+			return -1, err
+		}
+		var s unix.Statfs_t
+		if err := unix.Fstatfs(fd, &s); err != nil || s.Type != unix.PROC_SUPER_MAGIC {
+			unix.Close(fd)
+			return -1, errProc
+		}
+		return fd, nil
+	}
 }
 
 func (b *base) close() error {
@@ -118,7 +148,7 @@ func (b *base) close() error {
 		return nil
 	}
 	b.closed = true
-	return unix.Close(b.fd)
+	return errors.Join(unix.Close(b.fd), unix.Close(b.own))
 }
 
 // pieceMax is the longest part of a name handed to the kernel at once.
@@ -280,32 +310,36 @@ func (b *base) parent(name string) (fd int, elem string, err error) {
 }
 
 // openRegular opens a regular file, and nothing else, whatever stands at the
-// name a moment later. Flags are for the second opening.
-func (b *base) openRegular(name string, flags int) (int, *unix.Statx_t, error) {
+// name a moment later, and describes it as it was before. Flags are for the
+// second opening.
+func (b *base) openRegular(name string, flags int, sx *unix.Statx_t) (int, error) {
 	path, err := b.open(name, unix.O_PATH|unix.O_NOFOLLOW)
 	if err != nil {
-		return -1, nil, err
+		return -1, err
 	}
 	defer unix.Close(path)
-	sx := new(unix.Statx_t)
 	if err := statxFD(path, sx); err != nil {
-		return -1, nil, err
+		return -1, err
 	}
 	if sx.Mode&unix.S_IFMT != unix.S_IFREG {
 		if sx.Mode&unix.S_IFMT == unix.S_IFLNK {
-			return -1, nil, unix.ELOOP
+			return -1, unix.ELOOP
 		}
-		return -1, nil, &nameError{"is " + kindOf(sx.Mode) + ", not a regular file", fs.ErrInvalid}
+		return -1, &nameError{"is " + kindOf(sx.Mode) + ", not a regular file", fs.ErrInvalid}
 	}
-	fd, err := reopen(path, flags)
-	return fd, sx, err
+	return b.reopen(path, flags)
 }
 
 // reopen opens what an O_PATH descriptor stands for.
-func reopen(path, flags int) (int, error) {
-	proc := procPath(path)
+func (b *base) reopen(path, flags int) (int, error) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if b.closed {
+		return -1, fs.ErrClosed
+	}
+	number := strconv.Itoa(path)
 	for {
-		fd, err := unix.Open(proc, flags|unix.O_CLOEXEC, 0)
+		fd, err := unix.Openat(b.own, number, flags|unix.O_CLOEXEC, 0)
 		switch {
 		case err == unix.EINTR:
 		case err == unix.EPERM && flags&unix.O_NOATIME != 0:

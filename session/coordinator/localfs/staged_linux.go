@@ -286,11 +286,27 @@ type stagedFile struct {
 }
 
 func (f *stagedFile) Stat(ctx context.Context) (session.Entry, error) {
-	now, err := f.file.Stat(ctx)
+	now, err := f.file.StatBare(ctx)
 	if err != nil {
 		return session.Entry{}, err
 	}
+	return f.original(now.Size), nil
+}
+
+// Opened implements [session.BareFile].
+func (f *stagedFile) Opened(ctx context.Context) (session.Entry, error) {
+	if err := ctx.Err(); err != nil {
+		return session.Entry{}, err
+	}
+	return f.original(int64(f.file.opened.Size)), nil
+}
+
+// StatBare implements [session.BareFile]: it is Stat, as nothing is to be saved.
+func (f *stagedFile) StatBare(ctx context.Context) (session.Entry, error) { return f.Stat(ctx) }
+
+// original describes the original, with the size of the copy.
+func (f *stagedFile) original(size int64) session.Entry {
 	e := entryOfManifest(f.m)
-	e.Size = now.Size
-	return e, nil
+	e.Size = size
+	return e
 }

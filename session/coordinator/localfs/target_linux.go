@@ -206,12 +206,13 @@ func (t *target) OpenFile(ctx context.Context, name string) (session.ChangeFile,
 	if err != nil {
 		return nil, err
 	}
-	fd, sx, err := p.base.openRegular(p.name, unix.O_RDWR|unix.O_NOCTTY)
+	var sx unix.Statx_t
+	fd, err := p.base.openRegular(p.name, unix.O_RDWR|unix.O_NOCTTY, &sx)
 	if err != nil {
 		return nil, pathError("open", name, err)
 	}
 	f := os.NewFile(uintptr(fd), name)
-	if err := t.touchDevice(sx, fd); err != nil {
+	if err := t.touchDevice(&sx, fd); err != nil {
 		f.Close()
 		return nil, err
 	}

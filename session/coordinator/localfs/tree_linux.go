@@ -2,9 +2,7 @@ package localfs
 
 import (
 	"context"
-	"io"
 	"io/fs"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -43,10 +41,6 @@ func OpenTree(root string, opts TreeOptions) (session.Tree, error) {
 }
 
 func openBase(dir string, oneVolume bool) (*base, error) {
-	var proc unix.Statfs_t
-	if err := unix.Statfs("/proc/self/fd", &proc); err != nil || proc.Type != unix.PROC_SUPER_MAGIC {
-		return nil, errProc
-	}
 	for {
 		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err == unix.EINTR {
@@ -122,22 +116,16 @@ func (t *tree) Open(ctx context.Context, name string) (session.File, error) {
 		return nil, err
 	}
 	f, err := t.base.openFile(name, t.opts.Source)
-	if err != nil || t.opts.Source != session.FromLive {
-		return f, err
+	if err != nil {
+		return nil, err
 	}
-	if err := t.flush.before(f); err != nil {
-		f.Close()
-		return nil, pathError("flush", name, err)
+	if t.opts.Source == session.FromLive {
+		if err := t.flush.before(f); err != nil {
+			f.Close()
+			return nil, err
+		}
 	}
 	return f, nil
-}
-
-func (b *base) openFile(name string, source session.Source) (*file, error) {
-	fd, _, err := b.openRegular(name, unix.O_RDONLY|unix.O_NOATIME|unix.O_NOCTTY)
-	if err != nil {
-		return nil, pathError("open", name, err)
-	}
-	return &file{os.NewFile(uintptr(fd), name), source}, nil
 }
 
 func (t *tree) ChangedRanges(ctx context.Context, base vss.GUID, name string) ([]vss.Range, error) {
@@ -151,104 +139,3 @@ func (t *tree) ChangedRanges(ctx context.Context, base vss.GUID, name string) ([
 }
 
 func (t *tree) Close() error { return t.base.close() }
-
-type file struct {
-	*os.File
-	source session.Source
-}
-
-func (f *file) Stat(ctx context.Context) (session.Entry, error) {
-	if err := ctx.Err(); err != nil {
-		return session.Entry{}, err
-	}
-	return statFile(f.File, f.source)
-}
-
-// statFile describes an open regular file.
-func statFile(f *os.File, source session.Source) (session.Entry, error) {
-	var e session.Entry
-	err := control(f, func(fd int) error {
-		var sx unix.Statx_t
-		if err := statxFD(fd, &sx); err != nil {
-			return err
-		}
-		_, elem := splitName(f.Name())
-		e = entryOf(elem, &sx)
-		e.Source = source
-		var err error
-		e.XAttrs, err = listXAttrsFD(fd)
-		return err
-	})
-	if err != nil {
-		return session.Entry{}, pathError("describe", f.Name(), err)
-	}
-	return e, nil
-}
-
-// control uses a file's descriptor while it is certain not to be closed.
-func control(f *os.File, fn func(fd int) error) error {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var inner error
-	if err := raw.Control(func(fd uintptr) { inner = fn(int(fd)) }); err != nil {
-		return err
-	}
-	return inner
-}
-
-// Stream: there are no named streams here.
-func (f *file) Stream(_ context.Context, name string) (io.ReadCloser, error) {
-	return nil, vss.Errorf(vss.ErrNotSupported, "open stream "+name+" of", f.Name(), "files have no named streams on this system")
-}
-
-// Data asks the file system for the ranges that hold data; one that doesn't
-// know gives the whole file.
-func (f *file) Data(ctx context.Context) ([]vss.Range, error) {
-	var ranges []vss.Range
-	err := control(f.File, func(fd int) error {
-		var sx unix.Statx_t
-		if err := statxFD(fd, &sx); err != nil {
-			return err
-		}
-		var err error
-		ranges, err = dataRanges(ctx, fd, int64(sx.Size))
-		return err
-	})
-	return ranges, pathError("find holes of", f.Name(), err)
-}
-
-func dataRanges(ctx context.Context, fd int, size int64) ([]vss.Range, error) {
-	var ranges []vss.Range
-	for pos := int64(0); pos < size; {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		start, err := unix.Seek(fd, pos, unix.SEEK_DATA)
-		if err == unix.ENXIO {
-			break // nothing but a hole follows
-		}
-		if err == unix.EINVAL || err == unix.EOPNOTSUPP {
-			start, err = pos, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if start >= size {
-			break
-		}
-		end := size
-		if len(ranges) < vss.MaxRanges-1 {
-			if end, err = unix.Seek(fd, start, unix.SEEK_HOLE); err != nil {
-				end = size // it shrank, or holes are unknown
-			}
-		}
-		end = min(end, size)
-		if end > start { // else it was punched out just now
-			ranges = append(ranges, vss.Range{Offset: uint64(start), Length: uint64(end - start)})
-		}
-		pos = end
-	}
-	return ranges, nil
-}

@@ -60,11 +60,19 @@ func listXAttrsFD(fd int) (map[string][]byte, error) {
 		func(name string, buf []byte) (int, error) { return unix.Fgetxattr(fd, name, buf) })
 }
 
+// few is room for the names most objects have, and for most values. The kernel
+// takes memory for all the room it is offered, each time: for 64 KiB that costs
+// more than all the rest.
+const few = 512
+
 func readXAttrs(list func([]byte) (int, error), get func(string, []byte) (int, error)) (map[string][]byte, error) {
 	pooled := xattrBuffers.Get().(*[]byte)
 	defer xattrBuffers.Put(pooled)
 	buf := *pooled
-	n, err := list(buf)
+	n, err := list(buf[:few])
+	if err == unix.ERANGE {
+		n, err = list(buf)
+	}
 	if err == unix.EOPNOTSUPP || err == nil && n == 0 {
 		return nil, nil
 	}
@@ -80,7 +88,10 @@ func readXAttrs(list func([]byte) (int, error), get func(string, []byte) (int, e
 	all := make(map[string][]byte, len(names))
 	total := 0
 	for _, name := range names {
-		n, err := get(name, buf)
+		n, err := get(name, buf[:few])
+		if err == unix.ERANGE {
+			n, err = get(name, buf)
+		}
 		if err == unix.ENODATA || err == unix.EOPNOTSUPP {
 			continue // gone meanwhile, or only listed
 		}
