@@ -121,7 +121,7 @@ func (e *Entry) encode() ([]byte, error) {
 	if err := e.check(); err != nil {
 		return nil, wrapf(ErrInvalid, "%v", err)
 	}
-	encoded, err := format.enc.Marshal(e.wire())
+	encoded, err := e.encodeKnown()
 	if err != nil {
 		return nil, wrapf(ErrInvalid, "%v", err)
 	}
@@ -134,6 +134,14 @@ func (e *Entry) encode() ([]byte, error) {
 		return nil, invalidf("it takes %d bytes, the most is %d", len(encoded), MaxEntry)
 	}
 	return encoded, nil
+}
+
+// encodeKnown encodes the fields that this program knows.
+func (e *Entry) encodeKnown() ([]byte, error) {
+	if len(e.Streams) > 0 {
+		return format.enc.Marshal(e.wire())
+	}
+	return encodeFast(e), nil
 }
 
 func (e *Entry) wire() *wireEntry {

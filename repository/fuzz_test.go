@@ -314,12 +314,25 @@ func FuzzTableLeaf(f *testing.F) {
 			if err != nil {
 				t.Fatalf("an entry that was read cannot be written: %v", err)
 			}
+			checkEncoders(t, e.Entry)
 			again, _, _, err := decodeEntry(encoded)
 			if err != nil || !sameEntry(again, e.Entry) {
 				t.Fatalf("an entry changed on the way: %v\n%+v\n%+v", err, again, e)
 			}
 		}
 	})
+}
+
+// checkEncoders makes sure that the general encoder writes the same bytes.
+func checkEncoders(t *testing.T, e *Entry) {
+	t.Helper()
+	known := *e
+	known.extra = nil
+	got, err := known.encode()
+	want, err2 := format.enc.Marshal(known.wire())
+	if err != nil || err2 != nil || !bytes.Equal(got, want) {
+		t.Errorf("an entry is encoded as\n%x, %v, and by the general encoder as\n%x, %v", got, err, want, err2)
+	}
 }
 
 // sameEntry compares entries, not telling empty from absent.

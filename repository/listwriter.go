@@ -33,7 +33,7 @@ type listLevel struct {
 	node listNode
 	span int64
 	cost int
-	// place finds a chunk in node.refs.
+	// place finds a chunk in node.refs, if there are more than a few.
 	place map[ID]uint32
 	// flushed says that blocks went before this one.
 	flushed bool
@@ -47,7 +47,7 @@ func newListWriter(b *Backup) *listWriter {
 
 func (w *listWriter) level(n int) *listLevel {
 	for len(w.levels) <= n {
-		w.levels = append(w.levels, &listLevel{node: listNode{level: len(w.levels)}, place: map[ID]uint32{}})
+		w.levels = append(w.levels, &listLevel{node: listNode{level: len(w.levels)}})
 	}
 	return w.levels[n]
 }
@@ -74,11 +74,9 @@ func (w *listWriter) data(ctx context.Context, c chunkRef, offset, length uint32
 	l := w.levels[0]
 	l.span += int64(length)
 	cost := extentCost
-	ref, ok := l.place[c.id]
-	if !ok {
-		l.node.refs = append(l.node.refs, c)
-		ref = uint32(len(l.node.refs))
-		l.place[c.id] = ref
+	ref := l.find(c.id)
+	if ref == 0 {
+		ref = l.refer(c)
 		cost += refCost
 	}
 	if n := len(l.node.extents); n > 0 {
@@ -93,6 +91,38 @@ func (w *listWriter) data(ctx context.Context, c chunkRef, offset, length uint32
 		return w.flush(ctx, 0)
 	}
 	return nil
+}
+
+// fewRefs is how many chunks are looked through one by one: most files have one.
+const fewRefs = 8
+
+// find gives one more than the place of a chunk in node.refs, or zero.
+func (l *listLevel) find(id ID) uint32 {
+	if l.place != nil {
+		return l.place[id]
+	}
+	for i := range l.node.refs {
+		if l.node.refs[i].id == id {
+			return uint32(i + 1)
+		}
+	}
+	return 0
+}
+
+// refer appends a chunk to node.refs, and gives one more than its place.
+func (l *listLevel) refer(c chunkRef) uint32 {
+	l.node.refs = append(l.node.refs, c)
+	n := uint32(len(l.node.refs))
+	switch {
+	case l.place != nil:
+		l.place[c.id] = n
+	case n > fewRefs:
+		l.place = make(map[ID]uint32, 4*fewRefs)
+		for i, r := range l.node.refs {
+			l.place[r.id] = uint32(i + 1)
+		}
+	}
+	return n
 }
 
 // cut counts the cost of what was added last, which refers to the chunk, and
@@ -121,7 +151,7 @@ func (w *listWriter) flush(ctx context.Context, level int) error {
 	up.node.refs = append(up.node.refs, chunkRef{id, uint32(len(block))})
 	up.node.spans = append(up.node.spans, l.span)
 	up.span += l.span
-	*l = listLevel{node: listNode{level: level}, place: map[ID]uint32{}, flushed: true}
+	*l = listLevel{node: listNode{level: level}, flushed: true}
 	if w.cut(up, refCost+extentCost, id, 0) {
 		return w.flush(ctx, level+1)
 	}

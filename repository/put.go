@@ -88,6 +88,9 @@ func (b *Backup) PutFile(ctx context.Context, src Source) (Content, error) {
 }
 
 func (b *Backup) putFile(ctx context.Context, src Source) (Content, error) {
+	if src.At != nil && src.Data == nil && src.Size > 0 && src.Size <= min(int64(b.r.chunking.Min), smallBuffer) {
+		return b.putSmall(ctx, src)
+	}
 	plan, err := planRanges(src, 0, nil)
 	if err != nil {
 		return Content{}, err
@@ -103,6 +106,32 @@ func (b *Backup) putFile(ctx context.Context, src Source) (Content, error) {
 		prints.keep(c)
 	}
 	return c, err
+}
+
+// putSmall stores a file that is one chunk wherever it would be cut.
+func (b *Backup) putSmall(ctx context.Context, src Source) (Content, error) {
+	small := smallBuffers.Get().(*[smallBuffer]byte)
+	defer smallBuffers.Put(small)
+	data := small[:src.Size]
+	n, err := src.At.ReadAt(data, 0)
+	b.read.Add(int64(n))
+	if n < len(data) {
+		return Content{}, src.endsEarly(int64(n), err)
+	}
+	id, err := b.putChunk(ctx, kindDataPack, data)
+	if err != nil {
+		return Content{}, err
+	}
+	top := listNode{refs: []chunkRef{{id, uint32(n)}}, extents: []extent{{src.Size, 1, 0}}}
+	return Content{size: src.Size, top: top}, nil
+}
+
+// endsEarly says why a source gave less than it should, before the offset at.
+func (s *Source) endsEarly(at int64, err error) error {
+	if err == nil || errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: it ends at %d of %d bytes", ErrSourceChanged, at, s.Size)
+	}
+	return fmt.Errorf("read source at %d: %w", at, err)
 }
 
 // PutStream stores what the reader gives until io.EOF, whatever its length.
@@ -252,10 +281,7 @@ func (r *planReader) read(p []byte) (n int, err error) {
 		n += got
 		r.done += int64(got)
 		if got < want {
-			if err == nil || errors.Is(err, io.EOF) {
-				return n, fmt.Errorf("%w: it ends at %d of %d bytes", ErrSourceChanged, at+int64(got), r.src.Size)
-			}
-			return n, fmt.Errorf("read source at %d: %w", at+int64(got), err)
+			return n, r.src.endsEarly(at+int64(got), err)
 		}
 	}
 	return n, nil

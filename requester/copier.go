@@ -167,6 +167,7 @@ func (c *copier) saveAnew(ctx context.Context, j job) error {
 	return nil
 }
 
+// attrs are a map of the entry's own.
 func (c *copier) attrs(j *job) map[string]string {
 	if j.cl == nil {
 		return map[string]string{AttrVolume: j.volume.ID}
@@ -204,7 +205,6 @@ func (c *copier) addLinked(ctx context.Context, j *job, e repository.Entry, l *l
 	if j.entry.Bare {
 		e.Xattrs = l.entry.XAttrs
 	}
-	e.Attrs = maps.Clone(e.Attrs)
 	e.Attrs[AttrRead] = l.read
 	if l.entry.Source == session.FromLive {
 		e.Attrs[AttrSource] = session.FromLive.String()
@@ -233,7 +233,6 @@ func (c *copier) regular(ctx context.Context, j *job, e repository.Entry, l *lin
 	if j.entry.Bare {
 		e.Xattrs = got.entry.XAttrs
 	}
-	e.Attrs = maps.Clone(e.Attrs)
 	e.Attrs[AttrRead] = got.read
 	if got.entry.Source == session.FromLive {
 		e.Attrs[AttrSource] = session.FromLive.String()
