@@ -16,7 +16,7 @@ func TestASmallFileIsStoredAsIfItWasCut(t *testing.T) {
 	b := begin(t, newTestRepository(t, mem.New()), nil)
 	least := int(b.r.chunking.Min)
 	for _, n := range []int{1, 100, least - 1, least, least + 1, 3 * least} {
-		for _, data := range [][]byte{randomData(n, int64(n)), make([]byte, n)} {
+		for _, data := range [][]byte{randomData(n, uint64(n)), make([]byte, n)} {
 			direct, err := b.PutFile(t.Context(), Source{At: bytes.NewReader(data), Size: int64(n)})
 			if err != nil {
 				t.Fatal(err)
