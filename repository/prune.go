@@ -108,7 +108,7 @@ func (r *Repository) Prune(ctx context.Context, o PruneOptions, f func(Problem))
 		return PruneReport{}, ErrWriteOnly
 	}
 	if store.MayReplace(r.store) && !o.DryRun {
-		return PruneReport{}, wrapf(ErrUnsupported, "prune needs storage that refuses to put an object that is there; this one may replace it (conditional=no), so that a prune and a backup at the same instant could each think to be first")
+		return PruneReport{}, errMayReplace
 	}
 	lock, retains := r.store.(store.Retainer)
 	if o.Retain > 0 && !retains {
@@ -135,6 +135,9 @@ func (r *Repository) Prune(ctx context.Context, o PruneOptions, f func(Problem))
 		return report, nil
 	}
 }
+
+// errMayReplace is why Prune refuses a store.
+var errMayReplace = wrapf(ErrUnsupported, "prune needs storage that refuses to put an object that is there; this one may replace it (conditional=no, or an SFTP server without hard links), so that a prune and a backup at the same instant could each think to be first")
 
 // pruneTries is how often a prune begins again because another one replaced
 // index objects that it was reading.
@@ -250,6 +253,9 @@ func (p *pruner) readMarks(ctx context.Context) error {
 func (p *pruner) readClock(ctx context.Context) (err error) {
 	if !p.o.DryRun {
 		p.now, err = p.r.clock(ctx)
+		if err == nil && store.MayReplace(p.r.store) {
+			err = errMayReplace // which some stores know when something was put
+		}
 		return err
 	}
 	return p.r.store.List(ctx, "", func(info store.Info) error {

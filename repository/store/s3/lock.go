@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -54,6 +55,9 @@ func retention(o minio.ObjectInfo) (mode minio.RetentionMode, until time.Time) {
 	return minio.RetentionMode(o.Metadata.Get("X-Amz-Object-Lock-Mode")), until
 }
 
+// errNotLocked is why a service is refused.
+var errNotLocked = errors.New("the service did not lock it, as lock= in the URL asks, or does not show that it did (the right s3:GetObjectRetention)")
+
 // checkLocked says whether the service has locked what it was told to lock: one
 // that knows nothing of object lock may have taken the order for nothing.
 func (s *Store) checkLocked(ctx context.Context, name string) error {
@@ -62,7 +66,7 @@ func (s *Store) checkLocked(ctx context.Context, name string) error {
 		return err
 	}
 	if _, until := retention(o); time.Until(until) < s.location.Lock-time.Hour {
-		return store.Permanent(fmt.Errorf("put %s: the service did not lock it, as lock= in the URL asks, or does not show that it did (the right s3:GetObjectRetention)", name))
+		return store.Permanent(fmt.Errorf("put %s: %w", name, errNotLocked))
 	}
 	return nil
 }

@@ -85,9 +85,10 @@ func Parse(u *url.URL, getenv func(string) string) (Location, error) {
 
 func (l *Location) parseEndpoint(v map[string]string, getenv func(string) string) error {
 	endpoint, region := v["endpoint"], v["region"]
+	from := "endpoint= in the URL"
 	for _, name := range []string{"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"} {
 		if endpoint == "" {
-			endpoint = getenv(name)
+			endpoint, from = getenv(name), name
 		}
 	}
 	for _, name := range []string{"AWS_REGION", "AWS_DEFAULT_REGION"} {
@@ -100,11 +101,11 @@ func (l *Location) parseEndpoint(v map[string]string, getenv func(string) string
 			endpoint = "https://" + endpoint
 		}
 		e, err := store.Endpoint(endpoint, v["plaintext"] == "yes")
-		if err != nil {
-			return err
+		if err == nil && strings.Trim(e.Path, "/") != "" {
+			err = errors.New("the endpoint is not of the form https://host:port")
 		}
-		if strings.Trim(e.Path, "/") != "" {
-			return errors.New("the endpoint is not of the form https://host:port")
+		if err != nil {
+			return fmt.Errorf("%s: %w", from, err)
 		}
 		l.Endpoint = e
 		if region == "" {
@@ -188,7 +189,7 @@ func Open(ctx context.Context, l Location, o Options) (store.Store, error) {
 	if o.Transport == nil {
 		o.Transport = http.DefaultTransport
 	}
-	creds, err := findCredentials(o)
+	creds, err := findCredentials(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -218,11 +219,20 @@ func OpenURL(ctx context.Context, u *url.URL, o Options) (store.Store, error) {
 	return Open(ctx, l, o)
 }
 
+// The service that gives keys to machines is next door, or there is none: one
+// request to it, and all that are made before the first use, may take so long.
+const (
+	credentialsRequest = 3 * time.Second
+	credentialsSearch  = 8 * time.Second
+)
+
 // findCredentials looks for keys where the service's own tools do: the
 // environment, ~/.aws/credentials (or AWS_SHARED_CREDENTIALS_FILE) with
 // AWS_PROFILE, and the service that gives keys to machines.
-func findCredentials(o Options) (*credentials.Credentials, error) {
-	providers := []credentials.Provider{&credentials.FileAWSCredentials{}, &credentials.IAM{Client: &http.Client{Transport: o.Transport}}}
+func findCredentials(ctx context.Context, o Options) (*credentials.Credentials, error) {
+	client := store.Client(o.Transport)
+	client.Timeout = credentialsRequest
+	providers := []credentials.Provider{&credentials.FileAWSCredentials{}, &credentials.IAM{Client: client}}
 	if o.Getenv != nil {
 		if id, secret := o.Getenv("AWS_ACCESS_KEY_ID"), o.Getenv("AWS_SECRET_ACCESS_KEY"); id != "" && secret != "" {
 			return credentials.NewStaticV4(id, secret, o.Getenv("AWS_SESSION_TOKEN")), nil
@@ -232,9 +242,14 @@ func findCredentials(o Options) (*credentials.Credentials, error) {
 		}
 	}
 	creds := credentials.NewChainCredentials(providers)
-	v, err := creds.GetWithContext(nil)
+	search, cancel := context.WithTimeout(ctx, credentialsSearch)
+	defer cancel()
+	v, err := creds.GetWithContext(&credentials.CredContext{Client: client, Context: search})
 	if err == nil && v.SignerType.IsAnonymous() {
-		err = errors.New("none were found")
+		err = errors.New("none were found in the environment, in ~/.aws/credentials, or by the machine's role")
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
 	if err != nil {
 		return nil, store.Permanent(fmt.Errorf("keys of the service: %w: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE for one of ~/.aws/credentials", err))

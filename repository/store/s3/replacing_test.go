@@ -6,11 +6,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/repository/store"
 	"github.com/sombra-backup/sombra/repository/store/s3"
 )
@@ -21,6 +24,7 @@ type replacing struct {
 	objects    map[string][]byte
 	puts       int
 	conditions int
+	keeps      bool // it forbids deletions
 }
 
 func (s *replacing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -43,6 +47,13 @@ func (s *replacing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", `"e"`)
 		w.Header().Set("Content-Length", strconv.Itoa(len(data)))
 		w.Header().Set("Last-Modified", "Mon, 02 Jan 2006 15:04:05 GMT")
+	case http.MethodDelete:
+		if s.keeps {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		delete(s.objects, r.URL.Path)
+		w.WriteHeader(http.StatusNoContent)
 	default:
 		w.WriteHeader(http.StatusNotImplemented)
 	}
@@ -56,17 +67,12 @@ func TestServiceThatReplacesIsRefusedUnlessKnown(t *testing.T) {
 		service := &replacing{objects: map[string][]byte{}}
 		srv := httptest.NewServer(service)
 		defer srv.Close()
-		query := "region=us-east-1&lookup=path&endpoint=" + url.QueryEscape(srv.URL)
+		query := ""
 		if known {
-			query += "&conditional=no"
+			query = "&conditional=no"
 		}
-		st, err := s3.OpenURL(t.Context(), &url.URL{Scheme: "s3", Host: "bucket", Path: "/p", RawQuery: query}, s3.Options{Getenv: func(name string) string {
-			return map[string]string{"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}[name]
-		}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = st.Put(t.Context(), "config", []byte("one"))
+		st := openReplacing(t, srv, query)
+		err := st.Put(t.Context(), "config", []byte("one"))
 		if !known {
 			if !store.IsPermanent(err) || !strings.Contains(err.Error(), "conditional=no") {
 				t.Errorf("put: got %v, want a final error that names conditional=no", err)
@@ -82,5 +88,63 @@ func TestServiceThatReplacesIsRefusedUnlessKnown(t *testing.T) {
 		if service.puts != 1 || service.conditions != 0 || string(service.objects["/bucket/p/config"]) != "one" {
 			t.Errorf("%d puts, %d with a condition, the object is %q; want 1, none, the first", service.puts, service.conditions, service.objects["/bucket/p/config"])
 		}
+	}
+}
+
+func openReplacing(t *testing.T, srv *httptest.Server, query string) store.Store {
+	t.Helper()
+	query = "region=us-east-1&lookup=path&endpoint=" + url.QueryEscape(srv.URL) + query
+	st, err := s3.OpenURL(t.Context(), &url.URL{Scheme: "s3", Host: "bucket", Path: "/p", RawQuery: query}, s3.Options{Getenv: testKeys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// Whoever makes a repository in such a service leaves nothing there, or is told
+// what.
+func TestNothingIsLeftInAServiceThatIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, query := range []string{"", "&lock=1h"} { // which it does not keep either
+		for _, keeps := range []bool{false, true} {
+			service := &replacing{objects: map[string][]byte{}, keeps: keeps}
+			srv := httptest.NewServer(service)
+			defer srv.Close()
+			_, err := repository.Create(t.Context(), openReplacing(t, srv, query), []byte("password"), repository.Options{})
+			if !store.IsPermanent(err) {
+				t.Errorf("%q: %v, want a final error", query, err)
+			}
+			if !keeps && len(service.objects) != 0 {
+				t.Errorf("%q: left behind: %d objects", query, len(service.objects))
+			}
+			if keeps && (len(service.objects) != 1 || !strings.Contains(err.Error(), "still there")) {
+				t.Errorf("%q: %d objects are left behind, and it says %v", query, len(service.objects), err)
+			}
+		}
+	}
+}
+
+// deaf is a carrier to a service that takes connections and never answers.
+type deaf struct{}
+
+func (deaf) RoundTrip(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+// Without keys, on a machine that has no role or whose service for roles does
+// not answer, it is soon said what to set.
+func TestWithoutKeysItIsSoonSaidWhatToSet(t *testing.T) {
+	for _, name := range []string{"AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_PROFILE"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(t.TempDir(), "none"))
+	begun := time.Now()
+	_, err := s3.OpenURL(t.Context(), &url.URL{Scheme: "s3", Host: "bucket"}, s3.Options{Transport: deaf{}})
+	if !store.IsPermanent(err) || !strings.Contains(err.Error(), "AWS_ACCESS_KEY_ID") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("%v, want a final error that names AWS_ACCESS_KEY_ID", err)
+	}
+	if took := time.Since(begun); took > 20*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }

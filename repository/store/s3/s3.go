@@ -80,23 +80,41 @@ func (s *Store) Put(ctx context.Context, name string, data []byte) error {
 }
 
 // probe tries the service with an object just put: does it keep conditions, and
-// locks.
+// locks. If it does not, the object is taken back: it is the first that was put,
+// so that nothing is left behind.
 func (s *Store) probe(ctx context.Context, name string, data []byte) error {
 	if s.location.Lock > 0 {
-		if err := s.checkLocked(ctx, name); err != nil {
+		switch err := s.checkLocked(ctx, name); {
+		case errors.Is(err, errNotLocked):
+			return s.takeBack(ctx, name, err)
+		case err != nil:
 			return err
 		}
 	}
 	if !s.location.Unconditional {
 		switch err := s.put(ctx, name, data); {
 		case err == nil:
-			return store.Permanent(fmt.Errorf("put %s: the service replaces objects although it is told not to (If-None-Match: *), so that of two programs making a repository here at once neither would notice the other; if that cannot happen, add conditional=no to the URL", name))
+			return s.takeBack(ctx, name, store.Permanent(fmt.Errorf("put %s: the service replaces objects although it is told not to (If-None-Match: *), so that of two programs making a repository here at once neither would notice the other; if that cannot happen, add conditional=no to the URL", name)))
 		case !errors.Is(err, store.ErrExist):
 			return err
 		}
 	}
 	s.probed.Store(true)
 	return nil
+}
+
+// takeBack deletes an object that was put to try the service, with all its
+// versions, and gives the reason; if the object stays, that says so.
+func (s *Store) takeBack(ctx context.Context, name string, reason error) error {
+	for range 4 { // it was put twice
+		switch err := s.Delete(ctx, name); {
+		case errors.Is(err, store.ErrNotExist):
+			return reason
+		case err != nil:
+			return fmt.Errorf("%w; what was put to find that out is still there: %w", reason, err)
+		}
+	}
+	return reason
 }
 
 // put makes one request.

@@ -58,6 +58,9 @@ func (s *Store) connect(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, ok := c.client.HasExtension(hardlink); !ok {
+		s.replaces.Store(true)
+	}
 	s.current.Store(c)
 	return c, nil
 }

@@ -17,7 +17,12 @@ import (
 // TestMain runs the program as a hostile server, which a test starts instead of
 // ssh.
 func TestMain(m *testing.M) {
-	if how := os.Getenv("HOSTILE_SFTP"); how != "" {
+	switch how := os.Getenv("HOSTILE_SFTP"); how {
+	case "":
+	case "replacing":
+		replacing()
+		return
+	default:
 		hostile(how, bufio.NewReader(os.Stdin), os.Stdout)
 		return
 	}

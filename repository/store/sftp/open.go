@@ -122,6 +122,9 @@ type Store struct {
 	l Location
 	o Options
 
+	// replaces says that the server cannot be trusted not to replace.
+	replaces atomic.Bool
+
 	// dialing is held while a connection is made.
 	dialing chan struct{}
 	current atomic.Pointer[conn]
@@ -138,6 +141,12 @@ func (s *Store) Close() error {
 	}
 	return nil
 }
+
+// MayReplace implements store.Replacing: without hard links the server's rename
+// must refuse a name that is taken, and many do not. It is known when there is a
+// connection or, where the server has hard links and its file system has none,
+// when something was put.
+func (s *Store) MayReplace() bool { return s.replaces.Load() }
 
 // Concurrency implements store.Concurrent.
 func (s *Store) Concurrency() int { return 4 }

@@ -177,11 +177,15 @@ func (s *Store) syncDir(c *conn, dir string) error {
 	return s.sync(f)
 }
 
+// hardlink is the extension of the protocol that hard links are.
+const hardlink = "hardlink@openssh.com"
+
 // name gives a file its name, without replacing. Hard links do that. Where there
-// are none, renaming must refuse a name that is taken, by the protocol; OpenSSH
-// looks first then, so that of two at the same instant both could win there.
+// are none, renaming must refuse a name that is taken, by the protocol, and many
+// servers do not; so it is looked for first, and of two at the same instant both
+// may win: see MayReplace.
 func (s *Store) name(c *conn, temp, p string) error {
-	if _, ok := c.client.HasExtension("hardlink@openssh.com"); ok {
+	if _, ok := c.client.HasExtension(hardlink); ok {
 		err := c.client.Link(temp, p)
 		var status *sftp.StatusError
 		if err == nil || !errors.As(err, &status) {
@@ -190,6 +194,12 @@ func (s *Store) name(c *conn, temp, p string) error {
 		if _, serr := c.client.Lstat(p); serr == nil {
 			return s.exists(c, p)
 		}
+	}
+	s.replaces.Store(true)
+	if _, err := c.client.Lstat(p); err == nil {
+		return s.exists(c, p)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	err := c.client.Rename(temp, p)
 	if err != nil {
