@@ -30,8 +30,9 @@ type config struct {
 
 	LimitUpload   string `yaml:"limit_upload"`
 	LimitDownload string `yaml:"limit_download"`
-	Connections   int    `yaml:"connections"`
+	Connections   *int   `yaml:"connections"`
 	RetryLimit    string `yaml:"retry_limit"`
+	StallLimit    string `yaml:"stall_limit"`
 	SSHCommand    string `yaml:"ssh_command"`
 	Retain        string `yaml:"retain"`
 
@@ -81,15 +82,15 @@ func (c *config) options() map[string][]string {
 	for name, v := range map[string]string{
 		"type": c.Type, "consistency": c.Consistency, "provider": c.Provider,
 		"freeze-limit": c.FreezeLimit, "hold-limit": c.HoldLimit, "discovered-limit": c.DiscoveredLimit,
-		"limit-upload": c.LimitUpload, "limit-download": c.LimitDownload, "retry-limit": c.RetryLimit, "ssh-command": c.SSHCommand, "retain": c.Retain,
+		"limit-upload": c.LimitUpload, "limit-download": c.LimitDownload, "retry-limit": c.RetryLimit, "stall-limit": c.StallLimit, "ssh-command": c.SSHCommand, "retain": c.Retain,
 		"event-limit": c.EventLimit, "identify-limit": c.IdentifyLimit, "prepare-limit": c.PrepareLimit,
 	} {
 		if v != "" {
 			m[name] = []string{v}
 		}
 	}
-	if c.Connections != 0 {
-		m["connections"] = []string{strconv.Itoa(c.Connections)}
+	if c.Connections != nil {
+		m["connections"] = []string{strconv.Itoa(*c.Connections)}
 	}
 	for name, v := range map[string]bool{
 		"one-file-system": c.OneFileSystem, "as-plain-files": c.AsPlainFiles, "no-writers": c.NoWriters,

@@ -27,7 +27,7 @@ import (
 type storeFlags struct {
 	upload, download byteRate
 	connections      int
-	retry            duration
+	retry, stall     duration
 	sshCommand       string
 }
 
@@ -36,8 +36,9 @@ func (s *storeFlags) add(f *pflag.FlagSet) {
 	f.Var(&s.download, "limit-download", "most bytes a second from the repository")
 	f.Var(number{&s.connections, 1, 1000, "requests"}, "connections", "most `requests` to the repository at once")
 	f.Var(&s.retry, "retry-limit", "how long a disturbed request to a server is tried again (15m)")
+	f.Var(&s.stall, "stall-limit", "how long a request to a server may bring next to nothing before it is given up (2m)")
 	f.StringVar(&s.sshCommand, "ssh-command", "", "`command` that makes SSH connections, for sftp:// (ssh)")
-	mark(f, settable, "limit-upload", "limit-download", "connections", "retry-limit", "ssh-command")
+	mark(f, settable, "limit-upload", "limit-download", "connections", "retry-limit", "stall-limit", "ssh-command")
 }
 
 // byteRate is a number of bytes a second as people write it: 500k, 10M.
@@ -53,7 +54,7 @@ func (r *byteRate) Set(text string) error {
 	}
 	n, err := strconv.ParseFloat(number, 64)
 	if err != nil || !(n > 0) || n*float64(unit) > math.MaxInt32*1024 || n*float64(unit) < 1 {
-		return fmt.Errorf("%q is not a number of bytes a second such as 500k or 10M", text)
+		return fmt.Errorf("%q is not a number of bytes a second such as 500k or 10M, from 1 to 2047G", text)
 	}
 	*r = byteRate(n * float64(unit))
 	return nil
@@ -73,6 +74,7 @@ func (r *byteRate) Type() string { return "rate" }
 func (a *app) stores() store.Registry {
 	limits := limit.New(limit.Options{
 		Upload: int64(a.store.upload), Download: int64(a.store.download), Connections: a.store.connections,
+		Stall: time.Duration(a.store.stall),
 	})
 	// far makes the opener of a kind that lies across a network.
 	far := func(open func(ctx context.Context, u *url.URL) (store.Store, error)) store.Opener {
@@ -102,7 +104,8 @@ func (a *app) stores() store.Registry {
 			return azblob.OpenURL(ctx, u, azblob.Options{Transport: limits.Transport(), Getenv: a.getenv})
 		}),
 		"sftp": far(func(_ context.Context, u *url.URL) (store.Store, error) {
-			return sftp.OpenURL(u, sftp.Options{Command: strings.Fields(a.store.sshCommand), Reader: limits.Reader, Writer: limits.Writer})
+			return sftp.OpenURL(u, sftp.Options{Command: strings.Fields(a.store.sshCommand), Reader: limits.Reader, Writer: limits.Writer,
+				Stall: limits.Stall(), Least: limits.Least()})
 		}),
 	}
 }
@@ -125,11 +128,15 @@ func (a *app) openStore(ctx context.Context) (store.Store, error) {
 // openStoreAt opens a place that a repository is, or will be, in.
 func (a *app) openStoreAt(ctx context.Context, location string) (store.Store, error) {
 	if word := otherStyle.FindString(location); word != "" && !strings.HasPrefix(location, word+"//") {
+		shown, form := word+"...", urlForms[strings.ToLower(word)]
+		if s, f := rewritten(location); f != "" {
+			shown, form = s, f
+		}
 		hint := "a repository is a directory, or a URL such as file:///srv/backup; a directory of that name is ./" + word + "..."
-		if form := urlForms[strings.ToLower(word)]; form != "" {
+		if form != "" {
 			hint = "such a place is written " + form
 		}
-		return nil, &hintError{fmt.Errorf("repository %s...: no location begins with %q", word, word), hint}
+		return nil, &hintError{fmt.Errorf("repository %s: no location begins with %q", shown, word), hint}
 	}
 	return a.stores().Open(ctx, location)
 }
@@ -140,6 +147,38 @@ var urlForms = map[string]string{
 	"gs:":    "gs://BUCKET/PREFIX",
 	"azure:": "azblob://CONTAINER/PREFIX",
 	"sftp:":  "sftp://USER@HOST/PATH",
+}
+
+// rewritten gives a place of the form s3:https://host/bucket/prefix as it may be
+// shown, without what may be a secret in it, and in our form; neither if it is no
+// such place.
+func rewritten(location string) (shown, form string) {
+	scheme, rest, _ := strings.Cut(location, ":")
+	if !strings.EqualFold(scheme, "s3") {
+		return "", ""
+	}
+	full := rest
+	if !strings.Contains(rest, "://") {
+		full = "https://" + rest
+	}
+	u, err := url.Parse(full)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || strings.Trim(u.Path, "/") == "" {
+		return "", ""
+	}
+	clean := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}
+	shown = scheme + ":" + clean.String()
+	if full != rest {
+		shown = scheme + ":" + strings.TrimPrefix(clean.String(), "https://")
+	}
+	bucket, prefix, _ := strings.Cut(strings.Trim(u.Path, "/"), "/")
+	ours := url.URL{Scheme: "s3", Host: bucket, Path: prefix}
+	if prefix != "" {
+		ours.Path = "/" + prefix
+	}
+	if !strings.HasSuffix(u.Hostname(), ".amazonaws.com") {
+		ours.RawQuery = "endpoint=" + u.Scheme + "://" + u.Host
+	}
+	return shown, ours.String()
 }
 
 // otherStyle is how other programs write the places of repositories: taken for

@@ -103,7 +103,7 @@ func TestRatesAreReadAsPeopleWriteThem(t *testing.T) {
 			t.Errorf("%s: %d, %v, want %d", text, r, err, want)
 		}
 	}
-	for _, text := range []string{"", "0", "-1", "k", "10X", "NaN", "Inf", "1e300G", "0.1"} {
+	for _, text := range []string{"", "0", "-1", "2048G", "k", "10X", "NaN", "Inf", "1e300G", "0.1"} {
 		var r byteRate
 		if err := r.Set(text); err == nil {
 			t.Errorf("%q was taken for %d", text, r)
@@ -120,7 +120,7 @@ func TestLocationsThatCannotBe(t *testing.T) {
 	for location, want := range map[string]string{
 		"s3://key:hunter2@bucket/x":                        "holds no credentials",
 		"s3://bucket/x?secret=hunter2":                     `no parameter "secret"`,
-		"s3://bucket/x?endpoint=http://example.com":        "without encryption",
+		"s3://bucket/x?endpoint=http://example.com":        "endpoint= in the URL: the endpoint is reached without encryption",
 		"s3://bucket/x?endpoint=https://u:hunter2@host":    "not of the form",
 		"s3://bucket/../x":                                 "cannot hold",
 		"s3://bucket/x?lock=forever":                       "not a time",
@@ -129,16 +129,19 @@ func TestLocationsThatCannotBe(t *testing.T) {
 		"s3://bucket/x?lock_mode=compliance":               "needs lock",
 		"s3://bucket/x?lock=1d&lock_mode=hunter2":          "neither governance nor compliance",
 		"s3:https://key:hunter2@s3.amazonaws.com/bucket/x": "no location begins with",
-		"sftp://me:hunter2@host/x":                         "holds no password",
-		"gs://bucket/x?key=hunter2":                        `no parameter "key"`,
-		"gs://bucket/x?endpoint=http://example.com":        "without encryption",
-		"azblob://c/x":                                     "account is not named",
-		"azblob://c/x?account=a":                           "neither a key nor a signature",
-		"azblob://hunter2@c/x":                             "holds no credentials",
-		"sftp://-oProxyCommand=x/x":                        "not a name",
-		"sftp://host":                                      "not of the form",
-		"sftp://host/x?fsync=never":                        "only be no",
-		"ftp://host/x":                                     "unknown kind of storage",
+		"s3:s3.eu-west-1.amazonaws.com/bucket/x?y=hunter2": "repository s3:s3.eu-west-1.amazonaws.com/bucket/x: ",
+		"s3:https://hunter2@host:9000/bucket/a/b":          "written s3://bucket/a/b?endpoint=https://host:9000",
+		"s3:bucket":                                 "written s3://BUCKET/PREFIX",
+		"sftp://me:hunter2@host/x":                  "holds no password",
+		"gs://bucket/x?key=hunter2":                 `no parameter "key"`,
+		"gs://bucket/x?endpoint=http://example.com": "without encryption",
+		"azblob://c/x":                              "account is not named",
+		"azblob://c/x?account=a":                    "neither a key nor a signature",
+		"azblob://hunter2@c/x":                      "holds no credentials",
+		"sftp://-oProxyCommand=x/x":                 "not a name",
+		"sftp://host":                               "not of the form",
+		"sftp://host/x?fsync=never":                 "only be no",
+		"ftp://host/x":                              "unknown kind of storage",
 	} {
 		_, err := a.openStoreAt(t.Context(), location)
 		if err == nil {
