@@ -23,7 +23,7 @@ func (x *chunkIndex) adopt(ctx context.Context, r *Repository) error {
 	if done {
 		return nil
 	}
-	packs, err := r.unindexed(ctx, true)
+	packs, err := r.unindexed(ctx)
 	if err == nil {
 		err = r.directories(ctx, packs, x.adoptBatch)
 	}
@@ -72,10 +72,8 @@ func (b *Backup) takeUp(ctx context.Context) error {
 	if b.r.keys.private == nil {
 		return nil
 	}
-	packs, err := b.r.unindexed(ctx, false)
-	if err != nil {
-		return err
-	}
+	packs := b.unnamed
+	b.unnamed = nil
 	return b.r.directories(ctx, packs[:min(len(packs), maxTakenUp)], func(batch *indexBatch) error {
 		if err := b.r.index.adoptBatch(batch); err != nil {
 			return err
@@ -103,9 +101,8 @@ func (x *chunkIndex) adoptBatch(batch *indexBatch) error {
 	return x.addLocked(part, prefixes, true)
 }
 
-// unindexed lists the packs that no index object read so far names, with or
-// without those that are marked.
-func (r *Repository) unindexed(ctx context.Context, marked bool) ([]knownPack, error) {
+// unindexed lists the packs that no index object read so far names.
+func (r *Repository) unindexed(ctx context.Context) ([]knownPack, error) {
 	var packs []knownPack
 	for _, prefix := range []string{prefixData, prefixMeta} {
 		err := r.store.List(ctx, prefix, func(info store.Info) error {
@@ -115,7 +112,6 @@ func (r *Repository) unindexed(ctx context.Context, marked bool) ([]knownPack, e
 			}
 			r.index.mu.RLock()
 			_, known := r.index.packs.find(o.id)
-			known = known || !marked && r.index.marked[o.id]
 			r.index.mu.RUnlock()
 			if !known {
 				packs = append(packs, knownPack{kind: o.kind, id: o.id, size: info.Size})

@@ -42,6 +42,9 @@ type Backup struct {
 	gate  sync.RWMutex
 	ended bool
 
+	// unnamed are packs that survey found and that no index object names.
+	unnamed []knownPack
+
 	mu sync.Mutex
 	// pending are the chunks added and not yet in the index.
 	pending map[ID]struct{}
@@ -126,7 +129,9 @@ func (b *Backup) survey(ctx context.Context) error {
 	if err := b.r.index.refresh(ctx); err != nil {
 		return err
 	}
-	return b.r.index.compare(ctx)
+	var err error
+	b.unnamed, err = b.r.index.compareAll(ctx)
+	return err
 }
 
 // lookForBase sees whether the base is still a record. If it was forgotten, prune
@@ -235,20 +240,27 @@ func (b *Backup) stored(ctx context.Context, c chunkRef) error { return b.find(c
 
 // find is stored, and tells in which pack the chunk is, unless it is on its way.
 func (b *Backup) find(ctx context.Context, c chunkRef, in func(packNo uint32)) error {
-	b.mu.Lock()
-	_, ok := b.pending[c.id]
-	b.mu.Unlock()
-	if ok {
-		return nil
+	// Most are in the index. What is on its way may have got there since it was
+	// looked for, so that it is looked for again.
+	for again := false; ; again = true {
+		loc, ok, err := b.r.index.holds(ctx, c.id)
+		if err != nil {
+			return err
+		}
+		if ok && loc.length == c.length {
+			in(loc.packNo)
+			return nil
+		}
+		b.mu.Lock()
+		_, ok = b.pending[c.id]
+		b.mu.Unlock()
+		switch {
+		case ok:
+			return nil
+		case again:
+			return damagef("chunk %s of %d bytes is not stored", c.id, c.length)
+		}
 	}
-	loc, ok, err := b.r.index.holds(ctx, c.id)
-	if err == nil && (!ok || loc.length != c.length) {
-		err = damagef("chunk %s of %d bytes is not stored", c.id, c.length)
-	}
-	if err == nil {
-		in(loc.packNo)
-	}
-	return err
 }
 
 // Holds says whether everything the content needs is in the repository, or

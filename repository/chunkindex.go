@@ -185,6 +185,13 @@ func (x *chunkIndex) holds(ctx context.Context, id ID) (loc location, ok bool, e
 // name are not there, or not with their length. What index objects that are read
 // later name is unproven until the next time.
 func (x *chunkIndex) compare(ctx context.Context) error {
+	_, err := x.compareAll(ctx)
+	return err
+}
+
+// compareAll is compare, and gives the packs that are there, are not marked, and
+// that no index object read so far names.
+func (x *chunkIndex) compareAll(ctx context.Context) (unnamed []knownPack, err error) {
 	x.mu.RLock()
 	absent := make([]bool, x.packs.len())
 	for i := range absent {
@@ -199,13 +206,17 @@ func (x *chunkIndex) compare(ctx context.Context) error {
 			}
 			x.mu.RLock()
 			defer x.mu.RUnlock()
-			if no, ok := x.packs.find(o.id); ok && int(no) < len(absent) && int64(x.packs.item(no).size) == info.Size && x.packs.item(no).kind == o.kind {
+			no, named := x.packs.find(o.id)
+			if named && int(no) < len(absent) && int64(x.packs.item(no).size) == info.Size && x.packs.item(no).kind == o.kind {
 				absent[no] = false
+			}
+			if !named && !x.marked[o.id] {
+				unnamed = append(unnamed, knownPack{kind: o.kind, id: o.id, size: info.Size})
 			}
 			return nil
 		})
 		if err != nil {
-			return fmt.Errorf("list packs: %w", err)
+			return nil, fmt.Errorf("list packs: %w", err)
 		}
 	}
 	x.mu.Lock()
@@ -214,7 +225,7 @@ func (x *chunkIndex) compare(ctx context.Context) error {
 		pack := x.packs.item(uint32(i))
 		pack.absent, pack.unproven = a, false
 	}
-	return nil
+	return unnamed, nil
 }
 
 // damage gives why index objects could not be read, nil if all could.

@@ -25,7 +25,7 @@ type listedObject struct {
 // Objects of some 350 bytes go from one goroutine to the other in batches.
 const (
 	listBatch   = 256
-	batchesFull = 96
+	batchesFull = 160
 )
 
 // listAhead begins a walk through what is below a directory. The walker's enters says
