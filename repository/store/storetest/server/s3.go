@@ -22,6 +22,9 @@ type S3 struct {
 	Dir string
 	// Admin is a client of its own, with all rights.
 	Admin *minio.Client
+
+	command func() *exec.Cmd
+	running *process
 }
 
 // The keys of all servers, which know nobody else.
@@ -45,15 +48,28 @@ func StartS3(t testing.TB) *S3 {
 		}
 	}
 	addr := freeAddr(t)
-	cmd := exec.Command(program, "--port", addr, "--keep-alive", "--quiet", "posix", "--versioning-dir", versions, data)
-	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+S3Key, "ROOT_SECRET_KEY="+S3Secret)
-	start(t, addr, cmd)
+	command := func() *exec.Cmd {
+		cmd := exec.Command(program, "--port", addr, "--keep-alive", "--quiet", "posix", "--versioning-dir", versions, data)
+		cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+S3Key, "ROOT_SECRET_KEY="+S3Secret)
+		return cmd
+	}
 	admin, err := minio.New(addr, &minio.Options{Creds: credentials.NewStaticV4(S3Key, S3Secret, ""), Region: "us-east-1"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &S3{Endpoint: "http://" + addr, Addr: addr, Dir: data, Admin: admin}
+	s := &S3{Endpoint: "http://" + addr, Addr: addr, Dir: data, Admin: admin, command: command}
+	s.Start(t)
+	return s
 }
+
+// Start starts the gateway again, at the same address and with what is stored.
+func (s *S3) Start(t testing.TB) {
+	t.Helper()
+	s.running = start(t, s.Addr, s.command())
+}
+
+// Kill ends the gateway at once, in the middle of whatever it does.
+func (s *S3) Kill() { s.running.kill() }
 
 // buckets numbers buckets, since a name of its own keeps tests apart.
 var buckets atomic.Int64

@@ -153,8 +153,20 @@ func freeAddr(t testing.TB) string {
 	return l.Addr().String()
 }
 
+// process is a server that runs.
+type process struct {
+	cmd   *exec.Cmd
+	ended chan struct{}
+}
+
+// kill ends it at once.
+func (p *process) kill() {
+	p.cmd.Process.Kill()
+	<-p.ended
+}
+
 // start runs a server until the test ends, and waits until it listens.
-func start(t testing.TB, addr string, cmd *exec.Cmd) {
+func start(t testing.TB, addr string, cmd *exec.Cmd) *process {
 	t.Helper()
 	out := &output{}
 	cmd.Stdout, cmd.Stderr = out, out
@@ -163,13 +175,13 @@ func start(t testing.TB, addr string, cmd *exec.Cmd) {
 		t.Fatalf("start %s: %v", cmd.Path, err)
 	}
 	ended := make(chan struct{})
+	running := &process{cmd, ended}
 	go func() {
 		cmd.Wait()
 		close(ended)
 	}()
 	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-ended
+		running.kill()
 		if t.Failed() {
 			t.Logf("%s printed: %s", filepath.Base(cmd.Path), out)
 		}
@@ -178,7 +190,7 @@ func start(t testing.TB, addr string, cmd *exec.Cmd) {
 		conn, err := net.Dial("tcp", addr)
 		if err == nil {
 			conn.Close()
-			return
+			return running
 		}
 		select {
 		case <-ended:
