@@ -36,6 +36,7 @@ type filler struct {
 	// restoration takes the files' content, until all are known.
 	restoration *repository.Restoration
 	full        func(error) // ends the restore: there is no room
+	settle      *settler
 
 	mu           sync.Mutex
 	sets         []*setRun     // that tags name
@@ -348,7 +349,11 @@ func (f *filler) contents(ctx context.Context) error {
 	inner, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	f.full = cancel
+	f.settle = newSettler(inner, f.target, cancel)
 	err := f.restoration.Run(inner, f)
+	if serr := f.settle.end(); err == nil {
+		err = serr
+	}
 	if err == nil {
 		ready := f.waiting
 		f.waiting = nil

@@ -159,8 +159,9 @@ func (f *filler) lstat(ctx context.Context, name string) (session.Entry, error) 
 // newFile is a file being restored.
 type newFile struct {
 	session.NewFile
-	full func(error)   // told that there is no room
-	end  *atomic.Int64 // how far it was written
+	full   func(error)   // told that there is no room
+	settle *settler      // told what is written
+	end    *atomic.Int64 // how far it was written
 }
 
 // WriteAt ends the restore when there is no room: no other file has any.
@@ -172,6 +173,7 @@ func (n newFile) WriteAt(p []byte, off int64) (int, error) {
 	if errors.Is(err, syscall.ENOSPC) {
 		n.full(err)
 	}
+	n.settle.wrote(m)
 	return m, err
 }
 
@@ -202,7 +204,8 @@ func (f *filler) Open(ctx context.Context, e *repository.Entry, tag uint64) (io.
 	if err != nil {
 		return nil, err
 	}
-	return newFile{n, f.full, new(atomic.Int64)}, nil
+	f.settle.wrote(settleFile)
+	return newFile{n, f.full, f.settle, new(atomic.Int64)}, nil
 }
 
 // Done implements [repository.RestoreSink].
