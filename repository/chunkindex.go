@@ -22,6 +22,11 @@ type chunkIndex struct {
 	store store.Store
 	keys  *keyring
 	pages *lru[pageKey, []byte]
+	// near keeps copies of index objects, nil if none are kept.
+	near *indexCache
+	// strict says that index objects are read from the store, copies or not, so
+	// that damage there shows. Single pages are read from copies all the same.
+	strict bool
 
 	mu    sync.RWMutex
 	packs packTable
@@ -151,18 +156,39 @@ func (x *chunkIndex) page(ctx context.Context, part *indexPart, n int) ([]byte, 
 	if page, ok := x.pages.get(key); ok {
 		return page, nil
 	}
-	name := indexName(part.name)
 	offset, size, _ := part.index.page(n)
 	box := make([]byte, size)
-	if err := readFull(ctx, x.store, name, box, offset); err != nil {
-		return nil, err
-	}
-	page, err := part.openPage(n, box)
-	if err != nil {
-		return nil, &ObjectError{"decode", name, err}
+	page := x.nearPage(part, n, box, offset)
+	if page == nil {
+		name := indexName(part.name)
+		if err := readFull(ctx, x.store, name, box, offset); err != nil {
+			return nil, err
+		}
+		var err error
+		if page, err = part.openPage(n, box); err != nil {
+			return nil, &ObjectError{"decode", name, err}
+		}
 	}
 	x.pages.put(key, page, int64(size))
 	return page, nil
+}
+
+// nearPage gives the lines of a page from the copy of its index object, nil if
+// there is none, or none that is right.
+func (x *chunkIndex) nearPage(part *indexPart, n int, box []byte, offset int64) []byte {
+	f := x.near.open(part.name)
+	if f == nil {
+		return nil
+	}
+	defer f.Close()
+	if _, err := f.ReadAt(box, offset); err != nil {
+		return nil
+	}
+	page, err := part.openPage(n, box)
+	if err != nil {
+		return nil
+	}
+	return page
 }
 
 // holds says whether the chunk is stored in a pack that is there and will stay,

@@ -95,6 +95,9 @@ func (x *chunkIndex) refreshOnce(ctx context.Context, again bool) error {
 	x.listed = listed
 	x.mu.Unlock()
 	gone, err := x.loadAll(ctx, fresh)
+	if len(fresh) > 0 {
+		x.near.sweep(listed)
+	}
 	if err == nil && gone && again {
 		return x.refreshOnce(ctx, false)
 	}
@@ -176,9 +179,9 @@ func (x *chunkIndex) load(ctx context.Context, o listedObject, memory *[]byte, e
 
 // indexReader reads pieces of an index object: small ones it has whole.
 type indexReader struct {
-	ctx    context.Context
-	store  store.Store
-	name   string
+	// from reads bytes of the object.
+	from   func(p []byte, offset int64) error
+	copy   *indexCopy
 	memory []byte
 	whole  bool
 	hash   *blake3.Hasher
@@ -190,7 +193,11 @@ func (r *indexReader) take(offset int64, n int) ([]byte, error) {
 		return r.memory[offset : offset+int64(n)], nil
 	}
 	p := r.memory[:n]
-	return p, readFull(r.ctx, r.store, r.name, p, offset)
+	if err := r.from(p, offset); err != nil {
+		return nil, err
+	}
+	r.copy.write(p, offset)
+	return p, nil
 }
 
 // takeHashed is take for what comes next.
@@ -202,15 +209,44 @@ func (r *indexReader) takeHashed(offset int64, n int) ([]byte, error) {
 	return p, err
 }
 
+// fromStore reads an index object from the store.
+func (x *chunkIndex) fromStore(ctx context.Context, id ID) func(p []byte, offset int64) error {
+	name := indexName(id)
+	return func(p []byte, offset int64) error { return readFull(ctx, x.store, name, p, offset) }
+}
+
 // readPart reads all of an index object and checks it, in little memory however
-// large it is.
+// large it is. It reads a copy if there is one, unless the caller wants to see each
+// line, or the index is strict.
 func (x *chunkIndex) readPart(ctx context.Context, o listedObject, memory *[]byte, each func(*indexPart, []byte)) (*indexPart, []uint32, error) {
-	part, prefixes, err := x.readPieces(ctx, o, memory, each)
+	f := x.near.open(o.id)
+	if f != nil {
+		defer f.Close()
+	}
+	if f != nil && each == nil && !x.strict {
+		from := func(p []byte, offset int64) error {
+			_, err := f.ReadAt(p, offset)
+			return cmp.Or(ctx.Err(), err)
+		}
+		part, prefixes, err := x.readPieces(o, &indexReader{from: from}, memory, nil)
+		if err == nil || ctx.Err() != nil {
+			return part, prefixes, err
+		}
+		x.near.drop(o.id)
+		f = nil
+	}
+	var w *indexCopy
+	if f == nil {
+		w = x.near.create(o.id)
+	}
+	part, prefixes, err := x.readPieces(o, &indexReader{from: x.fromStore(ctx, o.id), copy: w}, memory, each)
+	w.end(err == nil)
 	return part, prefixes, named(err, indexName(o.id))
 }
 
-// readPieces is readPart, whose errors may lack the object's name.
-func (x *chunkIndex) readPieces(ctx context.Context, o listedObject, memory *[]byte, each func(*indexPart, []byte)) (*indexPart, []uint32, error) {
+// readPieces is readPart with a reader, to which it gives the memory. Its errors
+// may lack the object's name.
+func (x *chunkIndex) readPieces(o listedObject, r *indexReader, memory *[]byte, each func(*indexPart, []byte)) (*indexPart, []uint32, error) {
 	name := indexName(o.id)
 	if o.size > maxIndex {
 		return nil, nil, &ObjectError{"read", name, damagef("%d bytes are more than the %d it may have", o.size, maxIndex)}
@@ -218,16 +254,16 @@ func (x *chunkIndex) readPieces(ctx context.Context, o listedObject, memory *[]b
 	if need := int(min(o.size, indexStroke)); len(*memory) < need {
 		*memory = make([]byte, need)
 	}
-	r := &indexReader{ctx: ctx, store: x.store, name: name, memory: *memory, hash: blake3.New()}
+	r.memory, r.hash = *memory, blake3.New()
 	if o.size <= indexStroke {
-		r.memory = r.memory[:o.size]
-		if err := readFull(ctx, x.store, name, r.memory, 0); err != nil {
+		whole, err := r.take(0, int(o.size))
+		if err != nil {
 			return nil, nil, err
 		}
-		r.whole = true
-		if hashObject(r.memory) != o.id {
+		if hashObject(whole) != o.id {
 			return nil, nil, &ObjectError{"verify", name, damagef("its bytes do not match its name")}
 		}
+		r.memory, r.whole = whole, true
 	}
 	idx, ends, err := openIndex(x.keys, o.size, r)
 	if err != nil {
@@ -314,8 +350,7 @@ func (x *chunkIndex) eachLineOf(ctx context.Context, part *indexPart, memory *[]
 	if need := min(indexStroke, part.pages()*pageSize); len(*memory) < need {
 		*memory = make([]byte, need)
 	}
-	name := indexName(part.name)
-	r := &indexReader{ctx: ctx, store: x.store, name: name, memory: *memory}
+	r := &indexReader{from: x.fromStore(ctx, part.name), memory: *memory}
 	err := part.eachPage(r.take, func(n int, page []byte) error {
 		if failed = ctx.Err(); failed != nil {
 			return failed
@@ -326,7 +361,7 @@ func (x *chunkIndex) eachLineOf(ctx context.Context, part *indexPart, memory *[]
 	if failed != nil {
 		return failed
 	}
-	return named(err, name)
+	return named(err, indexName(part.name))
 }
 
 // named gives an error of decoding an object the object's name, unless it has it.

@@ -150,6 +150,7 @@ var errReplaced = errors.New("the index was replaced while it was read: another 
 // pruneOnce is Prune, without beginning again.
 func (r *Repository) pruneOnce(ctx context.Context, o PruneOptions, f func(Problem)) (PruneReport, error) {
 	p := &pruner{r: r.fresh(), o: o, f: f, deleted: map[ID]bool{}}
+	p.r.index.strict = true
 	defer p.r.decoder.Close()
 	if lock, ok := r.store.(store.Retainer); ok {
 		p.lock = max(o.Retain, lock.Period()) + clockSlack

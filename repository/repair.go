@@ -52,6 +52,7 @@ type RepairReport struct {
 // that the store failed, or that the key cannot read (ErrWriteOnly).
 func (r *Repository) Repair(ctx context.Context, o RepairOptions, f func(Problem)) (RepairReport, error) {
 	p := &repairer{r: r.fresh(), o: o, damaged: map[string]bool{}}
+	p.r.index.strict = true
 	defer p.r.decoder.Close()
 	report, err := r.Check(ctx, CheckOptions{ReadData: true}, p.found)
 	p.total.Damaged = report.Problems

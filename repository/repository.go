@@ -40,7 +40,9 @@ type Options struct {
 	// write. In it, "blocks" has prints of the blocks of large files, by which the
 	// next backup finds what changed in them (see PutAgain), two thousandths of
 	// these files' size; and a repository that was opened with a write-only key
-	// keeps there, sealed, what its next backup needs (see LocalRecord). Losing
+	// keeps there, sealed, what its next backup needs (see LocalRecord). If the
+	// store is far away "index" has copies of the repository's index objects, 53
+	// bytes a chunk. Losing
 	// it costs speed. Empty means nowhere: then every backup reads everything.
 	StateDir string
 	// IntentTTL is how long prune believes that a backup of this program goes on
@@ -196,9 +198,11 @@ func Open(ctx context.Context, st store.Store, password []byte, o Options) (*Rep
 
 // newRepository puts an open repository together.
 func newRepository(st store.Store, o Options, k *keyring, ch Chunking, slot string) *Repository {
+	index := newChunkIndex(st, k, o.CacheBytes/2)
+	index.near = newIndexCache(st, o.StateDir, k.repo)
 	return &Repository{
 		store: st, options: o, keys: k, slot: slot, chunking: ch,
-		index:   newChunkIndex(st, k, o.CacheBytes/2),
+		index:   index,
 		decoder: newDecoder(),
 		ciphers: newLRU[ID, cipher.AEAD](4096),
 		frames:  newLRU[frameKey, *openFrame](o.CacheBytes / 2),
