@@ -93,15 +93,21 @@ func idPrefix(id ID) uint32 { return binary.BigEndian.Uint32(id[:]) }
 // mergeLayers makes one sorted layer of two.
 func mergeLayers(a, b indexLayer) indexLayer {
 	n := len(a.prefix) + len(b.prefix)
-	m := indexLayer{prefix: make([]uint32, 0, n), line: make([]uint32, 0, n)}
-	for i, j := 0, 0; i < len(a.prefix) || j < len(b.prefix); {
-		if j == len(b.prefix) || (i < len(a.prefix) && a.prefix[i] <= b.prefix[j]) {
-			m.prefix, m.line = append(m.prefix, a.prefix[i]), append(m.line, a.line[i])
+	m := indexLayer{prefix: make([]uint32, n), line: make([]uint32, n)}
+	i, j, k := 0, 0, 0
+	for ; i < len(a.prefix) && j < len(b.prefix); k++ {
+		if a.prefix[i] <= b.prefix[j] {
+			m.prefix[k], m.line[k] = a.prefix[i], a.line[i]
 			i++
 		} else {
-			m.prefix, m.line = append(m.prefix, b.prefix[j]), append(m.line, b.line[j])
+			m.prefix[k], m.line[k] = b.prefix[j], b.line[j]
 			j++
 		}
 	}
+	copy(m.prefix[k:], a.prefix[i:])
+	copy(m.line[k:], a.line[i:])
+	k += len(a.prefix) - i
+	copy(m.prefix[k:], b.prefix[j:])
+	copy(m.line[k:], b.line[j:])
 	return m
 }
