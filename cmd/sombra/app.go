@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -188,11 +190,15 @@ func (a *app) sessions(o session.Options) requester.Opener {
 		if err := os.MkdirAll(a.stateDir, 0o700); err != nil {
 			return nil, &hintError{fmt.Errorf("state directory: %w", pathError(err)), "another one can be named by --state-dir or SOMBRA_STATE_DIR"}
 		}
-		return coordinator.Open(ctx, coordinator.Options{
+		s, err := coordinator.Open(ctx, coordinator.Options{
 			Options: o, Kinds: kinds(), Providers: providers(), StateDir: a.stateDir,
 			SocketDirs: a.socketDirs(), KeeperArgs: []string{keeperArg}, HostArgs: []string{hostArg},
 			Log: a.log(),
 		})
+		if errors.Is(err, fs.ErrPermission) && strings.Contains(err.Error(), a.stateDir) {
+			err = &hintError{fmt.Errorf("state directory: %w", err), "it is another user's; another one can be named by --state-dir or SOMBRA_STATE_DIR"}
+		}
+		return s, err
 	}
 }
 

@@ -57,7 +57,7 @@ named, with the backups and files it hurts; sombra repair then saves what is who
 					a.printf("%s put aside by repair\n", plural(report.SetAside, "damaged object"))
 				}
 				if report.Unindexed > 0 {
-					a.printf("%d packs of interrupted or running backups, which harm nothing\n", report.Unindexed)
+					a.printf("%s of interrupted or running backups, which harm nothing\n", plural(report.Unindexed, "pack"))
 				}
 				for _, f := range report.Foreign {
 					a.printf("not the repository's: %s\n", printable(f))

@@ -31,12 +31,12 @@ const (
 const exitHelp = `
 Exit codes:
     0  complete, at the consistency asked for
-    1  failed; no record was made, or nothing was restored
+    1  failed; no record was made, or nothing was restored; damage found
     3  incomplete: something is missing, and the output names it
     4  complete, at a lower consistency than asked for
     5  complete, but a writer failed after the shadow copy
    10  no repository
-   12  wrong password
+   12  wrong password, or none given
    13  the key can add backups but not read them
   130  interrupted
 Take any other code for a failure.

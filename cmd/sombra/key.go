@@ -230,7 +230,12 @@ backups there with sombra copy, and delete the old one.`,
 			if a.json {
 				return a.printJSON("key_removed", newKeyLine(k))
 			}
-			a.printf("removed %s key %s\n%s", keyKind(k), k.ID.Short(), notRekeyed)
+			a.printf("removed %s key %s\n", keyKind(k), k.ID.Short())
+			if k.WriteOnly {
+				a.printf("Whoever copied the key object and knows its password can still tell whether content is stored, and add backups where the store lets him in.\n")
+			} else {
+				a.printf("%s", notRekeyed)
+			}
 			return nil
 		}),
 	}

@@ -88,8 +88,10 @@ func mountError(dir string, err error) error {
 		return &hintError{err, "load the kernel's module (modprobe fuse), or in a container pass /dev/fuse in; sombra extract needs none of it"}
 	case errors.Is(err, mountfs.ErrNoHelper):
 		return &hintError{err, "install the package fuse3, or mount as root; sombra extract needs none of it"}
+	case errors.Is(err, mountfs.ErrRefused):
+		return &hintError{err, "it says above why; --allow-other needs user_allow_other in /etc/fuse.conf"}
 	case errors.Is(err, os.ErrPermission):
-		return &hintError{err, "a container may forbid mounts; sombra extract needs none"}
+		return &hintError{err, "this system, or a container, lets only root mount, or nobody; sombra extract needs no mount"}
 	case errors.Is(err, os.ErrNotExist):
 		return &hintError{err, "the directory to mount on must be there"}
 	}

@@ -128,7 +128,7 @@ func (a *app) openStore(ctx context.Context) (store.Store, error) {
 // openStoreAt opens a place that a repository is, or will be, in.
 func (a *app) openStoreAt(ctx context.Context, location string) (store.Store, error) {
 	if word := otherStyle.FindString(location); word != "" && !strings.HasPrefix(location, word+"//") {
-		shown, form := word+"...", urlForms[strings.ToLower(word)]
+		shown, form := word+"...", urlForms[strings.ToLower(strings.TrimRight(word, ":/"))+":"]
 		if s, f := rewritten(location); f != "" {
 			shown, form = s, f
 		}
@@ -143,10 +143,11 @@ func (a *app) openStoreAt(ctx context.Context, location string) (store.Store, er
 
 // urlForms are our forms of what others write with one colon.
 var urlForms = map[string]string{
-	"s3:":    "s3://BUCKET/PREFIX, with ?endpoint=https://HOST for services other than Amazon's",
-	"gs:":    "gs://BUCKET/PREFIX",
-	"azure:": "azblob://CONTAINER/PREFIX",
-	"sftp:":  "sftp://USER@HOST/PATH",
+	"s3:":     "s3://BUCKET/PREFIX, with ?endpoint=https://HOST for services other than Amazon's",
+	"gs:":     "gs://BUCKET/PREFIX",
+	"azure:":  "azblob://CONTAINER/PREFIX",
+	"azblob:": "azblob://CONTAINER/PREFIX",
+	"sftp:":   "sftp://USER@HOST/PATH",
 }
 
 // rewritten gives a place of the form s3:https://host/bucket/prefix as it may be
@@ -183,4 +184,4 @@ func rewritten(location string) (shown, form string) {
 
 // otherStyle is how other programs write the places of repositories: taken for
 // a directory's name it would put the backups where nobody looks for them.
-var otherStyle = regexp.MustCompile(`^[A-Za-z0-9]{2,}:`)
+var otherStyle = regexp.MustCompile(`^(?:[A-Za-z0-9]{2,}:|(?:s3|gs|azblob|sftp)//)`)

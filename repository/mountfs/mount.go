@@ -10,9 +10,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 
 	"github.com/sombra-backup/sombra/repository"
 )
@@ -23,6 +25,9 @@ var (
 	ErrNoFUSE = errors.New("this system has no FUSE (/dev/fuse)")
 	// ErrNoHelper says that who is not root needs fusermount3.
 	ErrNoHelper = errors.New("fusermount3 is not installed")
+	// ErrRefused says that fusermount3 would not mount. It has told why on
+	// standard error.
+	ErrRefused = errors.New("fusermount3 refuses")
 	// ErrDead says that a mount is there whose program is gone.
 	ErrDead = errors.New("a mount is there whose program has ended")
 )
@@ -53,6 +58,9 @@ func Start(ctx context.Context, repo *repository.Repository, dir string, o Optio
 	server, err := fuse.NewServer(f, dir, f.mountOptions())
 	if err != nil {
 		cancel()
+		if os.Geteuid() != 0 && strings.HasPrefix(err.Error(), "fusermount exited") {
+			err = ErrRefused
+		}
 		return nil, fmt.Errorf("mount on %s: %w", dir, err)
 	}
 	m := &Mount{dir: dir, server: server, cancel: cancel, ended: make(chan struct{})}
@@ -91,6 +99,10 @@ func mountPoint(dir string) (string, error) {
 			if _, err := exec.LookPath("fusermount"); err != nil {
 				return "", ErrNoHelper
 			}
+		}
+		// The helper opens it with the caller's rights.
+		if err := unix.Access("/dev/fuse", unix.R_OK|unix.W_OK); err != nil {
+			return "", &os.PathError{Op: "open", Path: "/dev/fuse", Err: err}
 		}
 	}
 	return dir, nil
