@@ -18,6 +18,9 @@ type CheckOptions struct {
 	ReadData bool
 	// Subset, with ReadData, has only some of the packs read whole.
 	Subset Subset
+	// Progress, if not nil, is told with ReadData how far the packs are read,
+	// before the first and after each, in the calling goroutine.
+	Progress func(Progress)
 }
 
 // Problem is one thing that Check found wrong.
@@ -142,7 +145,8 @@ type checker struct {
 	needed  map[ID]bool
 	blind   bool
 	// reads are the packs to be read whole, nil for all.
-	reads map[ID]bool
+	reads    map[ID]bool
+	progress Progress
 }
 
 // checkedPack is a pack in the store.

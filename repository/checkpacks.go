@@ -29,6 +29,13 @@ func (c *checker) checkPacks(ctx context.Context) error {
 	order := c.packOrder()
 	c.reads = c.o.Subset.choose(order, c.packs)
 	for _, id := range order {
+		if c.readsWhole(id) {
+			c.progress.AllPacks++
+			c.progress.AllBytes += c.packs[id].size
+		}
+	}
+	c.read(0, 0)
+	for _, id := range order {
 		err := c.checkPack(ctx, id, c.packs[id])
 		if errors.Is(err, store.ErrNotExist) {
 			// Deleted since it was listed.
@@ -69,6 +76,18 @@ func (c *checker) packOrder() []ID {
 	return ids
 }
 
+// readsWhole says whether a pack is to be read whole.
+func (c *checker) readsWhole(id ID) bool { return c.o.ReadData && (c.reads == nil || c.reads[id]) }
+
+// read counts packs that were read whole.
+func (c *checker) read(packs, bytes int64) {
+	c.progress.Packs += packs
+	c.progress.Bytes += bytes
+	if c.o.Progress != nil && c.o.ReadData {
+		c.o.Progress(c.progress)
+	}
+}
+
 // checkPack looks at one pack that is in the store.
 func (c *checker) checkPack(ctx context.Context, id ID, seen *checkedPack) error {
 	if err := ctx.Err(); err != nil {
@@ -79,7 +98,8 @@ func (c *checker) checkPack(ctx context.Context, id ID, seen *checkedPack) error
 	if c.sums[id] == nil {
 		c.total.Unindexed++
 	}
-	if c.o.ReadData && (c.reads == nil || c.reads[id]) {
+	if c.readsWhole(id) {
+		defer c.read(1, seen.size)
 		c.total.PacksRead++
 		c.total.BytesRead += seen.size
 		err := c.r.checkPack(ctx, p, func(ch packedChunk) {

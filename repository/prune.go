@@ -30,6 +30,9 @@ type PruneOptions struct {
 	// the rest is copied to another pack. Zero means DefaultMaxUnused, one or
 	// more that nothing is copied.
 	MaxUnused float64
+	// Progress, if not nil, is told how far packs are copied that are little
+	// used, before the first and after each, in the calling goroutine.
+	Progress func(Progress)
 	// Retain is how long from now on a store that is a store.Retainer is to
 	// refuse to delete what records need. Zero means as long as what is put,
 	// less than zero that nothing is renewed; more needs a store that can.

@@ -29,11 +29,19 @@ func (p *pruner) copyLive(ctx context.Context) error {
 		pipe = newPipeline(ctx, p.r, func([]indexLine) {})
 		err = p.r.directories(ctx, adopted, pipe.index)
 	}
+	progress := Progress{AllPacks: int64(len(p.copied))}
+	for _, no := range p.copied {
+		progress.AllBytes += p.packs[no].live + p.packs[no].orphaned
+	}
+	p.tell(progress)
 	for _, no := range p.copied {
 		if err != nil {
 			break
 		}
 		err = p.copyPack(ctx, pipe, no)
+		progress.Packs++
+		progress.Bytes = p.total.CopiedBytes
+		p.tell(progress)
 	}
 	if pipe == nil {
 		return err
@@ -47,6 +55,13 @@ func (p *pruner) copyLive(ctx context.Context) error {
 	}
 	p.total.IndexesWritten += int64(len(pipe.written))
 	return nil
+}
+
+// tell tells how far packs are copied.
+func (p *pruner) tell(progress Progress) {
+	if p.o.Progress != nil && !p.o.DryRun && progress.AllPacks > 0 {
+		p.o.Progress(progress)
+	}
 }
 
 // copyPack copies what is used of one pack, and has it marked.

@@ -35,10 +35,15 @@ named, with the backups and files it hurts; sombra repair then saves what is who
 			}
 			defer repo.Close()
 			repairable := false
+			rep := a.reporter()
+			rep.Phase(phaseCheck)
+			o.Progress = rep.packs
 			report, err := repo.Check(ctx, o, func(p repository.Problem) {
 				repairable = repairable || p.Object != ""
+				rep.clear()
 				a.problem(p)
 			})
+			rep.end()
 			if err != nil {
 				return err
 			}

@@ -104,9 +104,6 @@ func (c *copyCommand) openFrom(ctx context.Context) (*repository.Repository, err
 func (c *copyCommand) all(ctx context.Context, to, from *repository.Repository, records []*repository.Record, rep reporter) error {
 	rep.Phase(requester.PhaseCopy)
 	var total, before requester.Totals
-	for _, rec := range records {
-		total.ExpectedBytes += rec.Totals.Bytes
-	}
 	copier, err := repository.NewCopier(ctx, to, from, func(p repository.CopyProgress) {
 		total.Files, total.Bytes, total.Unchanged = before.Files+p.Files, before.Bytes+p.Bytes, before.Unchanged+p.Reused
 		rep.Totals(total)
@@ -119,6 +116,12 @@ func (c *copyCommand) all(ctx context.Context, to, from *repository.Repository, 
 	case err != nil:
 		rep.Warning(fmt.Sprintf("records that cannot be read: %v", err))
 	}
+	// What is there already takes no time, and says nothing of the pace.
+	for _, rec := range records {
+		if copier.Copied(rec) == nil {
+			total.ExpectedBytes += rec.Totals.Bytes
+		}
+	}
 	for _, rec := range records {
 		there := copier.Copied(rec) != nil
 		dst, err := copier.Copy(ctx, rec)
@@ -128,6 +131,12 @@ func (c *copyCommand) all(ctx context.Context, to, from *repository.Repository, 
 			}
 			c.failed++
 			rep.File(requester.FileEvent{Path: "backup " + rec.ID.Short(), Action: "failed", Error: err.Error()})
+			continue
+		}
+		if there {
+			if err := c.tell(rec, dst, there); err != nil {
+				return err
+			}
 			continue
 		}
 		before.Files, before.Bytes, before.Unchanged = before.Files+rec.Totals.Files, before.Bytes+rec.Totals.Bytes, total.Unchanged

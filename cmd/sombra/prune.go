@@ -67,7 +67,14 @@ func (a *app) prune(ctx context.Context, repo *repository.Repository, o *pruneFl
 	if o.grace == 0 {
 		options.Grace = -1
 	}
-	report, err := repo.Prune(ctx, options, func(p repository.Problem) { a.problem(p) })
+	rep := a.reporter()
+	rep.Phase(phasePrune)
+	options.Progress = rep.packs
+	report, err := repo.Prune(ctx, options, func(p repository.Problem) {
+		rep.clear()
+		a.problem(p)
+	})
+	rep.end()
 	if errors.Is(err, repository.ErrUnsupported) && o.retain > 0 {
 		return &hintError{fmt.Errorf("--retain: %w", err), "only S3 with lock= in its URL can; see docs/storage.md"}
 	}

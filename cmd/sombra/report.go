@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/requester"
 	"github.com/sombra-backup/sombra/session"
 )
@@ -16,6 +17,10 @@ import (
 // reporter is a Reporter with a last word.
 type reporter interface {
 	requester.Reporter
+	// packs tells how far a check or a prune is.
+	packs(p repository.Progress)
+	// clear makes room for a line of somebody else's.
+	clear()
 	// end comes when nothing more is reported.
 	end()
 	// told tells whether a warning was shown already.
@@ -100,6 +105,23 @@ func (j *jsonReporter) File(f requester.FileEvent) {
 }
 
 func (j *jsonReporter) Totals(t requester.Totals) {
+	j.totals(t, t)
+}
+
+// packTotals are the totals of a check or a prune as a JSON line has them.
+type packTotals struct {
+	Packs         int64 `json:"packs"`
+	ExpectedPacks int64 `json:"expected_packs"`
+	Bytes         int64 `json:"bytes"`
+	ExpectedBytes int64 `json:"expected_bytes"`
+}
+
+func (j *jsonReporter) packs(p repository.Progress) {
+	j.totals(packTotals{p.Packs, p.AllPacks, p.Bytes, p.AllBytes}, requester.Totals{Bytes: p.Bytes, ExpectedBytes: p.AllBytes})
+}
+
+// totals prints a line with totals if it is time; the pace is that of t.
+func (j *jsonReporter) totals(shown any, t requester.Totals) {
 	j.mu.Lock()
 	due := time.Since(j.last) >= time.Second
 	if due {
@@ -108,7 +130,7 @@ func (j *jsonReporter) Totals(t requester.Totals) {
 	rate, left := j.pace.of(t, time.Now())
 	j.mu.Unlock()
 	if due {
-		m := fields{"totals": t}
+		m := fields{"totals": shown}
 		if rate > 0 {
 			m["bytes_per_second"] = rate
 		}
@@ -118,6 +140,8 @@ func (j *jsonReporter) Totals(t requester.Totals) {
 		j.line("status", m)
 	}
 }
+
+func (j *jsonReporter) clear() {}
 
 func (j *jsonReporter) Warning(text string) { j.line("warning", fields{"message": text}) }
 
@@ -155,6 +179,8 @@ type textReporter struct {
 	mu     sync.Mutex
 	phase  requester.Phase
 	totals requester.Totals
+	// work is how far packs are, in a phase that goes through them.
+	work   repository.Progress
 	pace   pace
 	drawn  bool
 	last   time.Time
@@ -168,11 +194,18 @@ func (t *textReporter) Phase(p requester.Phase) {
 	t.draw(phaseWords[p])
 }
 
+// The phases of commands that go through packs.
+const (
+	phaseCheck requester.Phase = "check"
+	phasePrune requester.Phase = "prune"
+)
+
 var phaseWords = map[requester.Phase]string{
 	requester.PhaseGather: "asking the writers", requester.PhaseSelect: "choosing", requester.PhasePrepare: "preparing",
 	requester.PhaseSnapshot: "taking shadow copies", requester.PhaseCopy: "copying", requester.PhaseCommit: "saving the record",
 	requester.PhaseComplete: "telling the writers", requester.PhasePreRestore: "telling the writers",
 	requester.PhaseRestore: "restoring", requester.PhasePostRestore: "telling the writers",
+	phaseCheck: "checking", phasePrune: "pruning",
 }
 
 // draw shows a line that the next one overwrites. t.mu is held.
@@ -234,6 +267,18 @@ func (t *textReporter) Totals(n requester.Totals) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.totals = n
+	t.redraw()
+}
+
+func (t *textReporter) packs(p repository.Progress) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.work, t.totals = p, requester.Totals{Bytes: p.Bytes, ExpectedBytes: p.AllBytes}
+	t.redraw()
+}
+
+// redraw draws what goes on now, but not too often. t.mu is held.
+func (t *textReporter) redraw() {
 	if time.Since(t.last) < 100*time.Millisecond {
 		return
 	}
@@ -244,7 +289,11 @@ func (t *textReporter) Totals(n requester.Totals) {
 // line is what goes on now. t.mu is held.
 func (t *textReporter) line() string {
 	n := t.totals
-	text := fmt.Sprintf("%s: %d files, %s", phaseWords[t.phase], n.Files, size(n.Bytes))
+	done := fmt.Sprintf("%d files", n.Files)
+	if t.phase == phaseCheck || t.phase == phasePrune {
+		done = fmt.Sprintf("%d of %s", t.work.Packs, plural(t.work.AllPacks, "pack"))
+	}
+	text := fmt.Sprintf("%s: %s, %s", phaseWords[t.phase], done, size(n.Bytes))
 	if n.ExpectedBytes > 0 {
 		text += fmt.Sprintf(" of about %s", size(n.ExpectedBytes))
 	}
@@ -271,6 +320,12 @@ func (t *textReporter) Warning(text string) {
 	t.warned[text] = true
 	t.mu.Unlock()
 	t.say("sombra: warning: %s\n", oneLine(text))
+}
+
+func (t *textReporter) clear() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.wipe()
 }
 
 func (t *textReporter) told(warning string) bool {
