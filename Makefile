@@ -7,6 +7,11 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X main.version=$(VERSION)
 SOMBRA  := $(BUILD)/sombra
 
+# Where there is no HOME, as in some services and containers, that of the user.
+ifeq ($(HOME),)
+export HOME := $(shell getent passwd "$$(id -u)" | cut -d: -f6)
+endif
+
 .PHONY: all build demo test torture bench fuzz cross lint deps clean man
 
 all: build

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -31,4 +32,17 @@ func attributeDir(t testing.TB) string {
 	}
 	t.Fatal("neither the temporary directory nor /var/tmp is on a file system with extended attributes, which the S3 server needs")
 	return ""
+}
+
+// private says whether a folder is this user's and nobody else's: programs in it
+// are run.
+func private(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Getuid() || st.Mode&0o077 != 0 {
+		return fmt.Errorf("%s is not a folder of this user alone", dir)
+	}
+	return nil
 }

@@ -5,111 +5,14 @@
 package server
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 )
-
-// module is a server program that comes as a Go module.
-type module struct{ name, path, version string }
-
-var (
-	versitygw = module{"versitygw", "github.com/versity/versitygw/cmd/versitygw", "v1.8.0"}
-	fakeGCS   = module{"fake-gcs-server", "github.com/fsouza/fake-gcs-server", "v1.56.1"}
-)
-
-// azuriteVersion is the version of the npm package.
-const azuriteVersion = "3.37.0"
-
-// cacheDir is where the programs are kept.
-func cacheDir() (string, error) {
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		dir = filepath.Join("/var/tmp", fmt.Sprintf("sombra-cache-%d", os.Getuid()))
-	}
-	dir = filepath.Join(dir, "sombra-test")
-	return dir, os.MkdirAll(dir, 0o700)
-}
-
-// install gives the program's path, and builds it if it is not there yet.
-func (m module) install(ctx context.Context) (string, error) {
-	dir, err := cacheDir()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, m.name+"-"+m.version)
-	if runtime.GOOS == "windows" {
-		path += ".exe"
-	}
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
-	}
-	temp, err := os.MkdirTemp(dir, ".build-")
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(temp)
-	cmd := exec.CommandContext(ctx, "go", "install", m.path+"@"+m.version)
-	cmd.Dir = temp
-	cmd.Env = append(os.Environ(), "GOBIN="+temp, "CGO_ENABLED=0", "GOFLAGS=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("install %s: %w: %s", m.path, err, tail(out))
-	}
-	built := filepath.Join(temp, m.name)
-	if runtime.GOOS == "windows" {
-		built += ".exe"
-	}
-	return path, os.Rename(built, path)
-}
-
-// installAzurite gives the path of azurite's script for node.
-func installAzurite(ctx context.Context) (string, error) {
-	dir, err := cacheDir()
-	if err != nil {
-		return "", err
-	}
-	dir = filepath.Join(dir, "azurite-"+azuriteVersion)
-	script := filepath.Join("node_modules", "azurite", "dist", "src", "blob", "main.js")
-	if _, err := os.Stat(filepath.Join(dir, script)); err == nil {
-		return filepath.Join(dir, script), nil
-	}
-	temp, err := os.MkdirTemp(filepath.Dir(dir), ".npm-")
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(temp)
-	cmd := exec.CommandContext(ctx, "npm", "install", "--prefix", temp, "--no-audit", "--no-fund", "azurite@"+azuriteVersion)
-	cmd.Dir = temp
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("install azurite: %w: %s", err, tail(out))
-	}
-	if err := os.Rename(temp, dir); err != nil && !errors.Is(err, os.ErrExist) {
-		if _, err := os.Stat(filepath.Join(dir, script)); err != nil {
-			return "", err
-		}
-	}
-	return filepath.Join(dir, script), nil
-}
-
-// Install installs all that can be installed, and says what cannot.
-func Install(ctx context.Context) error {
-	var errs []error
-	for _, m := range []module{versitygw, fakeGCS} {
-		_, err := m.install(ctx)
-		errs = append(errs, err)
-	}
-	_, err := installAzurite(ctx)
-	return errors.Join(append(errs, err)...)
-}
 
 // tail is the end of what a program printed.
 func tail(out []byte) string {
