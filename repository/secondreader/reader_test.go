@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,27 +21,40 @@ import (
 	"golang.org/x/crypto/argon2"
 )
 
-const dir = "../testdata/v1"
-
 // m is a CBOR map as the format has them.
 type m = map[uint64]any
 
 // reader holds what the first sections of the document speak of.
 type reader struct {
 	t                 *testing.T
+	dir               string
 	repo              []byte
 	private           hpke.PrivateKey
 	idKey, indexKey   []byte
 	dataID, metaID    []byte
 	writer, configKey []byte
-	// lines are the index's: where each chunk is.
-	lines map[string]line
+	// lines are the index's: where each chunk is, or was.
+	lines map[string][]line
+	// gone counts the lines of packs that are not there.
+	gone int
+	// read are the packs that chunks were read of.
+	read map[string]bool
 }
 
 type line struct {
 	kind                        byte
 	pack                        string
+	packSize                    uint64
 	offset, size, start, length uint32
+}
+
+// packName is how the store has the line's pack.
+func (l line) packName() string {
+	prefix := "data/"
+	if l.kind == 'M' {
+		prefix = "meta/"
+	}
+	return prefix + l.pack[:2] + "/" + l.pack
 }
 
 func (r *reader) must(err error) {
@@ -53,7 +67,7 @@ func (r *reader) must(err error) {
 // object reads an object and checks its name and magic.
 func (r *reader) object(name string, kind byte) []byte {
 	r.t.Helper()
-	b, err := os.ReadFile(filepath.Join(dir, name))
+	b, err := os.ReadFile(filepath.Join(r.dir, name))
 	r.must(err)
 	if !bytes.HasPrefix(b, []byte("SOMBRA"+string(kind)+"\x01")) {
 		r.t.Fatalf("%s does not begin with its magic", name)
@@ -66,10 +80,10 @@ func (r *reader) object(name string, kind byte) []byte {
 }
 
 func (r *reader) names(prefix string) (names []string) {
-	found, err := filepath.Glob(filepath.Join(dir, prefix))
+	found, err := filepath.Glob(filepath.Join(r.dir, prefix))
 	r.must(err)
 	for _, f := range found {
-		rel, err := filepath.Rel(dir, f)
+		rel, err := filepath.Rel(r.dir, f)
 		r.must(err)
 		names = append(names, filepath.ToSlash(rel))
 	}
@@ -161,9 +175,10 @@ func trailer(object []byte) (from, to int) {
 	return to - int(binary.LittleEndian.Uint32(object[to:])), to
 }
 
-// index is section 7.
+// index is section 7, and of section 10 that lines of packs that are not there,
+// or not with their length, do not count.
 func (r *reader) index() {
-	r.lines = map[string]line{}
+	r.lines = map[string][]line{}
 	for _, name := range r.names("index/*") {
 		object := r.object(name, 'X')
 		c := gcm(derive("index object", r.indexKey, object[8:40], r.repo))
@@ -178,7 +193,14 @@ func (r *reader) index() {
 			for ; len(page) > 0; page = page[52:] {
 				num := func(i int) uint32 { return binary.LittleEndian.Uint32(page[32+4*i:]) }
 				pack := packs[num(0)].([]any)
-				r.lines[string(page[:32])] = line{byte(pack[0].(uint64)), hex.EncodeToString(pack[1].([]byte)), num(1), num(2), num(3), num(4)}
+				l := line{byte(pack[0].(uint64)), hex.EncodeToString(pack[1].([]byte)), pack[2].(uint64), num(1), num(2), num(3), num(4)}
+				id := string(page[:32])
+				info, err := os.Stat(filepath.Join(r.dir, l.packName()))
+				if err != nil || uint64(info.Size()) != l.packSize {
+					r.gone++
+				} else if !slices.Contains(r.lines[id], l) { // an object and one that supersedes it
+					r.lines[id] = append(r.lines[id], l)
+				}
 			}
 		}
 	}
@@ -187,15 +209,20 @@ func (r *reader) index() {
 // chunk is sections 5.1 and 6.
 func (r *reader) chunk(id []byte, length uint64) []byte {
 	r.t.Helper()
-	l, ok := r.lines[string(id)]
-	if !ok || uint64(l.length) != length {
-		r.t.Fatalf("chunk %x of %d bytes: index says %+v", id, length, l)
+	lines := r.lines[string(id)]
+	if len(lines) == 0 || uint64(lines[0].length) != length {
+		r.t.Fatalf("chunk %x of %d bytes: index says %+v", id, length, lines)
 	}
-	prefix, key := "data/", r.dataID
+	// Any place will do; that a pack is marked means nothing to who reads.
+	l, key := lines[len(lines)-1], r.dataID
 	if l.kind == 'M' {
-		prefix, key = "meta/", r.metaID
+		key = r.metaID
 	}
-	object := r.object(prefix+l.pack[:2]+"/"+l.pack, l.kind)
+	object := r.object(l.packName(), l.kind)
+	if r.read == nil {
+		r.read = map[string]bool{}
+	}
+	r.read[l.pack] = true
 	frame := r.box(r.sealed(l.kind, object), 'F', object, int(l.offset), int(l.offset+l.size))
 	data := frame[5:]
 	if frame[0] == 1 {
@@ -215,6 +242,80 @@ func (r *reader) chunk(id []byte, length uint64) []byte {
 	return data
 }
 
+// shared is section 10.2: what is in an intent or a mark.
+func (r *reader) shared(name string, kind byte) m {
+	r.t.Helper()
+	object := r.object(name, kind)
+	c := gcm(derive("shared object", r.indexKey, object[8:40], r.repo, []byte{kind}))
+	v := r.decode(r.box(c, kind, object, 40, len(object)))
+	if !bytes.Equal(v[1].([]byte), r.repo) {
+		r.t.Errorf("%s is of another repository", name)
+	}
+	return v
+}
+
+// marks is section 10.3: the packs that are marked, by marks that are confirmed.
+func (r *reader) marks() map[string]bool {
+	marked, confirmed := map[string][]byte{}, map[string]bool{}
+	for _, name := range r.names("marks/*") {
+		v := r.shared(name, 'L')
+		data, _ := v[2].([]byte)
+		meta, _ := v[3].([]byte)
+		marked[filepath.Base(name)] = slices.Concat(data, meta)
+		confirms, _ := v[4].([]byte)
+		for id := range slices.Chunk(confirms, 32) {
+			confirmed[hex.EncodeToString(id)] = true
+		}
+	}
+	packs := map[string]bool{}
+	for mark, ids := range marked {
+		if len(ids) > 0 && !confirmed[mark] {
+			r.t.Errorf("mark %s is confirmed by none", mark)
+		}
+		for id := range slices.Chunk(ids, 32) {
+			packs[hex.EncodeToString(id)] = true
+		}
+	}
+	return packs
+}
+
+// intents is section 10.2: it gives the records that intents name, and checks
+// that those of one backup agree.
+func (r *reader) intents() map[string]bool {
+	records, counts := map[string]bool{}, map[string]bool{}
+	for _, name := range r.names("intents/*") {
+		v := r.shared(name, 'I')
+		number, _ := v[3].(uint64)
+		backup, valid := v[2].([]byte), v[4].(uint64)
+		key := fmt.Sprintf("%x %d", backup, number)
+		if len(backup) != 32 || valid == 0 || valid > 30*24*3600 || counts[key] {
+			r.t.Errorf("%s: %v", name, v)
+		}
+		counts[key] = true
+		if _, began := v[5]; began == (number == 0) {
+			r.t.Errorf("%s is number %d, and that it has a beginning is %v", name, number, began)
+		}
+		if id, ok := v[7].([]byte); ok {
+			records[hex.EncodeToString(id)] = true
+		}
+	}
+	return records
+}
+
+// records lists the records. A void in the place of one is passed over.
+func (r *reader) records() (records, voids []string) {
+	for _, name := range r.names("records/*") {
+		b, err := os.ReadFile(filepath.Join(r.dir, name))
+		r.must(err)
+		if string(b) == "SOMBRAV\x01" {
+			voids = append(voids, filepath.Base(name))
+		} else {
+			records = append(records, name)
+		}
+	}
+	return records, voids
+}
+
 // directories checks that the packs say of themselves what the index says.
 func (r *reader) directories() {
 	seen := 0
@@ -231,7 +332,7 @@ func (r *reader) directories() {
 				id := string(dir[:32])
 				dir = dir[32:]
 				length := next()
-				if want := (line{kind, filepath.Base(name), at, size, start, length}); r.lines[id] != want {
+				if want := (line{kind, filepath.Base(name), uint64(len(object)), at, size, start, length}); !slices.Contains(r.lines[id], want) {
 					r.t.Errorf("chunk %x: index %+v, directory %+v", id, r.lines[id], want)
 				}
 				start += length
@@ -243,8 +344,12 @@ func (r *reader) directories() {
 			r.t.Errorf("%s: frames end at %d of %d, %d bytes left over", name, at, from, len(dir))
 		}
 	}
-	if seen != len(r.lines) {
-		r.t.Errorf("the directories have %d chunks, the index %d", seen, len(r.lines))
+	lines := 0
+	for _, places := range r.lines {
+		lines += len(places)
+	}
+	if seen != lines {
+		r.t.Errorf("the directories have %d chunks, the index %d", seen, lines)
 	}
 }
 
@@ -343,11 +448,56 @@ func want() map[string][]byte {
 }
 
 func TestADifferentProgramReadsTheRepository(t *testing.T) {
-	r := &reader{t: t}
+	r := &reader{t: t, dir: "../testdata/v1"}
+	r.whole()
+	if _, voids := r.records(); len(voids) != 0 || len(r.marks()) != 0 || len(r.intents()) != 0 || r.gone != 0 {
+		t.Errorf("a repository that was never pruned has %v, %v, %v, %d lines of absent packs", voids, r.marks(), r.intents(), r.gone)
+	}
+}
+
+// TestADifferentProgramReadsAPrunedRepository: the same repository, when packs
+// are marked, also one that records use; when they were copied and deleted and
+// the index names them still; and when all was finished. A backup goes on in
+// each, and a record is void.
+func TestADifferentProgramReadsAPrunedRepository(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		// marked says that packs are there which are marked, used that records
+		// use one of them; gone that the index names packs that are not there.
+		marked, used, gone bool
+	}{{"marked", true, true, false}, {"deleted", false, false, true}, {"finished", false, false, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			r := &reader{t: t, dir: "../testdata/v1-pruned/" + c.name}
+			r.whole()
+			marks, there, used := r.marks(), 0, 0
+			for _, name := range append(r.names("data/*/*"), r.names("meta/*/*")...) {
+				if marks[filepath.Base(name)] {
+					there++
+				}
+			}
+			for _, places := range r.lines {
+				if !slices.ContainsFunc(places, func(l line) bool { return !marks[l.pack] }) && r.read[places[0].pack] {
+					used++
+				}
+			}
+			if len(marks) == 0 || (there > 0) != c.marked || (used > 0) != c.used || (r.gone > 0) != c.gone {
+				t.Errorf("%d packs are marked, %d of them there, %d chunks used of them only; %d lines are of absent packs", len(marks), there, used, r.gone)
+			}
+			_, voids := r.records()
+			if intents := r.intents(); len(voids) != 1 || !intents[voids[0]] {
+				t.Errorf("voids %v, intents name %v", voids, intents)
+			}
+		})
+	}
+}
+
+// whole reads everything, and compares it.
+func (r *reader) whole() {
+	t := r.t
 	r.unlock("correct horse")
 	r.index()
 	r.directories()
-	records := r.names("records/*")
+	records, _ := r.records()
 	if len(records) != 2 {
 		t.Fatalf("%d records", len(records))
 	}
