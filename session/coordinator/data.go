@@ -116,7 +116,7 @@ func (s *service) own(id vss.GUID) *shadow {
 	if !s.has(snapped) || s.has(aborted) { // before snapped the set is not ours to look at
 		return nil
 	}
-	i := slices.IndexFunc(s.set.copies, func(c *shadow) bool { return c.ref.SnapshotID == id })
+	i := slices.IndexFunc(s.set.copies, func(c *shadow) bool { return c.ref.SnapshotID == id && !c.deleted.Load() })
 	if i < 0 {
 		return nil
 	}

@@ -167,6 +167,9 @@ func (s *service) DeleteSnapshots(ctx context.Context, id vss.GUID, kind vss.Obj
 	if kind != vss.ObjectSnapshotSet && kind != vss.ObjectSnapshot {
 		return 0, vss.Errorf(vss.ErrInvalidArgument, "DeleteSnapshots", kind.String(), "only a shadow copy or a set can be deleted")
 	}
+	if n, own, err := s.deleteOwn(ctx, id, kind); own {
+		return n, err
+	}
 	unlock, err := s.lockKept(ctx)
 	if err != nil {
 		return 0, err
@@ -182,6 +185,32 @@ func (s *service) DeleteSnapshots(ctx context.Context, id vss.GUID, kind vss.Obj
 		}
 	}
 	return 0, vss.Errorf(vss.ErrObjectNotFound, "DeleteSnapshots", id.String(), "no such shadow copy or set; see sombra shadow list")
+}
+
+// deleteOwn deletes copies of this session's own set that would go with the
+// session; own tells whether the id is one of theirs.
+func (s *service) deleteOwn(ctx context.Context, id vss.GUID, kind vss.ObjectType) (n int, own bool, err error) {
+	t := s.set
+	if t == nil || t.kept || !s.has(snapped) || s.has(aborted) {
+		return 0, false, nil
+	}
+	for _, c := range t.copies {
+		if c.deleted.Load() || kind == vss.ObjectSnapshot && c.ref.SnapshotID != id || kind == vss.ObjectSnapshotSet && t.id != id {
+			continue
+		}
+		if err := boundedErr(ctx, func(ctx context.Context) error { return c.prov.Delete(ctx, c.ref) }); err != nil {
+			return n, true, providerError("DeleteSnapshots", c, err)
+		}
+		c.deleted.Store(true)
+		n, own = n+1, true
+		err := t.entry.change(func(e *journalEntry) {
+			e.Copies = slices.DeleteFunc(e.Copies, func(jc journalCopy) bool { return jc.Ref.SnapshotID == c.ref.SnapshotID })
+		})
+		if err != nil {
+			return n, true, err
+		}
+	}
+	return n, own, nil
 }
 
 // deleteFrom deletes the chosen copies of a set, one after another, and stops at
@@ -207,6 +236,9 @@ func (s *service) deleteFrom(ctx context.Context, e *journalEntry, chosen func(j
 			return deleted, fmt.Errorf("delete shadow copy %s: %w", c.Ref.SnapshotID, err)
 		}
 		deleted++
+		if own := s.own(c.Ref.SnapshotID); own != nil {
+			own.deleted.Store(true)
+		}
 		e.Copies = append(e.Copies[:i], e.Copies[i+1:]...)
 		if err := s.journal().write(e); err != nil {
 			return deleted, err

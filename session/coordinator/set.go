@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/sombra-backup/sombra/provider"
@@ -43,7 +44,8 @@ type shadow struct {
 	snap    provider.Snapshot
 	copied  provider.Copied
 	state   vss.SnapshotState
-	stuck   bool // a call of the provider was left behind
+	stuck   bool        // a call of the provider was left behind
+	deleted atomic.Bool // by DeleteSnapshots, while its tree may be asked for
 	created time.Time
 	receipt session.VolumeReceipt
 }
@@ -359,6 +361,9 @@ func (s *service) deleteCopies(t *snapshotSet) error {
 	var errs []error
 	left := t.stuck
 	for _, c := range t.copies {
+		if c.deleted.Load() {
+			continue
+		}
 		if c.stuck {
 			left = true
 			c.abortStuck()
