@@ -141,7 +141,7 @@ func (c *copier) save(ctx context.Context, j *job) error {
 // saveAnew saves an object that is not as it was in the base.
 func (c *copier) saveAnew(ctx context.Context, j job) error {
 	if err := c.complete(ctx, &j); err != nil {
-		return c.vanished(ctx, &j, err)
+		return c.undescribed(ctx, &j, err)
 	}
 	e, reason := newEntry(j.table, j.entry, c.device[j.volume.ID])
 	if reason != "" {
@@ -197,6 +197,9 @@ func (c *copier) addLinked(ctx context.Context, j *job, e repository.Entry, l *l
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if c.vanishes(j) && isMissing(l.err) {
+		return c.regular(ctx, j, e, nil) // the name that was to be read is gone, this one may not be
+	}
 	if l.err != nil {
 		return c.fail(ctx, j, e, l.err)
 	}
@@ -225,6 +228,9 @@ func (c *copier) regular(ctx context.Context, j *job, e repository.Entry, l *lin
 		return fatal.err
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case isMissing(err) && c.vanishes(j):
+		c.gone(j)
+		return nil
 	case err != nil:
 		return c.fail(ctx, j, e, err)
 	}

@@ -28,6 +28,9 @@ const MaxListing = maxListing
 
 var ErrSkip = errSkip
 
+// Quiet is a Reporter to build others upon.
+var Quiet Reporter = quiet{}
+
 // Walk is a walk that lists directories ahead.
 func Walk(ctx context.Context, t session.Tree, dir string, ahead int, visit func(name string, e session.Entry, err error) error) error {
 	return (&walker{tree: t, visit: visit, ahead: ahead}).run(ctx, dir)

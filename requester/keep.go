@@ -154,22 +154,6 @@ func (c *copier) complete(ctx context.Context, j *job) error {
 	return err
 }
 
-// vanished is an object that could not be described once it had been listed.
-func (c *copier) vanished(ctx context.Context, j *job, err error) error {
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case isMissing(err):
-		return nil // as if it had gone before the listing
-	}
-	entry, _ := newEntry(j.table, j.entry, c.device[j.volume.ID])
-	if entry.Type == repository.Symlink {
-		entry.Type = repository.Regular // its target is unknown
-	}
-	entry.Attrs = c.attrs(j)
-	return c.fail(ctx, j, entry, err)
-}
-
 // readMark is what AttrRead says of data read by a backup that began then.
 func readMark(began time.Time) string { return began.UTC().Format(time.RFC3339Nano) }
 

@@ -226,7 +226,10 @@ func (c *copier) saveArea(ctx context.Context, ar area) error {
 	if l == nil {
 		l = a.listArea(ctx, t, v, ar.name, c.past == nil || bareSystem(v.FSType))
 	}
-	return l.each(func(o *listedObject) error { return c.visitPlain(ctx, t, v, o) })
+	if err := l.each(func(o *listedObject) error { return c.visitPlain(ctx, t, v, o) }); err != nil {
+		return err
+	}
+	return c.stillArea(ctx, t, v, ar.name, top)
 }
 
 // listArea begins to list what is in an area.
@@ -280,6 +283,9 @@ func (c *copier) visitPlain(ctx context.Context, t session.Tree, v *volumeState,
 	case a.patterns.Match(j.table):
 		return errSkip
 	case err != nil && c.failedAlready(v.ID, name, err):
+		return nil
+	case err != nil && c.vanishedDir(ctx, t, v, name, err):
+		c.gone(&j)
 		return nil
 	case err != nil:
 		return c.unreadable(ctx, t, v, name, o.entry, err)

@@ -52,7 +52,7 @@ type FileEvent struct {
 	// Path is the host's.
 	Path   string `json:"path"`
 	Size   int64  `json:"size"`
-	Action string `json:"action"` // "new", "unchanged", "failed", "restored", "identical", "kept", "left out"
+	Action string `json:"action"` // "new", "unchanged", "failed", "restored", "identical", "kept", "left out", "vanished"
 	Source string `json:"source,omitempty"`
 	Error  string `json:"error,omitempty"`
 }
@@ -65,6 +65,10 @@ type Totals struct {
 	Unchanged int64 `json:"unchanged"`
 	Failed    int64 `json:"failed"`
 	LeftOut   int64 `json:"left_out"`
+	// Vanished are objects of no writer, read live, that were listed and then
+	// removed before they could be read: they are no part of the backup, as if
+	// it had come to their directory later.
+	Vanished int64 `json:"vanished,omitempty"`
 	// Expected are guesses from the plan; 0 where none could be made.
 	ExpectedBytes int64 `json:"expected_bytes,omitempty"`
 }

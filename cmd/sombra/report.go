@@ -99,7 +99,7 @@ func (j *jsonReporter) OnlyFailures() bool { return j.a.verbose <= 1 }
 func (j *jsonReporter) File(f requester.FileEvent) {
 	if f.Error != "" {
 		j.line("error", fields{"item": f.Path, "error": f.Error})
-	} else if j.a.verbose > 1 {
+	} else if j.a.verbose > 1 || j.a.verbose > 0 && f.Action == "vanished" {
 		_ = j.a.printJSON("verbose_status", f)
 	}
 }
@@ -258,7 +258,7 @@ func (t *textReporter) File(f requester.FileEvent) {
 	switch {
 	case f.Error != "":
 		t.say("sombra: %s: %s\n", printable(f.Path), oneLine(f.Error))
-	case t.a.verbose > 1 && !t.a.quiet:
+	case (t.a.verbose > 1 || t.a.verbose > 0 && f.Action == "vanished") && !t.a.quiet:
 		t.say("%-9s %s\n", f.Action, printable(f.Path))
 	}
 }

@@ -40,6 +40,9 @@ func (a *app) summarizeBackup(r *requester.Result, rep reporter) {
 	if !a.quiet {
 		printReceipt(w, r.Receipt)
 	}
+	if r.Totals.Vanished > 0 && a.verbose > 0 {
+		fmt.Fprintf(w, "%s removed while the volume was read, and not in the backup\n", plural(r.Totals.Vanished, "object"))
+	}
 	if r.Failed > 0 {
 		fmt.Fprintf(w, "%s could not be saved, named above; again with: sombra show %s\n", plural(r.Failed, "file"), short(r.ID))
 	}
