@@ -62,6 +62,7 @@ type link struct {
 	streams []repository.Stream
 	entry   session.Entry
 	read    string
+	same    bool // as in the base
 	err     error
 	cl      *Claim
 }
@@ -212,6 +213,7 @@ func (c *copier) addLinked(ctx context.Context, j *job, e repository.Entry, l *l
 	if l.entry.Source == session.FromLive {
 		e.Attrs[AttrSource] = session.FromLive.String()
 	}
+	c.count(j, got{content: l.content, entry: l.entry, unchanged: l.same})
 	return c.add(ctx, j, e)
 }
 
@@ -219,7 +221,7 @@ func (c *copier) addLinked(ctx context.Context, j *job, e repository.Entry, l *l
 func (c *copier) regular(ctx context.Context, j *job, e repository.Entry, l *link) error {
 	got, err := c.read(ctx, j)
 	if l != nil {
-		l.content, l.streams, l.entry, l.read, l.err = got.content, got.streams, got.entry, got.read, err
+		l.content, l.streams, l.entry, l.read, l.same, l.err = got.content, got.streams, got.entry, got.read, got.unchanged, err
 		close(l.done)
 	}
 	var fatal *fatalError
@@ -254,12 +256,21 @@ func (c *copier) add(ctx context.Context, j *job, e repository.Entry) error {
 	if errors.Is(err, repository.ErrInvalid) && e.Attrs[AttrOutcome] == "" {
 		return c.note(j, err)
 	}
-	if err == nil && e.Type == repository.Directory {
-		c.mu.Lock()
-		c.totals.Dirs++
-		c.mu.Unlock()
+	if err == nil && e.Type != repository.Regular {
+		c.countOther(e.Type)
 	}
 	return err
+}
+
+// countOther adds an object that is no regular file to the totals.
+func (c *copier) countOther(t repository.FileType) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t == repository.Directory {
+		c.totals.Dirs++
+	} else {
+		c.totals.Others++
+	}
 }
 
 // fail records that a file could not be saved, in the file table too.
@@ -308,14 +319,11 @@ func (c *copier) leave(l LeftOut) {
 	c.totals.LeftOut++
 }
 
-// count adds a saved file to the totals, one with several names once.
+// count adds a saved file to the totals: one with several names as often as it
+// has names, as the totals of records do.
 func (c *copier) count(j *job, g got) {
 	action := "new"
 	c.mu.Lock()
-	if j.entry.Links > 1 && j.entry.Inode != 0 && !c.linkIDs.first(inode{j.from, j.entry.Inode}) {
-		c.mu.Unlock()
-		return
-	}
 	c.totals.Files++
 	c.totals.Bytes += g.content.Size()
 	if g.unchanged {

@@ -175,17 +175,18 @@ func (f *filler) finish(e *repository.Entry, set *setRun, err error) error {
 		return f.fail(e, set, err)
 	}
 	f.mu.Lock()
-	f.totals.Files++
-	f.totals.Bytes += e.Size
-	if action != "restored" {
+	f.countLocked(e)
+	if action != "restored" && e.Type == repository.Regular {
 		f.totals.Unchanged++
 	}
 	if l := f.names[e.HardLink]; l != nil && l.name == e.Path {
 		l.ok = action != "kept"
 	}
 	if set != nil {
-		set.result.Files++
-		set.result.Bytes += e.Size
+		if e.Type == repository.Regular {
+			set.result.Files++
+			set.result.Bytes += e.Size
+		}
 		set.written = set.written || action == "restored"
 	}
 	totals, tell := f.totals, time.Since(f.told) > 100*time.Millisecond
@@ -227,10 +228,20 @@ func (f *filler) wouldPut(ctx context.Context, e *repository.Entry) error {
 	if there, err := f.target.Lstat(ctx, e.Path); err == nil && !f.replace(there, e) {
 		action = "would keep"
 	}
-	f.totals.Files++
-	f.totals.Bytes += e.Size
+	f.countLocked(e)
 	f.rep.File(FileEvent{Path: f.shown(e.Path), Size: e.Size, Action: action})
 	return nil
+}
+
+// countLocked adds an entry to the totals, as a backup does. f.mu is held, or
+// nothing else is under way.
+func (f *filler) countLocked(e *repository.Entry) {
+	if e.Type != repository.Regular {
+		f.totals.Others++
+		return
+	}
+	f.totals.Files++
+	f.totals.Bytes += e.Size
 }
 
 // replace tells whether what is there gives way.

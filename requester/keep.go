@@ -31,10 +31,8 @@ func (c *copier) keep(ctx context.Context, j *job) (kept bool, err error) {
 		return false, nil
 	case old.Type == repository.Regular:
 		c.count(j, got{content: old.Content, entry: j.entry, unchanged: true})
-	case old.Type == repository.Directory:
-		c.mu.Lock()
-		c.totals.Dirs++
-		c.mu.Unlock()
+	default:
+		c.countOther(old.Type)
 	}
 	return true, nil
 }
@@ -163,17 +161,6 @@ func readMark(began time.Time) string { return began.UTC().Format(time.RFC3339Na
 type linkNumbers struct {
 	numbers map[inode]uint64
 	taken   map[uint64]bool
-	counted map[inode]bool
-}
-
-// first reports whether it is asked of a file for the first time.
-func (l *linkNumbers) first(key inode) bool {
-	if l.counted == nil {
-		l.counted = map[inode]bool{}
-	}
-	was := l.counted[key]
-	l.counted[key] = true
-	return !was
 }
 
 func (l *linkNumbers) of(key inode, device uint64) uint64 {

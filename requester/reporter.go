@@ -57,10 +57,15 @@ type FileEvent struct {
 	Error  string `json:"error,omitempty"`
 }
 
-// Totals are counts of files.
+// Totals are counts of objects. They mean the same in backups, restores and the
+// totals of records.
 type Totals struct {
+	// Files counts regular files, one with several names as often as it has
+	// names, Bytes their sizes, and Others all that are neither files nor
+	// directories: symbolic links, pipes, devices.
 	Files     int64 `json:"files"`
 	Dirs      int64 `json:"dirs"`
+	Others    int64 `json:"others"`
 	Bytes     int64 `json:"bytes"`
 	Unchanged int64 `json:"unchanged"`
 	Failed    int64 `json:"failed"`

@@ -134,7 +134,7 @@ func (a *app) extract(cmd *cobra.Command, record, dir string, limits limitFlags,
 // nothingIncluded is the error of patterns that matched nothing: a slip, and no
 // success.
 func nothingIncluded(r *requester.RestoreResult, include []string) error {
-	if len(include) == 0 || r.Totals.Files+r.Totals.Dirs+r.Totals.LeftOut > 0 || len(r.Components) > 0 || r.Outcome != requester.Complete {
+	if len(include) == 0 || r.Totals.Files+r.Totals.Dirs+r.Totals.Others+r.Totals.LeftOut > 0 || len(r.Components) > 0 || r.Outcome != requester.Complete {
 		return nil
 	}
 	r.Outcome = requester.Failed

@@ -100,7 +100,7 @@ func (a *app) summarizeRestore(r *requester.RestoreResult, err error, rep report
 		_ = a.printJSON("summary", r)
 		return
 	}
-	if err != nil && r.Totals.Files == 0 {
+	if err != nil && r.Totals.Files+r.Totals.Others == 0 {
 		return
 	}
 	w := a.stdout
