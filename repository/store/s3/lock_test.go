@@ -15,20 +15,41 @@ import (
 func TestLockedObjectsCannotBeDeletedBeforeTheirTime(t *testing.T) {
 	t.Parallel()
 	srv := server.StartS3(t)
+	var stores []*lockedStore
 	for _, mode := range []string{"governance", "compliance"} {
-		t.Run(mode, func(t *testing.T) {
-			t.Parallel()
-			testLock(t, srv, mode)
-		})
+		stores = append(stores, putLocked(t, srv, mode))
 	}
 	if err := open(t, srv, srv.Bucket(t, true), "&lock=1h").(store.Retainer).Retain(t.Context(), "data/none", time.Now()); !errors.Is(err, store.ErrNotExist) {
 		t.Errorf("locking what is not there: %v", err)
 	}
+	// Both wait together.
+	for _, s := range stores {
+		time.Sleep(time.Until(s.begun.Add(5 * time.Second)))
+		if err := s.Delete(t.Context(), "data/x"); !errors.Is(err, store.ErrLocked) {
+			t.Errorf("%s: deleting after the first time, before the renewed one: %v", s.mode, err)
+		}
+	}
+	for _, s := range stores {
+		time.Sleep(time.Until(s.renewed.Add(2 * time.Second)))
+		if err := s.Delete(t.Context(), "data/x"); err != nil {
+			t.Errorf("%s: deleting after its time: %v", s.mode, err)
+		}
+		if _, err := s.Stat(t.Context(), "data/x"); !errors.Is(err, store.ErrNotExist) {
+			t.Errorf("%s: after its deletion: %v", s.mode, err)
+		}
+	}
 }
 
-// testLock sees an object from its being put, through the renewal of its lock,
-// to its deletion.
-func testLock(t *testing.T, srv *server.S3, mode string) {
+// lockedStore is a store with an object whose lock was renewed.
+type lockedStore struct {
+	store.Store
+	mode           string
+	begun, renewed time.Time
+}
+
+// putLocked puts an object that is locked, sees that it cannot be deleted, and
+// renews the lock.
+func putLocked(t *testing.T, srv *server.S3, mode string) *lockedStore {
 	bucket := srv.Bucket(t, true)
 	st := open(t, srv, bucket, "&lock=4s&lock_mode="+mode)
 	begun := time.Now()
@@ -53,17 +74,7 @@ func testLock(t *testing.T, srv *server.S3, mode string) {
 	if err := st.(store.Retainer).Retain(t.Context(), "data/x", begun.Add(time.Second)); err != nil {
 		t.Errorf("%s: a shorter time: %v", mode, err)
 	}
-	time.Sleep(time.Until(begun.Add(5 * time.Second)))
-	if err := st.Delete(t.Context(), "data/x"); !errors.Is(err, store.ErrLocked) {
-		t.Errorf("%s: deleting after the first time, before the renewed one: %v", mode, err)
-	}
-	time.Sleep(time.Until(renewed.Add(2 * time.Second)))
-	if err := st.Delete(t.Context(), "data/x"); err != nil {
-		t.Errorf("%s: deleting after its time: %v", mode, err)
-	}
-	if _, err := st.Stat(t.Context(), "data/x"); !errors.Is(err, store.ErrNotExist) {
-		t.Errorf("%s: after its deletion: %v", mode, err)
-	}
+	return &lockedStore{st, mode, begun, renewed}
 }
 
 func TestALockInABucketWithoutObjectLockIsRefused(t *testing.T) {

@@ -110,7 +110,7 @@ func TestNothingIsLeftInAServiceThatIsRefused(t *testing.T) {
 			service := &replacing{objects: map[string][]byte{}, keeps: keeps}
 			srv := httptest.NewServer(service)
 			defer srv.Close()
-			_, err := repository.Create(t.Context(), openReplacing(t, srv, query), []byte("password"), repository.Options{})
+			_, err := repository.Create(t.Context(), openReplacing(t, srv, query), []byte("password"), repository.Options{KDF: repository.KDF{Time: 1, Memory: 64, Threads: 1}})
 			if !store.IsPermanent(err) {
 				t.Errorf("%q: %v, want a final error", query, err)
 			}
