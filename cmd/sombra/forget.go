@@ -244,6 +244,9 @@ func (a *app) carryOut(ctx context.Context, repo *repository.Repository, o *forg
 	}
 	if o.dryRun {
 		a.printf("%s would be forgotten, %d kept\n", plural(len(ids), "backup"), len(verdicts)-len(ids))
+		if o.prune {
+			a.printf("a prune would follow; what each backup alone takes is told by: sombra stats --mode unique\n")
+		}
 		return nil
 	}
 	report, err := repo.Forget(ctx, ids)
