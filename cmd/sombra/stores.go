@@ -160,6 +160,9 @@ func rewritten(location string) (shown, form string) {
 	}
 	full := rest
 	if !strings.Contains(rest, "://") {
+		if first, _, _ := strings.Cut(rest, "/"); !strings.ContainsAny(first, ".:") {
+			return "", "" // a bucket's name rather than a host's
+		}
 		full = "https://" + rest
 	}
 	u, err := url.Parse(full)
