@@ -146,7 +146,7 @@ func liveMemory() int64 {
 // looking up stay under what a whole backup may take, be the index as backups
 // leave it or as prune does.
 func TestTheIndexOfManyChunksTakesLittleMemory(t *testing.T) {
-	chunks, limits := 1_000_000, [2]int{80 << 10, 72 << 10}
+	chunks, limits := 1_000_000, [2]int{88 << 10, 80 << 10}
 	if os.Getenv("SOMBRA_TORTURE") == "1" {
 		chunks, limits = 10_000_000, [2]int{210 << 10, 150 << 10}
 	}
