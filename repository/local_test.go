@@ -519,7 +519,7 @@ func TestALocalStateOfManyFilesTakesLittleMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := len(b.local.have)
-	if files/blocks < 100 {
+	if files/blocks < 30 {
 		t.Errorf("%d blocks for %d files", blocks, files)
 	}
 	var size int64

@@ -13,11 +13,12 @@ import (
 // A file table is a tree of blocks, each stored as a chunk. Its first byte is
 // its level. A leaf (level 0) holds encoded entries one after the other; the
 // others hold references to blocks of the level below. Blocks end where a
-// keyed hash of the last entry's place says so: about every 48 KiB, and at the
-// same places when something else changed.
+// keyed hash of the last entry's place says so: about every 8 KiB, and at the
+// same places when something else changed. Were they larger, one changed file in
+// a hundred would be enough for nearly all of them to be stored again.
 const (
-	minTableBlock = 16 << 10
-	avgTableBlock = 48 << 10
+	minTableBlock = 2 << 10
+	avgTableBlock = 6 << 10
 	maxTableBlock = 256 << 10
 )
 
