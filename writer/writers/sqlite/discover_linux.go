@@ -131,10 +131,14 @@ func (f *finder) configured(c writer.Config) error {
 }
 
 // below adds the candidates below a path, which may be a file too. Only the path
-// itself may be reached through symbolic links.
-func (f *finder) below(path string) error {
-	path, err := filepath.EvalSymlinks(path)
+// itself may be reached through symbolic links. A link that leads nowhere has
+// nothing below it: it is backed up as a link.
+func (f *finder) below(name string) error {
+	path, err := filepath.EvalSymlinks(name)
 	if err != nil {
+		if info, lerr := os.Lstat(name); lerr == nil && info.Mode()&os.ModeSymlink != 0 {
+			return nil
+		}
 		return err
 	}
 	st, err := statNoLinks(path)

@@ -109,7 +109,7 @@ func TestDiscoverHonoursExclude(t *testing.T) {
 }
 
 func TestDiscoverPaths(t *testing.T) {
-	root := tree(t, "a/x.db", "b/y.db", "b/z", "link -> a")
+	root := tree(t, "a/x.db", "b/y.db", "b/z", "link -> a", "dangling -> nowhere/at/all", "loop -> loop")
 	for _, c := range []struct {
 		path string
 		want []string
@@ -118,6 +118,8 @@ func TestDiscoverPaths(t *testing.T) {
 		{"b/y.db", []string{"b/y.db"}}, // a file
 		{"b/z", nil},
 		{"link", []string{"a/x.db"}}, // the chosen path itself may be a link
+		{"dangling", nil},
+		{"loop", nil},
 	} {
 		if got := found(t, root, writer.Discovery{Paths: []string{filepath.Join(root, c.path)}}); !slices.Equal(got, c.want) {
 			t.Errorf("below %s: found %v, not %v", c.path, got, c.want)
