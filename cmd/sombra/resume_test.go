@@ -75,6 +75,7 @@ func serverCmd(t *testing.T, ts *testscript.TestScript, s *server.S3, packs stri
 			}
 		}
 		s.Kill()
+		time.Sleep(time.Second) // so that whoever sends something notices
 	case "holds":
 		most, err := strconv.ParseInt(args[1], 10, 64)
 		ts.Check(err)
