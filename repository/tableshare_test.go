@@ -2,6 +2,7 @@ package repository
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,5 +42,30 @@ func TestATableIsSharedThoughEntriesEverywhereChange(t *testing.T) {
 	}
 	if changed == 0 || changed > whole*6/10 {
 		t.Errorf("%d of %d bytes were stored again", changed, whole)
+	}
+}
+
+// TestATableOfLongPathsComesToATop: a reference to a block has a path in it, and
+// a few are more bytes than a block should have.
+func TestATableOfLongPathsComesToATop(t *testing.T) {
+	r := newTestRepository(t, mem.New())
+	b := begin(t, r, nil)
+	long := strings.Repeat("directory/", MaxPath/10-1)
+	const entries = 300
+	for n := range entries {
+		if err := b.Add(t.Context(), Entry{Root: "/", Path: fmt.Sprintf("%s%03d", long, n), Type: Fifo}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rec := commit(t, b, testInfo())
+	n := 0
+	for e, err := range rec.Table().All(t.Context()) {
+		if err != nil || e.Path != fmt.Sprintf("%s%03d", long, n) {
+			t.Fatalf("entry %d: %v", n, err)
+		}
+		n++
+	}
+	if n != entries {
+		t.Errorf("%d entries of %d", n, entries)
 	}
 }

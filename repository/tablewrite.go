@@ -20,6 +20,10 @@ const (
 	minTableBlock = 2 << 10
 	avgTableBlock = 6 << 10
 	maxTableBlock = 256 << 10
+	// minTableRefs is the least that a block above the leaves refers to, unless
+	// it is the last of its level: where paths are long a few references are
+	// many bytes, and blocks of one each would never come to a top.
+	minTableRefs = 16
 )
 
 // tableRef refers to a block of a file table.
@@ -160,7 +164,7 @@ func (w *tableWriter) append(ctx context.Context, level int, encoded []byte, fir
 	l.block = append(l.block, encoded...)
 	l.entries += entries
 	l.refs++
-	if blockEnds(hash, len(l.block), len(encoded)) {
+	if (level == 0 || l.refs >= minTableRefs) && blockEnds(hash, len(l.block), len(encoded)) {
 		return w.flush(ctx, level)
 	}
 	return nil
