@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/sombra-backup/sombra/repository"
@@ -84,6 +85,19 @@ func (b *backup) run(ctx context.Context) error {
 	if b.repo, err = b.opening.wait(); err != nil {
 		return err
 	}
+	err = b.save(ctx, b.freeze)
+	if errors.Is(err, repository.ErrStale) && ctx.Err() == nil {
+		// The files are where they were, and the shadow copies are there
+		// still. What was deleted meanwhile is read again and stored again.
+		b.warn("%v; it is made again at once, from the same shadow copies", err)
+		err = b.save(ctx, func(context.Context) error { return nil })
+	}
+	return err
+}
+
+// save makes the record. Before files are read, and after the repository was told
+// that a backup goes on, freeze takes the shadow copies.
+func (b *backup) save(ctx context.Context, freeze func(context.Context) error) error {
 	base, err := b.findBase(ctx)
 	if err != nil {
 		return err
@@ -93,13 +107,22 @@ func (b *backup) run(ctx context.Context) error {
 		return err
 	}
 	defer into.Abort()
-	if err := b.freeze(ctx); err != nil {
+	if err := freeze(ctx); err != nil {
 		return err
 	}
-	if err := b.copy(ctx, into, base); err != nil {
-		return err
+	said, failed := b.said, maps.Clone(b.failed)
+	said.leftOut, said.warnings = slices.Clip(said.leftOut), slices.Clip(said.warnings)
+	if err = b.copy(ctx, into, base); err == nil {
+		err = b.commit(ctx, into)
 	}
-	return b.commit(ctx, into)
+	if errors.Is(err, repository.ErrStale) {
+		b.said, b.failed, b.res.Components = said, failed, nil
+		for _, l := range b.begun {
+			l.close()
+		}
+		b.begun = nil
+	}
+	return err
 }
 
 // nothing says why there is nothing to save.

@@ -43,11 +43,16 @@ type attempt struct {
 	inodes  map[string]map[uint64]*Claim
 	begun   map[area]*lister // see beginListing
 
+	said
+	done bool // nothing is under way that would have to be aborted
+}
+
+// said is what the result is to say of what is missing.
+type said struct {
 	leftOut  []LeftOut
 	leftOuts int
 	missed   bool // something left out makes the backup incomplete
 	warnings []string
-	done     bool // nothing is under way that would have to be aborted
 }
 
 // volumeState is what is known of one volume.
