@@ -198,8 +198,8 @@ func (c *copier) addLinked(ctx context.Context, j *job, e repository.Entry, l *l
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if c.vanishes(j) && isMissing(l.err) {
-		return c.regular(ctx, j, e, nil) // the name that was to be read is gone, this one may not be
+	if l.err == errReplaced || c.vanishes(j) && isMissing(l.err) {
+		return c.regular(ctx, j, e, nil) // the name that was to be read is gone or another file's, this one may not be
 	}
 	if l.err != nil {
 		return c.fail(ctx, j, e, l.err)
@@ -211,6 +211,7 @@ func (c *copier) addLinked(ctx context.Context, j *job, e repository.Entry, l *l
 	}
 	e.Attrs[AttrRead] = l.read
 	if l.entry.Source == session.FromLive {
+		ofOpened(&e, j, l.entry)
 		e.Attrs[AttrSource] = session.FromLive.String()
 	}
 	c.count(j, got{content: l.content, entry: l.entry, unchanged: l.same})
@@ -222,6 +223,9 @@ func (c *copier) regular(ctx context.Context, j *job, e repository.Entry, l *lin
 	got, err := c.read(ctx, j)
 	if l != nil {
 		l.content, l.streams, l.entry, l.read, l.same, l.err = got.content, got.streams, got.entry, got.read, got.unchanged, err
+		if err == nil && replaced(j, got.entry) {
+			l.err = errReplaced
+		}
 		close(l.done)
 	}
 	var fatal *fatalError
@@ -241,10 +245,11 @@ func (c *copier) regular(ctx context.Context, j *job, e repository.Entry, l *lin
 	if j.entry.Bare {
 		e.Xattrs = got.entry.XAttrs
 	}
-	e.Attrs[AttrRead] = got.read
 	if got.entry.Source == session.FromLive {
+		ofOpened(&e, j, got.entry)
 		e.Attrs[AttrSource] = session.FromLive.String()
 	}
+	e.Attrs[AttrRead] = got.read
 	c.count(j, got)
 	return c.add(ctx, j, e)
 }
