@@ -44,3 +44,6 @@ func LinkNumbers(files [][2]uint64) (out []uint64) {
 	}
 	return out
 }
+
+// OnceTold is a target as a restore asks it to write out.
+func OnceTold(t session.Target) session.Target { return &onceTold{Target: t} }

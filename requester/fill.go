@@ -77,7 +77,7 @@ type setRun struct {
 func newFiller(ctx context.Context, repo *repository.Repository, t session.Target, rep Reporter) (*filler, context.Context) {
 	work, ctx := errgroup.WithContext(ctx)
 	work.SetLimit(workers())
-	return &filler{repo: repo, target: t, rep: rep, work: work, restoration: repo.NewRestoration(), made: map[string]bool{}, fresh: map[string]bool{}, names: map[uint64]*linked{}}, ctx
+	return &filler{repo: repo, target: &onceTold{Target: t}, rep: rep, work: work, restoration: repo.NewRestoration(), made: map[string]bool{}, fresh: map[string]bool{}, names: map[uint64]*linked{}}, ctx
 }
 
 // validName checks a name that comes from the medium: relative, without empty,

@@ -21,6 +21,29 @@ const (
 	settleFile  = 64 << 10
 )
 
+// onceTold is a target that a file system tells of a failed write once, whoever
+// asks: everyone who asks from then on is told again, or he would take for durable
+// what is lost.
+type onceTold struct {
+	session.Target
+	mu  sync.Mutex // held while it is asked: two at a time, and one is told
+	err error
+}
+
+// Sync implements [session.Target].
+func (t *onceTold) Sync(ctx context.Context) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err != nil {
+		return t.err
+	}
+	err := t.Target.Sync(ctx)
+	if err != nil && ctx.Err() == nil {
+		t.err = err
+	}
+	return err
+}
+
 // settler asks the file system, at most once at a time.
 type settler struct {
 	target session.Target

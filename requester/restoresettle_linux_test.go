@@ -96,3 +96,23 @@ func TestAFailureToWriteOutThatIsToldOnceFailsTheRestore(t *testing.T) {
 		t.Errorf("%v after %d syncs: %v", back.Outcome, calls.Load(), err)
 	}
 }
+
+// TestWhatFailedToBeWrittenIsNeverTakenForDurable: whoever asks after another one
+// was told, or while he is, must not put a file in the place of one that is whole.
+func TestWhatFailedToBeWrittenIsNeverTakenForDurable(t *testing.T) {
+	target := requester.OnceTold(failingTarget{blankTarget{}, new(atomic.Int64)})
+	errs := make(chan error)
+	for range 3 {
+		go func() { errs <- target.Sync(t.Context()) }()
+	}
+	for range 3 {
+		if err := <-errs; !errors.Is(err, syscall.EIO) {
+			t.Errorf("told %v of bytes that were not written", err)
+		}
+	}
+}
+
+// blankTarget is one that writes everything out.
+type blankTarget struct{ session.Target }
+
+func (blankTarget) Sync(context.Context) error { return nil }
