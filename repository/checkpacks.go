@@ -171,7 +171,8 @@ func (c *checker) resolve(ctx context.Context, ref chunkRef) error {
 		if seen == nil {
 			absent = append(absent, pack)
 		}
-		whole = seen != nil && (!seen.damaged || c.good[chunkPlace{pack, ref.id}])
+		// An index object that is superseded may know it better than the others.
+		whole = seen != nil && (!seen.damaged && seen.size == loc.pack.size || c.good[chunkPlace{pack, ref.id}])
 		return whole
 	})
 	if !whole {

@@ -218,6 +218,9 @@ type prunedPack struct {
 	seen time.Time
 	// counted is the part of the index whose lines were counted, plus one.
 	counted int
+	// there says that something lies under its name, be it of another length: what
+	// the index says of it is what repair saves chunks with.
+	there bool
 	// total are the bytes of its chunks, live of those kept there, orphaned of
 	// those that must be copied before it may go.
 	total, live, orphaned int64
@@ -401,8 +404,8 @@ func (p *pruner) listPacks(ctx context.Context) error {
 			p.total.Packs++
 			p.total.Bytes += info.Size
 			if o, ok := parseName(info.Name); ok {
-				if no, ok := x.packs.find(o.id); ok {
-					p.packs[no].time = info.ModTime
+				if no, ok := x.packs.find(o.id); ok && int(no) < len(p.packs) {
+					p.lies(no, o.kind, info)
 				}
 			}
 			return nil
@@ -421,6 +424,19 @@ func (p *pruner) listPacks(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// lies notes what a listing says of a pack. One that is damaged is told, and is
+// neither used nor deleted.
+func (p *pruner) lies(no uint32, kind objectKind, info store.Info) {
+	pack := &p.packs[no]
+	pack.time, pack.there = info.ModTime, true
+	switch {
+	case kind != pack.kind:
+		p.problem(Problem{Object: info.Name, Err: damagef("it lies under the wrong prefix")})
+	case info.Size != pack.size:
+		p.problem(Problem{Object: info.Name, Err: damagef("it has %d bytes, not %d", info.Size, pack.size)})
+	}
 }
 
 // count follows all records.

@@ -30,9 +30,10 @@ func indexWeight(part *indexPart) uint64 {
 // sizeClass is the class of what is that large.
 func sizeClass(size uint64) int { return (bits.Len64(size) - 1) / 3 }
 
-// gone says whether a pack is no more.
+// gone says whether a pack is no more. One that has not its length is there: of
+// what it held the index alone can tell.
 func (p *pruner) gone(no uint32) bool {
-	return int(no) < len(p.packs) && (p.packs[no].absent || p.deleted[p.packs[no].id])
+	return int(no) < len(p.packs) && (p.packs[no].absent && !p.packs[no].there || p.deleted[p.packs[no].id])
 }
 
 // rewriteIndex replaces index objects that name packs that are gone, and merges
