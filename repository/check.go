@@ -43,31 +43,41 @@ type Problem struct {
 // Report is what Check saw in all.
 type Report struct {
 	// Objects counts the objects of the store, Bytes their sizes.
-	Objects, Bytes int64
+	Objects int64 `json:"objects"`
+	Bytes   int64 `json:"bytes"`
 	// Packs, Indexes, Records, Notes, Keys count objects by kind; Intents are of
 	// backups that go on or were killed lately, Marks are prune's.
-	Packs, Indexes, Records, Notes, Keys, Intents, Marks int64
+	Packs   int64 `json:"packs"`
+	Indexes int64 `json:"indexes"`
+	Records int64 `json:"records"`
+	Notes   int64 `json:"notes"`
+	Keys    int64 `json:"keys"`
+	Intents int64 `json:"intents"`
+	Marks   int64 `json:"marks"`
 	// Chunks counts the index's lines; ChunksRead those decrypted and hashed.
-	Chunks, ChunksRead int64
+	Chunks     int64 `json:"chunks"`
+	ChunksRead int64 `json:"chunks_read"`
 	// PacksRead and BytesRead count the packs read whole.
-	PacksRead, BytesRead int64
+	PacksRead int64 `json:"packs_read"`
+	BytesRead int64 `json:"bytes_read"`
 	// Entries counts the file tables' lines, Extents the chunks looked up for
 	// them.
-	Entries, Extents int64
+	Entries int64 `json:"entries"`
+	Extents int64 `json:"extents"`
 	// Unindexed counts packs that no index names: a backup that was
 	// interrupted, or one that is going on, leaves them. They harm nothing.
-	Unindexed int64
+	Unindexed int64 `json:"unindexed"`
 	// Gone counts packs that the index names, that are not there, and that no
 	// record needs: prune has deleted them.
-	Gone int64
+	Gone int64 `json:"gone"`
 	// Vanished counts objects that were deleted while the check went on.
-	Vanished int64
+	Vanished int64 `json:"vanished"`
 	// SetAside counts damaged objects that repair has put aside.
-	SetAside int64
+	SetAside int64 `json:"set_aside"`
 	// Foreign lists objects that are none of the repository's (at most 100).
-	Foreign []string
+	Foreign []string `json:"foreign,omitempty"`
 	// Problems counts the problems reported.
-	Problems int64
+	Problems int64 `json:"problems"`
 }
 
 // maxForeign is how many foreign objects a report lists.

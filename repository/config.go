@@ -79,10 +79,10 @@ func decodeConfig(object []byte) (*config, error) {
 		return nil, err
 	}
 	if c.Version != formatVersion {
-		return nil, wrapf(ErrUnsupported, "the format is version %d, this program knows %d", c.Version, formatVersion)
+		return nil, wrapf(ErrUnsupported, "it was made by a newer program: the format is version %d, this program knows %d", c.Version, formatVersion)
 	}
 	if len(c.Features) > 0 {
-		return nil, wrapf(ErrUnsupported, "the repository needs %q", c.Features)
+		return nil, wrapf(ErrUnsupported, "it was made by a newer program: the repository needs %q", c.Features)
 	}
 	if len(c.Repo) != IDSize || len(c.Chunking) != 3 || !c.chunking().valid() {
 		return nil, damagef("the repository's id or chunk sizes are impossible")

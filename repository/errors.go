@@ -22,9 +22,10 @@ var (
 	// ErrDamaged says that something stored is missing, was altered, or breaks
 	// the rules of the format. The error naming the object wraps it.
 	ErrDamaged = errors.New("repository: damaged")
-	// ErrUnsupported says that the repository was made by a newer program and
-	// needs something this one does not know.
-	ErrUnsupported = errors.New("repository: made by a newer program")
+	// ErrUnsupported says that the repository needs something that this program
+	// does not know, since a newer one made it, or that its storage cannot do what
+	// is wanted.
+	ErrUnsupported = errors.New("repository: not supported")
 	// ErrInvalid says that an argument breaks a rule that its documentation
 	// states.
 	ErrInvalid = errors.New("repository: invalid argument")

@@ -46,44 +46,54 @@ type PruneOptions struct {
 type PruneReport struct {
 	// Records counts the records read; Packs and Bytes the packs in the store
 	// before; Unused the bytes of chunks in them that no record uses.
-	Records, Packs, Bytes, Unused int64
+	Records int64 `json:"records"`
+	Packs   int64 `json:"packs"`
+	Bytes   int64 `json:"bytes"`
+	Unused  int64 `json:"unused"`
 	// Copied counts the chunks copied out of packs that are little used, or
 	// marked, CopiedBytes their length.
-	Copied, CopiedBytes int64
+	Copied      int64 `json:"copied"`
+	CopiedBytes int64 `json:"copied_bytes"`
 	// Marked counts the packs marked now, MarkedBytes their size.
-	Marked, MarkedBytes int64
+	Marked      int64 `json:"marked"`
+	MarkedBytes int64 `json:"marked_bytes"`
 	// Waiting counts the packs marked, now or before, and not deleted yet,
 	// WaitingBytes their size; Due is when the first may be deleted by the
 	// store's clock, if no backup holds it back.
-	Waiting, WaitingBytes int64
-	Due                   time.Time
+	Waiting      int64     `json:"waiting"`
+	WaitingBytes int64     `json:"waiting_bytes"`
+	Due          time.Time `json:"due,omitzero"`
 	// Deleted counts the packs deleted, DeletedBytes their size.
-	Deleted, DeletedBytes int64
+	Deleted      int64 `json:"deleted"`
+	DeletedBytes int64 `json:"deleted_bytes"`
 	// IndexesWritten and IndexesDeleted count index objects.
-	IndexesWritten, IndexesDeleted int64
+	IndexesWritten int64 `json:"indexes_written"`
+	IndexesDeleted int64 `json:"indexes_deleted"`
 	// Retained counts the objects whose retention was renewed.
-	Retained int64
+	Retained int64 `json:"retained"`
 	// Blockers are the backups that go on and hold deletions back.
-	Blockers []Blocker
+	Blockers []Blocker `json:"blockers,omitempty"`
 	// Locked names objects that the store refuses to delete (at most 100),
 	// LockedCount counts them. Those whose retention cannot be over yet are not
 	// among them: their packs are Waiting.
-	Locked      []string
-	LockedCount int64
+	Locked      []string `json:"locked,omitempty"`
+	LockedCount int64    `json:"locked_count"`
 	// Problems counts the problems reported.
-	Problems int64
+	Problems int64 `json:"problems"`
 	// Stopped says why nothing was marked, copied or deleted: it cannot be known
 	// what is used. Nil if it can.
-	Stopped error
+	Stopped error `json:"-"`
 }
 
 // Blocker is a backup that goes on, or may go on.
 type Blocker struct {
 	// Host is its machine's name, if it told.
-	Host string
+	Host string `json:"host"`
 	// Began is when it began, Last when it was last heard of, both by the
 	// store's clock. It counts until Expires.
-	Began, Last, Expires time.Time
+	Began   time.Time `json:"began"`
+	Last    time.Time `json:"last"`
+	Expires time.Time `json:"expires"`
 }
 
 // Prune frees what no record uses. It may run beside backups, restores, checks
@@ -115,7 +125,7 @@ func (r *Repository) Prune(ctx context.Context, o PruneOptions, f func(Problem))
 	}
 	lock, retains := r.store.(store.Retainer)
 	if o.Retain > 0 && !retains {
-		return PruneReport{}, wrapf(ErrUnsupported, "the storage cannot keep objects from being deleted, or was not told to (lock=)")
+		return PruneReport{}, ErrCannotRetain
 	}
 	if o.Retain == 0 && retains {
 		o.Retain = lock.Period()
@@ -138,6 +148,10 @@ func (r *Repository) Prune(ctx context.Context, o PruneOptions, f func(Problem))
 		return report, nil
 	}
 }
+
+// ErrCannotRetain says that PruneOptions.Retain was given for storage that locks
+// nothing. It wraps ErrUnsupported.
+var ErrCannotRetain = wrapf(ErrUnsupported, "the storage cannot keep objects from being deleted, or was not told to (lock=)")
 
 // errMayReplace is why Prune refuses a store.
 var errMayReplace = wrapf(ErrUnsupported, "prune needs storage that refuses to put an object that is there; this one may replace it (conditional=no, or an SFTP server without hard links), so that a prune and a backup at the same instant could each think to be first")

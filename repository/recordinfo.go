@@ -106,12 +106,16 @@ const (
 type Totals struct {
 	// Entries counts the lines of the file table, Files the regular files
 	// among them, Bytes their sizes.
-	Entries, Files, Bytes int64
+	Entries int64 `json:"entries"`
+	Files   int64 `json:"files"`
+	Bytes   int64 `json:"bytes"`
 	// BytesRead counts what was read from sources.
-	BytesRead int64
+	BytesRead int64 `json:"bytes_read"`
 	// ChunksAdded and BytesAdded count what was not in the repository before,
 	// BytesStored what that takes there, compressed and encrypted.
-	ChunksAdded, BytesAdded, BytesStored int64
+	ChunksAdded int64 `json:"chunks_added"`
+	BytesAdded  int64 `json:"bytes_added"`
+	BytesStored int64 `json:"bytes_stored"`
 }
 
 // count counts an entry.

@@ -24,19 +24,21 @@ type RepairOptions struct {
 // RepairReport is what Repair did.
 type RepairReport struct {
 	// Damaged counts the problems found at first, Left those found at the end.
-	Damaged, Left int64
+	Damaged int64 `json:"damaged"`
+	Left    int64 `json:"left"`
 	// Salvaged counts the chunks read out of damaged packs and stored anew,
 	// SalvagedBytes their length.
-	Salvaged, SalvagedBytes int64
+	Salvaged      int64 `json:"salvaged"`
+	SalvagedBytes int64 `json:"salvaged_bytes"`
 	// Indexed counts the packs whose directories were read for a new index, if
 	// there is one.
-	Indexed int64
+	Indexed int64 `json:"indexed"`
 	// SetAside names the objects that now lie below damaged/.
-	SetAside []string
+	SetAside []string `json:"set_aside,omitempty"`
 	// Kept names damaged objects that were left where they are: nothing can be
 	// put in their place, the store refuses to delete them, or they are marks and
 	// intents so young that prunes must still be held back.
-	Kept []string
+	Kept []string `json:"kept,omitempty"`
 }
 
 // Repair makes the best of a damaged repository. It reads everything. Chunks of

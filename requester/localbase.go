@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/sombra-backup/sombra/repository"
 )
@@ -23,7 +24,8 @@ func (b *backup) localBase(ctx context.Context) *repository.Record {
 		b.warn("the local state is of a backup of another host (%s): every file is read", rec.Host.Name)
 	case ctx.Err() != nil:
 	case !errors.Is(err, repository.ErrNotFound) || b.hasRecords(ctx):
-		b.warn("%v: every file is read", err)
+		reason := strings.Replace(err.Error(), repository.ErrNotFound.Error()+": ", "", 1) // it says what is not found
+		b.warn("%s: every file is read", reason)
 	}
 	return nil
 }

@@ -106,7 +106,9 @@ func newBackups(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			a.printf("%s\n", plural(len(rows), "backup"))
+			if len(rows) > 0 || damaged == nil { // else nobody knows how many there are
+				a.printf("%s\n", plural(len(rows), "backup"))
+			}
 			return damaged
 		},
 	}

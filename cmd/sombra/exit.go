@@ -32,7 +32,7 @@ const exitHelp = `
 Exit codes:
     0  complete, at the consistency asked for
     1  failed; no record was made, or nothing was restored; damage found
-    3  incomplete: something is missing, and the output names it
+    3  incomplete: something is missing or not done, and the output names it
     4  complete, at a lower consistency than asked for
     5  complete, but a writer failed after the shadow copy
    10  no repository

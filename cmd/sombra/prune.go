@@ -75,7 +75,7 @@ func (a *app) prune(ctx context.Context, repo *repository.Repository, o *pruneFl
 		a.problem(p)
 	})
 	rep.end()
-	if errors.Is(err, repository.ErrUnsupported) && o.retain > 0 {
+	if errors.Is(err, repository.ErrCannotRetain) {
 		return &hintError{fmt.Errorf("--retain: %w", err), "only S3 with lock= in its URL can; see docs/storage.md"}
 	}
 	if err != nil {
