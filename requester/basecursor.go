@@ -2,6 +2,7 @@ package requester
 
 import (
 	"context"
+	"sync"
 
 	"github.com/sombra-backup/sombra/repository"
 )
@@ -19,6 +20,31 @@ type baseCursor struct {
 	leaf  *baseLeaf // the one that the last place was looked for in
 	at    int       // the line in it
 	last  string
+
+	mu      sync.Mutex
+	damaged error // the first block that could not be read
+}
+
+// spoiled notes that a block of the base cannot be read: what is in it counts as new.
+func (b *baseCursor) spoiled(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return // nobody reads on
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.damaged == nil {
+		b.damaged = err
+	}
+}
+
+// damage tells what of the base could not be read, and nil if all could.
+func (b *baseCursor) damage() error {
+	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.damaged
 }
 
 // baseLeaf is a block of the base's table.
@@ -112,6 +138,7 @@ func (b *baseCursor) begin(ctx context.Context, path string) {
 		defer close(ready)
 		for leaf, err := range b.table.Leaves(ctx, rootID, path) {
 			if err != nil {
+				b.spoiled(ctx, err)
 				break
 			}
 			l := &baseLeaf{Leaf: leaf, done: make(chan struct{})}
@@ -122,9 +149,11 @@ func (b *baseCursor) begin(ctx context.Context, path string) {
 			}
 			go func() {
 				defer close(l.done)
-				if l.Decode() == nil {
-					l.err = b.into.Look(ctx, l.Leaf)
+				if err := l.Decode(); err != nil {
+					b.spoiled(ctx, err)
+					return
 				}
+				l.err = b.into.Look(ctx, l.Leaf)
 			}()
 		}
 	}()

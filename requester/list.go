@@ -39,6 +39,9 @@ func (c *copier) saveAll(ctx context.Context) error {
 	if err := c.past.finish(ctx); err != nil {
 		return err
 	}
+	if err := c.past.damage(); err != nil {
+		c.a.warn("part of the last backup's file list cannot be read, and the files in it are read again: %v; see: sombra check", err)
+	}
 	return c.work.Wait()
 }
 

@@ -93,6 +93,8 @@ func (a *app) prune(ctx context.Context, repo *repository.Repository, o *pruneFl
 		return &codeError{exitIncomplete, &hintError{fmt.Errorf("nothing is pruned while it cannot be known what is used: %w", report.Stopped), "see: sombra repair --help"}}
 	case report.LockedCount > 0:
 		return &codeError{exitIncomplete, fmt.Errorf("the store refuses to delete %s", plural(report.LockedCount, "object"))}
+	case report.Problems > 0:
+		return &codeError{exitIncomplete, &hintError{fmt.Errorf("%s found", plural(report.Problems, "problem")), "see: sombra check"}}
 	}
 	return nil
 }
