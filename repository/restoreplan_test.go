@@ -263,6 +263,8 @@ func TestOnlyWantedPartsOfAPackAreRead(t *testing.T) {
 	least := int64(16 << 20)
 	for name, reads := range log.reads {
 		total := int64(0)
+		// The part in the end is read beside the first, and may ask for the header itself.
+		reads = slices.DeleteFunc(reads, func(r Range) bool { return r == Range{0, headerSize} })
 		slices.SortFunc(reads, func(a, b Range) int { return cmp.Compare(a.Offset, b.Offset) })
 		for i, rd := range reads {
 			total += rd.Length
