@@ -13,8 +13,9 @@ import (
 )
 
 // newFile has no name until Commit where the file system allows that
-// (O_TMPFILE), so that nothing is left behind however a restore ends, and a
-// temporary name elsewhere.
+// (O_TMPFILE), and a temporary name elsewhere. Where it takes the place of another
+// file it has a temporary name, too, for as long as link and rename take: who is
+// killed just then leaves that name behind.
 //
 // It is a bare descriptor: an [os.File] asks the kernel whether it can be waited
 // for, and has a finalizer, for each of very many files.
