@@ -10,6 +10,11 @@ const (
 	// DocWriters is the list of what a restore must know of each writer
 	// besides its document.
 	DocWriters = "writers.json"
+	// DocHistory is the list of [HistoryLine]: what later backups build upon.
+	DocHistory = "history.json"
+	// DocRanges is the prefix of lists of ranges too long for an entry, and of
+	// writers' ranges files: "ranges/0".
+	DocRanges = "ranges/"
 	// NoteComplete is the kind of the note with the outcome of BackupComplete.
 	NoteComplete = "backup-complete"
 )
@@ -33,5 +38,10 @@ const (
 	AttrRead          = "read"           // when the backup began that read the data: if this one, its Started (unknown)
 	AttrOutcome       = "outcome"        // "failed" ("saved")
 	AttrError         = "error"          // why it failed
+	AttrBase          = "base"           // id of the record whose content this one continues
+	AttrRanges        = "ranges"         // bytes that the backup of AttrRead read anew, "offset:length,...", or the name of the document that lists them (all)
+	AttrMatched       = "matched"        // the writer's list that chose the file: "differenced" or "partial" (the mask)
+	AttrPartial       = "partial"        // "only": nothing but AttrRanges is held, the rest is in no record (the content is whole)
+	AttrMask          = "mask"           // "lacked": the mask alone would not have saved it (D-28)
 	AttrRole          = "role"           // "parent": a directory above what was chosen
 )

@@ -50,8 +50,17 @@ type Request struct {
 	// SystemState takes the system state in (R-SEL-19).
 	SystemState bool
 	// Type is the backup type; zero means copy, which leaves the writers'
-	// history and logs alone. Full and copy are what this version makes.
+	// history and logs alone.
 	Type vss.BackupType
+	// StrictType leaves components out of a log backup whose writer does not
+	// know it, where otherwise they get a full one (D-30).
+	StrictType bool
+	// NoPartial tells writers that no partial files are taken; ranges that one
+	// adds all the same are refused (R-SET-35).
+	NoPartial bool
+	// KeepBaseShadow is how many shadow copies of each volume are kept after the
+	// backup, so that the next one can ask what changed since; 0 keeps none.
+	KeepBaseShadow int
 	// NoWriters backs up without any writer: nothing is claimed, nothing is
 	// application-consistent (VSS_CTX_FILE_SHARE_BACKUP).
 	NoWriters bool
