@@ -102,7 +102,7 @@ func (b *backup) save(ctx context.Context, freeze func(context.Context) error) e
 	if err != nil {
 		return err
 	}
-	into, err := b.repo.Begin(ctx, repository.BeginOptions{Base: base, StateOf: stateOf(b.req.Paths)})
+	into, err := b.repo.Begin(ctx, repository.BeginOptions{Base: base, StateOf: stateOf(b.req.dataPaths())})
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ func (b *backup) findBase(ctx context.Context) (*repository.Record, error) {
 	if err != nil && !errors.Is(err, repository.ErrDamaged) {
 		return nil, err
 	}
-	return nearest(records, b.host.ID, b.req.Paths), nil
+	return nearest(records, b.host.ID, b.req.dataPaths()), nil
 }
 
 // nearest chooses among a repository's records, oldest first.

@@ -191,6 +191,9 @@ func (a *attempt) choose(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := a.divide(); err != nil {
+		return err
+	}
 	if err := a.needVolumes(ctx); err != nil {
 		return err
 	}
@@ -422,6 +425,9 @@ func (a *attempt) needVolumes(ctx context.Context) error {
 // or hold data under a path. The files of a component under the paths are
 // listed one by one when the list is made; here its name and the reason.
 func (a *attempt) listOut(ctx context.Context) error {
+	if a.req.part.own && a.req.part.quiet {
+		return nil
+	}
 	for _, w := range a.writers {
 		for _, c := range w.Components {
 			if a.sel.Has(c) || a.req.AsPlainFiles {

@@ -369,6 +369,9 @@ func (c *copier) claimed(ctx context.Context, j job, f Finding) error {
 		if c.taken(cl.Component) {
 			return nil // saved with its component, or not wanted by its mask
 		}
+		if c.a.sel.Out[cl.Component].Elsewhere {
+			return nil
+		}
 	}
 	if len(f.Claims) == 0 {
 		return nil // excluded by its writer, or held at an alternate path

@@ -16,7 +16,7 @@ import (
 // have it. Without one every file is
 // read, which is said; what is stored already is not stored again.
 func (b *backup) localBase(ctx context.Context) *repository.Record {
-	rec, err := b.repo.LocalRecord(ctx, stateOf(b.req.Paths))
+	rec, err := b.repo.LocalRecord(ctx, stateOf(b.req.dataPaths()))
 	switch {
 	case err == nil && rec.Host.ID == b.host.ID && b.host.ID != "":
 		return rec

@@ -93,7 +93,8 @@ const maxSummaryList = 100
 func (b *backup) describe(docs map[string]repository.Content) (repository.RecordInfo, error) {
 	s := Summary{Outcome: b.res.Outcome, Level: b.res.Level, Required: b.res.Required, Failed: b.res.Failed,
 		LeftOut: b.res.LeftOuts, Totals: b.res.Totals}
-	for _, p := range b.req.Paths[:min(len(b.req.Paths), maxSummaryList)] {
+	paths := b.req.dataPaths()
+	for _, p := range paths[:min(len(paths), maxSummaryList)] {
 		s.Paths = append(s.Paths, clip(p, 1000))
 	}
 	for _, top := range fewRoots(b.copier.tops()) {

@@ -52,6 +52,9 @@ type Request struct {
 	// Type is the backup type; zero means copy, which leaves the writers'
 	// history and logs alone.
 	Type vss.BackupType
+	// TypesFor gives components types of their own; see [BackupTypes]. Backup,
+	// BackupTo and MakePlan alone leave those components out.
+	TypesFor []TypeFor
 	// StrictType leaves components out of a log backup whose writer does not
 	// know it, where otherwise they get a full one (D-30).
 	StrictType bool
@@ -82,6 +85,8 @@ type Request struct {
 	// Tags, User and Program go to the record.
 	Tags          []string
 	User, Program string
+
+	part part
 }
 
 // Type of the backup with the default applied.

@@ -24,6 +24,8 @@ type Bar struct {
 	// Covered: a chosen component of another writer claims its files too, so
 	// that only those which that one does not claim are missing.
 	Covered bool
+	// Elsewhere: it is in another of the backups that a request comes to.
+	Elsewhere bool
 }
 
 // Selection is which components take part, and how.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -49,7 +50,7 @@ are taken.`,
 				}
 			}()
 			rep := a.reporter()
-			result, err := requester.BackupTo(ctx, open, func(ctx context.Context) (_ *repository.Repository, err error) {
+			results, err := requester.BackupTypes(ctx, open, func(ctx context.Context) (_ *repository.Repository, err error) {
 				repo, err = ready(ctx)
 				return repo, err
 			}, b.request, rep)
@@ -57,9 +58,13 @@ are taken.`,
 			if unopened := (*requester.OpenError)(nil); errors.As(err, &unopened) {
 				return unopened.Err
 			}
-			a.summarizeBackup(result, rep)
+			outcome := requester.Complete
+			for _, r := range results {
+				a.summarizeBackup(r, rep)
+				outcome = max(outcome, r.Outcome)
+			}
 			b.tellOwn(a)
-			return resultError(ctx, result.Outcome, err)
+			return resultError(ctx, outcome, err)
 		},
 	}
 	b.add(cmd)
@@ -103,20 +108,32 @@ func (a *app) plan(cmd *cobra.Command, b *backupFlags, args []string) error {
 	if err != nil {
 		return err
 	}
-	p, err := requester.MakePlan(cmd.Context(), open, b.request, nil)
+	plans, err := requester.MakePlans(cmd.Context(), open, b.request, nil)
 	if err != nil {
 		return err
 	}
-	if a.json {
-		if err := a.printJSON("plan", p); err != nil {
-			return err
+	for i, p := range plans {
+		if a.json {
+			if err := a.printJSON("plan", p); err != nil {
+				return err
+			}
+			continue
 		}
-	} else {
+		if i > 0 {
+			fmt.Fprintln(a.stdout)
+		}
+		if len(plans) > 1 {
+			fmt.Fprintf(a.stdout, "backup %d of %d, type %s\n", i+1, len(plans), p.Type)
+		}
 		printPlan(a.stdout, p, a.verbose > 0)
+	}
+	if !a.json {
 		b.tellOwn(a)
 	}
-	if !p.Reachable {
-		return &outcomeError{requester.Failed, unreachable(p)}
+	for _, p := range plans {
+		if !p.Reachable {
+			return &outcomeError{requester.Failed, unreachable(p)}
+		}
 	}
 	return nil
 }

@@ -42,6 +42,7 @@ type config struct {
 	OneFileSystem bool     `yaml:"one_file_system"`
 	Tag           []string `yaml:"tag"`
 	Type          string   `yaml:"type"`
+	TypeFor       []string `yaml:"type_for"`
 	Consistency   string   `yaml:"consistency"`
 	Provider      string   `yaml:"provider"`
 	AsPlainFiles  bool     `yaml:"as_plain_files"`
@@ -76,7 +77,7 @@ type writerConfig struct {
 // options are the configuration's values by the flags they stand for.
 func (c *config) options() map[string][]string {
 	m := map[string][]string{
-		"exclude": c.Exclude, "exclude-file": c.ExcludeFile, "tag": c.Tag,
+		"exclude": c.Exclude, "exclude-file": c.ExcludeFile, "tag": c.Tag, "type-for": c.TypeFor,
 		"writer": c.Writer, "exclude-writer": c.ExcludeWriter, "component": c.Component, "exclude-component": c.ExcludeComponent,
 	}
 	for name, v := range map[string]string{

@@ -33,6 +33,7 @@ func addSelectors(cmd *cobra.Command, s *requester.Selectors) {
 type backupFlags struct {
 	request     requester.Request
 	typ         string
+	typesFor    []string
 	consistency string
 	provider    string
 	excludeFile []string
@@ -46,6 +47,7 @@ func (b *backupFlags) add(cmd *cobra.Command) {
 	r := &b.request
 	addSelectors(cmd, &r.Selectors)
 	addChoice(cmd, &b.typ, "type", "type", "type of backup: copy (the default; changes nothing for the writers) or full", "copy", "full")
+	cmd.Flags().StringArrayVar(&b.typesFor, "type-for", nil, "give a writer or component a type of its own, as in `SELECTOR=TYPE`: it gets a backup of its own, after the others; repeatable, the last that names a component counts")
 	addChoice(cmd, &b.consistency, "consistency", "level", "least level wanted, app, crash or none; out of reach is an error before anything is frozen", "app", "crash", "none")
 	f := cmd.Flags()
 	f.StringArrayVarP(&r.Exclude, "exclude", "e", nil, "leave out paths that match this `pattern` (data of no writer)")
@@ -56,7 +58,7 @@ func (b *backupFlags) add(cmd *cobra.Command) {
 	f.BoolVar(&r.Reread, "reread", false, "read every file, even if unchanged since the last backup")
 	f.BoolVar(&r.SystemState, "system-state", false, "take the system state in")
 	f.StringArrayVar(&r.Tags, "tag", nil, "`tag` the backup; repeatable")
-	mark(f, settable, "type", "consistency", "writer", "exclude-writer", "component", "exclude-component", "exclude",
+	mark(f, settable, "type", "type-for", "consistency", "writer", "exclude-writer", "component", "exclude-component", "exclude",
 		"exclude-file", "one-file-system", "as-plain-files", "reread", "tag")
 	mark(f, addsUp, "exclude-writer", "exclude-component", "exclude", "exclude-file", "tag")
 	b.addService(cmd)
@@ -115,6 +117,9 @@ func (b *backupFlags) fill(cmd *cobra.Command, a *app, args []string) (requester
 			return nil, err
 		}
 	}
+	if r.TypesFor, err = typesFor(b.typesFor); err != nil {
+		return nil, err
+	}
 	r.Consistency = map[string]session.Level{"crash": session.LevelCrash, "app": session.LevelApp}[b.consistency]
 	o, err := a.config.sessionOptions(b.limits)
 	if err != nil {
@@ -127,6 +132,22 @@ func (b *backupFlags) fill(cmd *cobra.Command, a *app, args []string) (requester
 		r.Provider, err = chooseProvider(ctx, open, b.provider, r.Paths)
 	}
 	return open, err
+}
+
+// typesFor reads values of --type-for. A component's name may have an equals sign.
+func typesFor(list []string) (out []requester.TypeFor, err error) {
+	for _, text := range list {
+		i := strings.LastIndexByte(text, '=')
+		if i <= 0 {
+			return nil, &hintError{fmt.Errorf("--type-for %s names no type", printable(text)), "write it as SELECTOR=TYPE, as in: --type-for 'shop=full'"}
+		}
+		t, err := vss.ParseBackupType(text[i+1:])
+		if err != nil {
+			return nil, fmt.Errorf("--type-for %s: %w", printable(text), err)
+		}
+		out = append(out, requester.TypeFor{Selector: text[:i], Type: t})
+	}
+	return out, nil
 }
 
 // warnLinks says of paths that are symbolic links that only the links are saved,
