@@ -33,6 +33,7 @@ type attempt struct {
 	chosen   *Chosen
 	wish     Wish
 	sel      *Selection
+	typings  map[*Component]Typing // by explicit component; see typing
 	failed   map[*Component]string // taking part, but lost on the way
 	under    map[*Component]string // see underPaths
 
@@ -62,6 +63,7 @@ type volumeState struct {
 	support   session.Support
 	refusal   string // why no shadow copy is made of it
 	claimed   bool
+	shadow    bool // some of what is claimed must come from a shadow copy
 	unclaimed bool
 	snapshot  vss.GUID
 	estimate  session.Estimate
@@ -182,14 +184,21 @@ func (a *attempt) choose(ctx context.Context) error {
 	if err := a.wanted(ctx); err != nil {
 		return err
 	}
-	if err := a.barUnserved(ctx); err != nil {
-		return err
-	}
 	for again := true; again; {
 		a.sel = Select(a.writers, a.wish)
-		if again, err = a.conflicts(ctx); err != nil {
+		left, err := a.decideTypes(ctx)
+		if err != nil {
 			return err
 		}
+		unserved, err := a.barUnserved(ctx)
+		if err != nil {
+			return err
+		}
+		rivals, err := a.conflicts(ctx)
+		if err != nil {
+			return err
+		}
+		again = left || unserved || rivals
 	}
 	if err := a.divide(); err != nil {
 		return err
@@ -200,10 +209,13 @@ func (a *attempt) choose(ctx context.Context) error {
 	return a.listOut(ctx)
 }
 
-func (a *attempt) barUnlessAsked(c *Component, why string) {
-	if _, ok := a.wish.Barred[c]; !ok {
+// barUnlessAsked bars a component, and tells whether that is new.
+func (a *attempt) barUnlessAsked(c *Component, why string) bool {
+	_, barred := a.wish.Barred[c]
+	if !barred {
 		a.wish.Barred[c] = Bar{Why: why}
 	}
+	return !barred
 }
 
 // placePaths finds the volumes of the chosen paths and of all that is mounted
@@ -353,27 +365,27 @@ func (a *attempt) wanted(ctx context.Context) error {
 	return nil
 }
 
-// barUnserved bars components with data on a volume of which no shadow copy can
-// be made.
-func (a *attempt) barUnserved(ctx context.Context) error {
-	for _, w := range a.writers {
-		for _, c := range w.Components {
+// barUnserved bars chosen components with data on a volume of which no shadow
+// copy can be made, though they need one. It reports whether there are any.
+func (a *attempt) barUnserved(ctx context.Context) (changed bool, err error) {
+	for _, def := range a.sel.Explicit {
+		for _, c := range def.Set() {
 			for _, cl := range a.claims.Of(c) {
-				if !cl.File.Mask.BackupRequired(a.req.backupType()) || !cl.File.Mask.SnapshotRequired(a.req.backupType()) {
+				if t := a.typing(c); !t.NeedsShadow(cl.File) {
 					continue
 				}
 				v, err := a.volume(ctx, cl.From)
 				if err != nil {
-					a.barUnlessAsked(c, err.Error())
+					changed = a.barUnlessAsked(c, err.Error()) || changed
 					continue
 				}
 				if why := a.unserved(ctx, v); why != "" {
-					a.barUnlessAsked(c, fmt.Sprintf("no shadow copy of %s: %s", v.Root, why))
+					changed = a.barUnlessAsked(c, fmt.Sprintf("no shadow copy of %s: %s", v.Root, why)) || changed
 				}
 			}
 		}
 	}
-	return ctx.Err()
+	return changed, ctx.Err()
 }
 
 // unserved tells why no shadow copy of a volume can be made; asked once.
@@ -399,7 +411,8 @@ func (a *attempt) needVolumes(ctx context.Context) error {
 				continue
 			}
 			for _, cl := range a.claims.Of(c) {
-				if !cl.File.Mask.BackupRequired(a.req.backupType()) {
+				t := a.typing(c)
+				if !t.Lists(cl.File) {
 					continue
 				}
 				v, err := a.volume(ctx, cl.From)
@@ -407,6 +420,7 @@ func (a *attempt) needVolumes(ctx context.Context) error {
 					return err
 				}
 				v.claimed = true
+				v.shadow = v.shadow || t.FromShadow(cl.File)
 			}
 		}
 	}
@@ -457,9 +471,11 @@ func (a *attempt) listOut(ctx context.Context) error {
 
 func (a *attempt) namedByUser(c *Component) bool { _, ok := a.chosen.Include[c]; return ok }
 
-// copied reports whether a shadow copy of the volume would have something in it.
+// copied reports whether a shadow copy of the volume is wanted: for claimed data
+// that must be read from one, or for what no writer claims (R-SET-28). All else
+// is read live.
 func (v *volumeState) copied() bool {
-	return v.claimed || v.unclaimed && !v.support.Capabilities.ClaimedOnly
+	return v.shadow || v.unclaimed && !v.support.Capabilities.ClaimedOnly
 }
 
 // snapshotVolumes lists the volumes of which a shadow copy is to be made.

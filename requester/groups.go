@@ -20,13 +20,13 @@ type claimGroup struct {
 
 // groupKey is what the claims of a group have in common.
 type groupKey struct {
-	volume, dir, from, fromDir                       string
-	recursive, alternate, nested, snapshot, duringIt bool
+	volume, dir, from, fromDir                              string
+	recursive, alternate, nested, snapshot, saved, duringIt bool
 }
 
 // groups puts together the claims that ok takes, in their order. They are read
 // where the files are read in a backup, or, if normal is set, where they belong.
-func (c *Claims) groups(comp *Component, t vss.BackupType, normal bool, ok func(*Claim) bool) (out []*claimGroup) {
+func (c *Claims) groups(comp *Component, t *Typing, normal bool, ok func(*Claim) bool) (out []*claimGroup) {
 	known := map[groupKey]*claimGroup{}
 	for _, cl := range c.list[comp] {
 		if ok != nil && !ok(cl) {
@@ -41,7 +41,7 @@ func (c *Claims) groups(comp *Component, t vss.BackupType, normal bool, ok func(
 			continue
 		}
 		key := groupKey{cl.Volume, cl.Set.Dir, cl.From, cl.Dir, cl.Set.Recursive, cl.Alternate, cl.Nested,
-			cl.File.Mask.SnapshotRequired(t), cl.File.Mask&vss.CreatedDuringBackup != 0}
+			t.FromShadow(cl.File), t.Saves(cl.File), cl.File.Mask&vss.CreatedDuringBackup != 0}
 		g := known[key]
 		if g == nil {
 			g = &claimGroup{Claim: cl, dir: dir, index: provider.NewSetIndex[*Claim](c.fold)}

@@ -47,9 +47,9 @@ func (c *copier) saveAll(ctx context.Context) error {
 
 // saveComponent saves the files of one member of a component set.
 func (c *copier) saveComponent(ctx context.Context, def, m *Component, seen map[string]bool) error {
-	t := c.a.req.backupType()
-	groups := c.a.claims.groups(m, t, false, func(cl *Claim) bool {
-		return cl.File.Mask.BackupRequired(t) && !(cl.Alternate && cl.Nested) // R-SET-26
+	t := c.a.typing(def)
+	groups := c.a.claims.groups(m, &t, false, func(cl *Claim) bool {
+		return t.Lists(cl.File) && !(cl.Alternate && cl.Nested)
 	})
 	met := map[*FileSet]bool{}
 	for _, g := range groups {
@@ -93,7 +93,8 @@ func (c *copier) saveGroup(ctx context.Context, def *Component, g *claimGroup, s
 	if err != nil {
 		return err
 	}
-	mustCopy := g.File.Mask.SnapshotRequired(a.req.backupType())
+	typing := a.typing(def)
+	mustCopy := typing.FromShadow(g.File)
 	t, err := c.claimTree(ctx, g.Claim, from, mustCopy)
 	if err != nil {
 		return err
@@ -321,7 +322,7 @@ func (c *copier) failedAlready(volume, name string, err error) bool {
 		return c.claimedDir(volume, name)
 	}
 	return slices.ContainsFunc(c.a.claims.Find(volume, name).Claims, func(cl *Claim) bool {
-		return c.taken(cl.Component) && cl.File.Mask.BackupRequired(c.a.req.backupType())
+		return c.taken(cl.Component) && c.a.lists(cl)
 	})
 }
 
@@ -344,7 +345,7 @@ func (c *copier) claimedTrees() map[string]*provider.SetIndex[*Claim] {
 		}
 		for _, m := range def.Set() {
 			for _, cl := range c.a.claims.Of(m) {
-				if !cl.Set.Recursive || cl.Alternate || !cl.File.Mask.BackupRequired(c.a.req.backupType()) {
+				if !cl.Set.Recursive || cl.Alternate || !c.a.lists(cl) {
 					continue
 				}
 				if out[cl.Volume] == nil {
@@ -432,7 +433,8 @@ func (a *attempt) foreignInode(ctx context.Context, v *volumeState, number uint6
 			if taken(comp) {
 				continue
 			}
-			for _, g := range a.claims.groups(comp, a.req.backupType(), true, func(cl *Claim) bool { return cl.Volume == v.ID }) {
+			typing := a.typing(comp)
+			for _, g := range a.claims.groups(comp, &typing, true, func(cl *Claim) bool { return cl.Volume == v.ID }) {
 				err := g.visit(ctx, t, "", func(name string, e session.Entry, err error) error {
 					if err == nil && e.Mode.IsRegular() && e.Links > 1 && !a.claims.Excludes(comp.Writer, v.ID, name) {
 						known[e.Inode] = g.at(name, false)

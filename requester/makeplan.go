@@ -218,7 +218,8 @@ func (a *attempt) planOutside(ctx context.Context, p *Plan) {
 			if !a.sel.Has(c) {
 				continue
 			}
-			for _, g := range a.claims.groups(c, a.req.backupType(), false, nil) {
+			t := a.typing(c)
+			for _, g := range a.claims.groups(c, &t, false, nil) {
 				a.outsideOf(ctx, g, p)
 			}
 		}

@@ -25,7 +25,8 @@ func (a *attempt) underPaths(ctx context.Context, c *Component) (string, error) 
 }
 
 func (a *attempt) findUnderPaths(ctx context.Context, c *Component) (string, error) {
-	for _, g := range a.claims.groups(c, a.req.backupType(), true, nil) {
+	t := a.typing(c)
+	for _, g := range a.claims.groups(c, &t, true, nil) {
 		for _, ar := range a.areas {
 			if ar.volume != g.Volume {
 				continue

@@ -128,7 +128,7 @@ func (a *attempt) scope(v *volumeState) session.Scope {
 // scopeClaim enters one claim: as one to be copied, or as a foreign one. Files
 // taken as plain ones are nobody's.
 func (a *attempt) scopeClaim(v *volumeState, c *Component, cl *Claim, in, out, spit *provider.Claim) {
-	taken := a.sel.Has(c) && cl.File.Mask.BackupRequired(a.req.backupType())
+	taken := a.sel.Has(c) && a.lists(cl)
 	switch {
 	case taken && cl.Alternate:
 		if cl.From == v.ID && !cl.Nested {
