@@ -137,13 +137,20 @@ type BareFile interface {
 	StatBare(ctx context.Context) (Entry, error)
 }
 
-// Target is where a restore writes. It never trusts the names it is given: no
+// Target is where a restore writes, and what the host does around it.
+type Target interface {
+	FileTarget
+	Services
+	Reboots
+}
+
+// FileTarget is where a restore writes. It never trusts the names it is given: no
 // name leads through a link or out of the target, and nothing already there is
 // opened by following one. Names are as for [Tree], but from the target's root,
 // which for the host's own root means a path without its leading slash. (On
-// Windows the first element is the drive.) A Target may be used by several
+// Windows the first element is the drive.) A FileTarget may be used by several
 // goroutines.
-type Target interface {
+type FileTarget interface {
 	// Lstat and ReadDir are those of Tree.
 	Lstat(ctx context.Context, name string) (Entry, error)
 	ReadDir(ctx context.Context, name string, fn func(Entry, error) error) error
@@ -182,13 +189,6 @@ type Target interface {
 
 	// Sync makes all that was written durable.
 	Sync(ctx context.Context) error
-
-	// Service starts or stops a service of the host by name, and
-	// AtReboot has a restored file take its place at the next start.
-	// VSS_E_NOT_SUPPORTED where the host has no such thing.
-	StopService(ctx context.Context, name string) error
-	StartService(ctx context.Context, name string) error
-	AtReboot(ctx context.Context, staged, name string) error
 
 	Close() error
 }

@@ -46,7 +46,7 @@ type Limits struct {
 	Discovered time.Duration
 	// Event is for each of the events that may be long: PrepareForBackup,
 	// PrepareForSnapshot, PostSnapshot, BackupComplete, PreRestore and
-	// PostRestore; 10 minutes.
+	// PostRestore; and for stopping or starting a service; 10 minutes.
 	Event time.Duration
 	// Identify is for Identify; 60 s.
 	Identify time.Duration

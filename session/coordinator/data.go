@@ -159,14 +159,6 @@ func (s *service) Live(ctx context.Context, id string) (session.Tree, error) {
 	return localfs.OpenTree(v.Root, localfs.TreeOptions{Source: session.FromLive})
 }
 
-// Target implements [session.Data].
-func (s *service) Target(ctx context.Context, dir string, roots []string) (session.Target, error) {
-	if err := s.open("Target"); err != nil {
-		return nil, err
-	}
-	return localfs.OpenTarget(dir, localfs.TargetOptions{Roots: roots})
-}
-
 // excluded tests a path against the patterns of [session.Options].Exclude, with
 // what lies below a match.
 func (s *service) excluded(name string) bool {

@@ -169,16 +169,48 @@ func (t *target) Free(ctx context.Context, name string) (free uint64, err error)
 
 func (t *target) Sync(ctx context.Context) error { return t.do(ctx, "Sync", nil) }
 
-func (t *target) StopService(ctx context.Context, name string) error {
-	return t.do(ctx, "StopService", []any{name})
+func (t *target) Service(ctx context.Context, name string) (out session.Service, err error) {
+	err = t.do(ctx, "Service", []any{name}, &out)
+	return out, err
+}
+
+func (t *target) StopService(ctx context.Context, name string) (before session.Service, err error) {
+	err = t.do(ctx, "StopService", []any{name}, &before)
+	return before, err
 }
 
 func (t *target) StartService(ctx context.Context, name string) error {
 	return t.do(ctx, "StartService", []any{name})
 }
 
-func (t *target) AtReboot(ctx context.Context, staged, name string) error {
-	return t.do(ctx, "AtReboot", []any{staged, name})
+func (t *target) AtReboot(ctx context.Context, what string) (session.RebootSet, error) {
+	id, err := t.c.open(ctx, t.id, "AtReboot", []any{what})
+	if err != nil {
+		return nil, err
+	}
+	return &rebootSet{object{t.c, id}}, nil
+}
+
+func (t *target) PendingReboots(ctx context.Context) (out []session.PendingReboot, err error) {
+	err = t.do(ctx, "PendingReboots", nil, &out)
+	return out, err
+}
+
+func (t *target) CancelReboot(ctx context.Context, id string) error {
+	return t.do(ctx, "CancelReboot", []any{id})
+}
+
+// rebootSet is a [session.RebootSet] of the other side.
+type rebootSet struct{ object }
+
+func (s *rebootSet) Stage(ctx context.Context, name string) (staged string, err error) {
+	err = s.do(ctx, "Stage", []any{name}, &staged)
+	return staged, err
+}
+
+func (s *rebootSet) Commit(ctx context.Context) (id string, err error) {
+	err = s.do(ctx, "Commit", nil, &id)
+	return id, err
 }
 
 // newFile is a [session.NewFile] of the other side.

@@ -166,6 +166,7 @@ func testTarget(t *testing.T, h Harness) {
 		}
 	}
 	must(t, tg.Sync(c))
+	testHostWork(t, tg)
 	if list, _ := os.ReadDir(outside); len(list) > 0 {
 		t.Errorf("%d files outside the target", len(list))
 	}

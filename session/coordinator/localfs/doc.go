@@ -1,7 +1,7 @@
 // Package localfs gives the trees and the target of a session over directories
 // of this host: [session.Tree] for a volume, live, as its shadow copy shows it,
 // or put together from a file-by-file shadow copy and the live volume, and
-// [session.Target] for a restore.
+// [session.FileTarget] for a restore.
 //
 // # Names
 //

@@ -147,7 +147,7 @@ func TestSwappedDirectoriesDoNotLeadOut(t *testing.T) {
 
 // restoreInALoop does all a restore does, and counts what went through and what
 // was refused.
-func restoreInALoop(tg session.Target, end time.Time) (done, refused int) {
+func restoreInALoop(tg session.FileTarget, end time.Time) (done, refused int) {
 	ctx := context.Background()
 	own := regular(0o4755)
 	dirEntry := session.Entry{Mode: fs.ModeDir | 0o755, Perm: 0o755, UID: 4321, GID: 4321, Modified: time.Unix(1, 1)}

@@ -3,6 +3,7 @@ package localfs
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -149,6 +150,20 @@ func (b *base) close() error {
 	}
 	b.closed = true
 	return errors.Join(unix.Close(b.fd), unix.Close(b.own))
+}
+
+// path is where the directory is now.
+func (b *base) path() (string, error) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if b.closed {
+		return "", fs.ErrClosed
+	}
+	path, err := os.Readlink(procPath(b.fd))
+	if err == nil && (!strings.HasPrefix(path, "/") || strings.HasSuffix(path, " (deleted)")) {
+		err = &nameError{"is not there any more", fs.ErrNotExist}
+	}
+	return path, err
 }
 
 // pieceMax is the longest part of a name handed to the kernel at once.

@@ -481,24 +481,3 @@ func TestHelperRestoreAsUser(t *testing.T) {
 		t.Errorf("device: %v", err)
 	}
 }
-
-func TestServicesAreRefusedClearlyWhereThereIsNoSystemd(t *testing.T) {
-	tg := openTestTarget(t, t.TempDir(), false)
-	ctx := context.Background()
-	for _, name := range []string{"", "-H", "a/b", "a b", "*"} {
-		if err := tg.StopService(ctx, name); !errors.Is(err, vss.ErrInvalidArgument) {
-			t.Errorf("%q: %v", name, err)
-		}
-	}
-	_, booted := os.Stat("/run/systemd/system")
-	err := tg.StopService(ctx, "sombra-no-such-service")
-	if booted != nil && !errors.Is(err, vss.ErrNotSupported) {
-		t.Errorf("without systemd: %v", err)
-	}
-	if booted == nil && (err == nil || !strings.Contains(err.Error(), "sombra-no-such-service")) {
-		t.Errorf("with systemd: %v", err)
-	}
-	if err := tg.AtReboot(ctx, "a", "b"); !errors.Is(err, vss.ErrNotSupported) {
-		t.Errorf("%v", err)
-	}
-}

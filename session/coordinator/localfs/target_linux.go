@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sombra-backup/sombra/session"
-	"github.com/sombra-backup/sombra/vss"
 )
 
 // TargetOptions say how a target is reached.
@@ -24,7 +23,7 @@ type TargetOptions struct {
 
 // Target is what [OpenTarget] gives.
 type Target interface {
-	session.Target
+	session.FileTarget
 
 	// AddRoot makes one of the backup's own roots, an absolute path, and the
 	// directories above it reachable through links that are there now. It
@@ -35,6 +34,11 @@ type Target interface {
 	// root restores, in a directory in which nobody else may write; any
 	// other is an error that names it and wraps fs.ErrPermission.
 	AddRoot(root string) error
+
+	// HostPath is the absolute path a name has on the host: of the object
+	// itself, without the links through which the target or a root of the
+	// backup is reached. Nothing need be there.
+	HostPath(name string) (string, error)
 }
 
 type target struct {
@@ -308,9 +312,18 @@ func (t *target) Free(ctx context.Context, name string) (uint64, error) {
 	}
 }
 
-// AtReboot: nothing here takes a file's place at the next start.
-func (t *target) AtReboot(_ context.Context, _, name string) error {
-	return vss.Errorf(vss.ErrNotSupported, "restore at reboot", name, "this system has no list of files to replace at its next start")
+// HostPath implements [Target].
+func (t *target) HostPath(name string) (string, error) {
+	const op = "find"
+	if err := checkName(op, name); err != nil {
+		return "", err
+	}
+	p := t.locate(name, true)
+	dir, err := p.base.path()
+	if err != nil {
+		return "", pathError(op, name, err)
+	}
+	return filepath.Join(dir, p.name), nil
 }
 
 func (t *target) Close() error {

@@ -57,7 +57,7 @@ func regular(perm uint32) session.Entry {
 	return session.Entry{Mode: fs.FileMode(perm & 0o777), Perm: perm, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
 }
 
-func put(tg session.Target, name string, e session.Entry, data string) error {
+func put(tg session.FileTarget, name string, e session.Entry, data string) error {
 	f, err := tg.Create(context.Background(), name)
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func put(tg session.Target, name string, e session.Entry, data string) error {
 	return f.Commit(context.Background(), e)
 }
 
-func mustPut(t *testing.T, tg session.Target, name string, e session.Entry, data string) {
+func mustPut(t *testing.T, tg session.FileTarget, name string, e session.Entry, data string) {
 	t.Helper()
 	if err := put(tg, name, e, data); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,195 @@
+package systemd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/vss"
+)
+
+// Services are the services of this host, as [session.Services] has them.
+type Services struct {
+	limit time.Duration
+
+	mu      sync.Mutex
+	stopped map[string][]string // by unit: what StopService stopped
+}
+
+var _ session.Services = (*Services)(nil)
+
+// NewServices gives the services of this host. Limit bounds one stop or start;
+// systemd's own limit of the unit may end it earlier.
+func NewServices(limit time.Duration) *Services {
+	return &Services{limit: limit, stopped: map[string][]string{}}
+}
+
+// maxUnits bounds how many units may stop with one.
+const maxUnits = 256
+
+// settleTime is how long a service must run whose start says no more than that
+// a process was made, before it counts as started.
+const settleTime = time.Second
+
+// Service implements [session.Services].
+func (s *Services) Service(ctx context.Context, name string) (session.Service, error) {
+	const op = "look at service"
+	c, err := s.look(ctx, op, name)
+	if err != nil {
+		return session.Service{}, err
+	}
+	return c.service(), nil
+}
+
+// StopService implements [session.Services].
+func (s *Services) StopService(ctx context.Context, name string) (session.Service, error) {
+	const op = "stop service"
+	c, err := s.look(ctx, op, name)
+	if err != nil {
+		return session.Service{}, err
+	}
+	before := c.service()
+	if !before.State.Active() {
+		return before, nil
+	}
+	if err := c.mayStop(); err != nil {
+		return before, vss.Errorf(vss.ErrAccessDenied, op, c.unit, "%w", err)
+	}
+	s.note(c.unit, c.active())
+	ctx, cancel := s.bounded(ctx, op, c.unit)
+	defer cancel()
+	// First what would start it again: a connection to a socket just now is
+	// not to bring it back. What systemctl says counts less than how the units
+	// are afterwards: one that had to be killed has stopped, too.
+	var said error
+	for _, units := range [][]string{c.triggers(), {c.unit}} {
+		if len(units) == 0 {
+			continue
+		}
+		_, err := run(ctx, c.systemctl, append([]string{"stop", "--no-ask-password", "--no-pager", "--"}, units...)...)
+		if ctx.Err() != nil {
+			return before, vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", context.Cause(ctx))
+		}
+		said = errors.Join(said, err)
+	}
+	if err := c.stopped(ctx, said); err != nil {
+		return before, vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
+	}
+	return before, nil
+}
+
+// StartService implements [session.Services].
+func (s *Services) StartService(ctx context.Context, name string) error {
+	const op = "start service"
+	c, err := s.look(ctx, op, name)
+	if err != nil {
+		return err
+	}
+	if p := c.units[c.unit]; !p.loaded() {
+		return vss.Errorf(vss.ErrUnexpected, op, c.unit, "it cannot be started: %s", unloadable(p))
+	}
+	units := s.noted(c.unit)
+	if len(units) == 0 {
+		units = []string{c.unit}
+	}
+	ctx, cancel := s.bounded(ctx, op, c.unit)
+	defer cancel()
+	said := start(ctx, c.systemctl, units)
+	if ctx.Err() != nil {
+		return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", context.Cause(ctx))
+	}
+	if err := started(ctx, c.systemctl, units, said); err != nil {
+		return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
+	}
+	s.note(c.unit, nil)
+	return nil
+}
+
+// start starts units. Targets that stopped with them are only marked as reached
+// again: to start them would start all else that belongs to them.
+func start(ctx context.Context, systemctl string, units []string) error {
+	var plain, targets []string
+	for _, u := range units {
+		if strings.HasSuffix(u, ".target") {
+			targets = append(targets, u)
+		} else {
+			plain = append(plain, u)
+		}
+	}
+	var errs []error
+	if len(plain) > 0 {
+		_, err := run(ctx, systemctl, append([]string{"start", "--no-ask-password", "--no-pager", "--"}, plain...)...)
+		errs = append(errs, err)
+	}
+	if len(targets) > 0 && ctx.Err() == nil {
+		_, err := run(ctx, systemctl, append([]string{"start", "--no-ask-password", "--no-pager", "--job-mode=ignore-dependencies", "--"}, targets...)...)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// started looks whether units have started, and goes on looking for a while at
+// those whose start tells little.
+func started(ctx context.Context, systemctl string, units []string, said error) error {
+	settled := time.Now().Add(settleTime)
+	for {
+		list, err := show(ctx, systemctl, units...)
+		if err != nil {
+			return errors.Join(err, said)
+		}
+		unsure := false
+		for i, p := range list {
+			switch {
+			case p.runs() && p["SubState"] != "auto-restart":
+				unsure = unsure || slices.Contains([]string{"simple", "exec", "idle"}, p["Type"])
+			case p["Type"] == "oneshot" && p["ActiveState"] == "inactive" && p["Result"] == "success":
+			default:
+				return fmt.Errorf("%s did not start: %s", units[i], lastWords(ctx, p))
+			}
+		}
+		if said != nil {
+			return said
+		}
+		if !unsure || time.Now().After(settled) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func (s *Services) bounded(ctx context.Context, op, unit string) (context.Context, context.CancelFunc) {
+	if s.limit <= 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, s.limit, fmt.Errorf("%s has not ended within %v and goes on; see: systemctl status %s: %w", op, s.limit, unit, context.DeadlineExceeded))
+}
+
+// note keeps what was stopped for a unit, with what was before.
+func (s *Services) note(unit string, units []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if units == nil {
+		delete(s.stopped, unit)
+		return
+	}
+	for _, u := range units {
+		if !slices.Contains(s.stopped[unit], u) {
+			s.stopped[unit] = append(s.stopped[unit], u)
+		}
+	}
+}
+
+func (s *Services) noted(unit string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.stopped[unit])
+}
