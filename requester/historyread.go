@@ -1,0 +1,187 @@
+package requester
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sombra-backup/sombra/repository"
+	"github.com/sombra-backup/sombra/vss"
+)
+
+// maxHistoryLines bounds the explicit components that a record tells of.
+const maxHistoryLines = 1 << 20
+
+// ParseHistory reads a record's document [DocHistory]. It comes from the medium:
+// a line that names no component, a type that is none, a base that is no id and
+// a component that has two lines are errors.
+func ParseHistory(data []byte) ([]HistoryLine, error) {
+	var lines []HistoryLine
+	if err := json.Unmarshal(data, &lines); err != nil {
+		return nil, fmt.Errorf("document %s: %w", DocHistory, err)
+	}
+	if len(lines) > maxHistoryLines {
+		return nil, fmt.Errorf("document %s: %d lines, more than %d", DocHistory, len(lines), maxHistoryLines)
+	}
+	seen := make(map[HistoryKey]bool, len(lines))
+	for i := range lines {
+		l := &lines[i]
+		if err := l.check(); err != nil {
+			return nil, fmt.Errorf("document %s: line %d: %w", DocHistory, i+1, err)
+		}
+		if seen[l.HistoryKey] {
+			return nil, fmt.Errorf("document %s: line %d: component %q has a line already", DocHistory, i+1, clip(l.FullPath(), 200))
+		}
+		seen[l.HistoryKey] = true
+	}
+	return lines, nil
+}
+
+func (l *HistoryLine) check() error {
+	if l.Name == "" || l.Class.IsZero() {
+		return errors.New("it names no component of a writer")
+	}
+	for _, word := range []string{l.Asked, l.Type} {
+		t, err := vss.ParseBackupType(word)
+		if err != nil || t == vss.BackupTypeUndefined || t == vss.BackupTypeOther || t.Word() != word {
+			return fmt.Errorf("%q is no type of backup", clip(word, 100))
+		}
+	}
+	if l.Base != "" {
+		if _, err := repository.ParseID(l.Base); err != nil {
+			return fmt.Errorf("base: %q is no id of a record", clip(l.Base, 100))
+		}
+	}
+	return nil
+}
+
+// FullPath is the logical path and the name joined.
+func (k HistoryKey) FullPath() string { return vss.FullPath(k.LogicalPath, k.Name) }
+
+// ReadHistory reads the lines of a record. One made without writers has none.
+// The error says that the medium gives no document that can be used.
+func ReadHistory(ctx context.Context, rec *repository.Record) ([]HistoryLine, error) {
+	data, err := rec.Document(ctx, DocHistory, maxDocument)
+	if errors.Is(err, repository.ErrNotFound) {
+		if _, there := rec.Documents[DocHistory]; !there {
+			return nil, nil
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("document %s: %w", DocHistory, err)
+	}
+	return ParseHistory(data)
+}
+
+// PastRecord is a record as histories have it.
+type PastRecord struct {
+	ID repository.ID
+	// Origin names the record that a copied one is a copy of, as
+	// [repository.AttrOrigin] has it: the bases in its lines are ids of records
+	// where it was made. Empty if it was made here.
+	Origin  string
+	Host    string // the host's id
+	Time    time.Time
+	Started time.Time
+	Type    string // the record's own
+	// Record is the record itself; nil in tables that tests make.
+	Record *repository.Record
+
+	lines map[HistoryKey]*HistoryLine
+	err   error
+	load  func() ([]HistoryLine, error) // nil once it was called
+}
+
+// NewPastRecord gives a record with its lines.
+func NewPastRecord(r PastRecord, lines []HistoryLine) *PastRecord {
+	r.load = func() ([]HistoryLine, error) { return lines, nil }
+	return &r
+}
+
+// Line is what the record says of a component, nil if it says nothing; the error
+// says that what it says cannot be read.
+func (r *PastRecord) Line(key HistoryKey) (*HistoryLine, error) {
+	if r.load != nil {
+		lines, err := r.load()
+		r.load, r.err = nil, err
+		r.lines = make(map[HistoryKey]*HistoryLine, len(lines))
+		for i := range lines {
+			r.lines[lines[i].HistoryKey] = &lines[i]
+		}
+	}
+	return r.lines[key], r.err
+}
+
+// PastRecords are the records of a repository, to look for bases in. It is used
+// by one goroutine.
+type PastRecords struct {
+	// Oldest first.
+	list     []*PastRecord
+	byID     map[repository.ID]*PastRecord
+	byOrigin map[string]*PastRecord
+}
+
+// NewPastRecords puts records together, in any order.
+func NewPastRecords(list []*PastRecord) *PastRecords {
+	p := &PastRecords{list: slices.Clone(list), byID: map[repository.ID]*PastRecord{}, byOrigin: map[string]*PastRecord{}}
+	slices.SortStableFunc(p.list, func(a, b *PastRecord) int {
+		return cmp.Or(a.Time.Compare(b.Time), slices.Compare(a.ID[:], b.ID[:]))
+	})
+	for _, r := range p.list {
+		p.byID[r.ID] = r
+		if r.Origin != "" {
+			p.byOrigin[r.Origin] = r
+		}
+	}
+	return p
+}
+
+// ReadPastRecords reads which records a repository has. Their lines are read
+// when they are asked for, within ctx. Records that cannot be read are not among
+// them.
+func ReadPastRecords(ctx context.Context, repo *repository.Repository) (*PastRecords, error) {
+	records, err := repo.Records(ctx)
+	if err != nil && !errors.Is(err, repository.ErrDamaged) {
+		return nil, err
+	}
+	list := make([]*PastRecord, 0, len(records))
+	for _, rec := range records {
+		list = append(list, &PastRecord{ID: rec.ID, Origin: rec.Attrs[repository.AttrOrigin], Host: rec.Host.ID, Time: rec.Time,
+			Started: rec.Started, Type: rec.Type, Record: rec,
+			load: func() ([]HistoryLine, error) { return ReadHistory(ctx, rec) }})
+	}
+	return NewPastRecords(list), nil
+}
+
+// Find gives the record of an id, nil if there is none.
+func (p *PastRecords) Find(id repository.ID) *PastRecord { return p.byID[id] }
+
+// Base finds the record that a line of a record names as its base, nil if it is
+// not there. Where the record is a copy, so is its base: under another id.
+func (p *PastRecords) Base(r *PastRecord, l *HistoryLine) *PastRecord {
+	id, err := repository.ParseID(l.Base)
+	if err != nil {
+		return nil
+	}
+	if b := p.byID[id]; b != nil {
+		return b
+	}
+	if made, _, ok := cutLast(r.Origin, '/'); ok {
+		return p.byOrigin[made+"/"+l.Base]
+	}
+	return nil
+}
+
+// cutLast cuts a text at the last separator.
+func cutLast(s string, sep byte) (before, after string, ok bool) {
+	for i := len(s) - 1; i >= 0; i-- {
+		if s[i] == sep {
+			return s[:i], s[i+1:], true
+		}
+	}
+	return s, "", false
+}
