@@ -89,6 +89,9 @@ func Run(t *testing.T, h Harness) {
 		{"LinksSwappedInALoop", testSwap},
 		{"OtherVolumesAreNotEntered", testNested},
 		{"CopiesBesideEachOther", testBeside},
+		{"ChangedRangesCoverWhatDiffers", testRangesCover},
+		{"ChangedRangesOfRandomChanges", testRangesFuzz},
+		{"ChangedRangesAreRefused", testRangesRefused},
 	}
 	for _, c := range tests {
 		t.Run(c.name, func(t *testing.T) { c.f(t, newFixture(t, h, h.Volume(t))) })

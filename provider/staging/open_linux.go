@@ -2,50 +2,23 @@ package staging
 
 import (
 	"errors"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sombra-backup/sombra/provider/area"
 )
 
-// resolve keeps a path below where it starts: no links of any kind, no "..",
-// no other mount.
-const resolve = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV
-
 // longPath is a length up to which a path goes to the kernel in one piece.
-const longPath = 4000
+const longPath = area.LongPath
 
-// openBeneath opens what lies at path below the directory at, following no
-// link and entering no mount. Paths may be longer than the kernel takes.
+// openBeneath opens what lies at path below the directory at; see
+// [area.OpenBeneath].
 func openBeneath(at int, path string, flags int) (int, error) {
-	fd := at
-	for len(path) > longPath {
-		cut := strings.LastIndexByte(path[:longPath], '/')
-		next, err := openOnce(fd, path[:cut], unix.O_PATH|unix.O_DIRECTORY)
-		if fd != at {
-			unix.Close(fd)
-		}
-		if err != nil {
-			return -1, err
-		}
-		fd, path = next, path[cut+1:]
-	}
-	got, err := openOnce(fd, path, flags)
-	if fd != at {
-		unix.Close(fd)
-	}
-	return got, err
+	return area.OpenBeneath(at, path, flags)
 }
 
-func openOnce(at int, path string, flags int) (fd int, err error) {
-	how := unix.OpenHow{Flags: uint64(flags) | unix.O_CLOEXEC | unix.O_NOFOLLOW, Resolve: resolve}
-	for range 1000 { // EAGAIN: something was renamed meanwhile
-		fd, err = unix.Openat2(at, path, &how)
-		if err != unix.EINTR && err != unix.EAGAIN {
-			break
-		}
-	}
-	return fd, err
-}
+// openOnce is openBeneath for a path short enough for the kernel.
+func openOnce(at int, path string, flags int) (int, error) { return area.OpenAt(at, path, flags) }
 
 // openToRead opens a regular file, if it may without setting its time of
 // access. Should it have become something else, opening it does not wait.

@@ -154,7 +154,7 @@ func (w *walk) directory(ctx context.Context, dir string) ([]string, error) {
 // (before Linux 5.8).
 func (w *walk) mounted(dir string, needed bool) error {
 	fd, err := unix.Openat2(int(w.root.Fd()), dir, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
-		Resolve: resolve &^ unix.RESOLVE_NO_XDEV})
+		Resolve: area.Resolve &^ unix.RESOLVE_NO_XDEV})
 	if err != nil {
 		if vanished(err) {
 			return nil

@@ -55,7 +55,7 @@ func (*Provider) Supports(ctx context.Context, v provider.Volume, dir string) (p
 	if err := checkArea(root, v, dir); err != nil {
 		return provider.Capabilities{}, err
 	}
-	return provider.Capabilities{Atomic: true, AreaOnVolume: true}, nil
+	return provider.Capabilities{Atomic: true, AreaOnVolume: true, ChangedRanges: true}, nil
 }
 
 // openVolume opens the volume's root if snapshots of it can be made.

@@ -55,7 +55,9 @@ type subvolInfo struct {
 	uuid         [16]byte
 	parentUUID   [16]byte
 	receivedUUID [16]byte
-	transids     [4]uint64
+	ctransid     uint64 // of the last change
+	otransid     uint64 // of its making
+	_            [2]uint64
 	times        [4][2]uint64
 	reserved     [8]uint64
 }
