@@ -31,8 +31,8 @@ func (h *History) Backup(writers []Writer, host Host, ask Ask) *Record {
 		for _, explicit := range ask.Explicit[w.Name] {
 			c := ID{w.Name, explicit}
 			p := h.Decide(w, explicit, ask.Type, ask.Strict)
-			rec.Parts[c] = p
 			if p.Out {
+				rec.Parts[c] = p
 				continue
 			}
 			s := &saver{w: w, host: host, part: p, of: c, to: rec.Files, noPartial: ask.NoPartial}
@@ -43,6 +43,8 @@ func (h *History) Backup(writers []Writer, host Host, ask Ask) *Record {
 				s.members = append(s.members, w.component(m))
 			}
 			s.save()
+			p.Failed = s.lacks()
+			rec.Parts[c] = p
 		}
 	}
 	rec.unclaimed(writers, host, ask)
@@ -113,6 +115,38 @@ func (s *saver) save() {
 	}
 }
 
+// lacks reports whether a file that a specification names is not there (R-SET-5),
+// though it is not one that the backup brings into being (R-SET-29).
+func (s *saver) lacks() bool {
+	for _, c := range s.members {
+		for _, set := range c.Sets {
+			named := !strings.ContainsAny(set.Pattern, "*?") && set.Mask&0x10000 == 0
+			from := set.Spec
+			if set.Alternate != "" {
+				from.Dir = set.Alternate
+			}
+			met := false
+			for path := range s.host.Shadow {
+				met = met || from.Has(path)
+			}
+			if named && !met && s.lists(set) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// lists reports whether the record has the files of a set.
+func (s *saver) lists(set Set) bool {
+	return set.Due(s.part.Type) || s.builds() && set.Due(vss.BackupTypeFull)
+}
+
+// builds reports whether what the type does not save comes from the base.
+func (s *saver) builds() bool {
+	return s.part.Type == vss.BackupTypeIncremental || s.part.Type == vss.BackupTypeDifferential
+}
+
 // differenced does what the writer gave times for; it goes before all else
 // (R-SET-41, R-SET-42).
 func (s *saver) differenced(files map[string]found, done map[string]bool) {
@@ -169,12 +203,10 @@ func (s *saver) partial(files map[string]found, done map[string]bool) {
 
 // byMask does what the writer says nothing more of.
 func (s *saver) byMask(path string, f found) {
-	full := f.set.Due(vss.BackupTypeFull)
-	builds := s.part.Type == vss.BackupTypeIncremental || s.part.Type == vss.BackupTypeDifferential
 	switch _, had := s.base[path]; {
 	case f.set.Due(s.part.Type): // R-SET-26: whole, whatever its age
 		s.put(path, f, whole(f.now))
-	case !builds || !full:
+	case !s.lists(*f.set):
 	case had:
 		s.keep(path)
 	default: // the record is complete
@@ -196,7 +228,7 @@ func (s *saver) keep(path string) { s.to[path] = s.base[path] }
 // unclaimed adds data that is nobody's, and claimed data that is wanted plain.
 func (r *Record) unclaimed(writers []Writer, host Host, ask Ask) {
 	for path, f := range host.Shadow {
-		under := slices.ContainsFunc(ask.Paths, func(p string) bool { return strings.HasPrefix(path, p+"/") })
+		under := slices.ContainsFunc(ask.Paths, func(p string) bool { return below(path, p) })
 		if _, taken := r.Files[path]; taken || !under {
 			continue
 		}
@@ -205,13 +237,14 @@ func (r *Record) unclaimed(writers []Writer, host Host, ask Ask) {
 			w := &writers[i]
 			for j := range w.Components {
 				c := &w.Components[j]
-				claims := w.claims(c, path) || w.alternate(c, path)
+				claims, has := w.claims(c, path), r.has(w, c.Path)
 				claimed = claimed || claims
-				mine = mine || claims && r.has(w, c.Path)
+				// What a component that takes part is read from is no data of its own.
+				mine = mine || has && (claims || c.reads(path))
 			}
 			excluded = excluded || w.excludes(path)
 		}
-		if claimed && ask.AsPlainFiles && !mine || !claimed && !excluded {
+		if !mine && (claimed && ask.AsPlainFiles || !claimed && !excluded) {
 			r.Files[path] = Entry{Held: whole(f)}
 		}
 	}
@@ -227,12 +260,13 @@ func (r *Record) has(w *Writer, component string) bool {
 	return false
 }
 
-// alternate reports whether a path is where a component's files are read from.
-func (w *Writer) alternate(c *Component, path string) bool {
+// reads reports whether a path is where the component's files are read from,
+// and is not their own.
+func (c *Component) reads(path string) bool {
 	for _, s := range c.Sets {
 		from := s.Spec
 		from.Dir = s.Alternate
-		if s.Alternate != "" && from.Has(path) && !w.excludes(s.Dir+strings.TrimPrefix(path, s.Alternate)) {
+		if s.Alternate != "" && from.Has(path) {
 			return true
 		}
 	}
@@ -262,17 +296,46 @@ func Conflict(writers []Writer, tree Tree, explicit map[string][]string) bool {
 	return false
 }
 
-// Wanted gives for each writer the components with a file under the paths.
+// Wanted gives the components with a file under the paths. Files that are read
+// from elsewhere, or come with the backup, need not be there yet: their place
+// decides.
 func Wanted(w *Writer, tree Tree, paths []string) (out []string) {
 	for i := range w.Components {
 		c := &w.Components[i]
-		for path := range tree {
-			under := slices.ContainsFunc(paths, func(p string) bool { return strings.HasPrefix(path, p+"/") })
-			if under && w.claims(c, path) {
-				out = append(out, c.Path)
-				break
-			}
+		if slices.ContainsFunc(paths, func(p string) bool { return w.touches(c, tree, p) }) {
+			out = append(out, c.Path)
 		}
 	}
 	return out
+}
+
+// below reports whether a path is top or lies below it.
+func below(path, top string) bool { return path == top || strings.HasPrefix(path, top+"/") }
+
+func (w *Writer) touches(c *Component, tree Tree, under string) bool {
+	for path := range tree {
+		if below(path, under) && w.claims(c, path) {
+			return true
+		}
+	}
+	for _, s := range c.Sets {
+		if s.Alternate == "" && s.Mask&0x10000 == 0 {
+			continue
+		}
+		if _, file := tree[under]; file { // the path is this one file
+			if s.Has(under) && !w.excludes(under) {
+				return true
+			}
+			continue
+		}
+		dir := s.Dir
+		if s.Recursive && below(under, s.Dir) {
+			dir = under
+		}
+		at := Spec{dir, s.Pattern, s.Recursive}
+		if below(dir, under) && !slices.ContainsFunc(w.Excludes, at.within) {
+			return true
+		}
+	}
+	return false
 }

