@@ -75,6 +75,18 @@ func (r *Repository) LocalRecord(ctx context.Context, name string) (*Record, err
 	return rec, nil
 }
 
+// LocalStates names the local states that this machine keeps of the repository,
+// those made last first: none with a key that can read it.
+func (r *Repository) LocalStates(ctx context.Context) ([]string, error) {
+	if err := r.ready(ctx); err != nil {
+		return nil, err
+	}
+	if dir := r.localDir(); dir != "" {
+		return localStates(dir), nil
+	}
+	return nil, nil
+}
+
 // depthOf is how far below the state directory a local state lies.
 func depthOf(name string) int {
 	if name == "" {

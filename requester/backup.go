@@ -33,7 +33,8 @@ func BackupTo(ctx context.Context, open Opener, repo RepositoryOpener, r Request
 	err := r.check()
 	if err == nil {
 		err = intoOpening(ctx, repo, func(ctx context.Context, into *opening) error {
-			return reach(ctx, open, &r, orQuiet(rep), func(a *attempt) error {
+			past := &histories{open: func(context.Context) (*repository.Repository, error) { return into.wait() }}
+			return reach(ctx, open, &r, orQuiet(rep), past, func(a *attempt) error {
 				return (&backup{attempt: a, opening: into, res: res}).run(ctx)
 			})
 		})
@@ -84,6 +85,12 @@ func (b *backup) run(ctx context.Context) error {
 	}
 	if b.repo, err = b.opening.wait(); err != nil {
 		return err
+	}
+	if b.repo.WriteOnly() {
+		// Now, as only one local state can be read at a time.
+		if err := b.past.begin(ctx); err != nil {
+			return err
+		}
 	}
 	err = b.save(ctx, b.freeze)
 	if errors.Is(err, repository.ErrStale) && ctx.Err() == nil {
@@ -143,6 +150,9 @@ func (b *backup) freeze(ctx context.Context) error {
 		return nil
 	}
 	if !b.req.NoWriters {
+		if err := b.giveStamps(ctx); err != nil {
+			return err
+		}
 		b.rep.Phase(PhasePrepare)
 		if err := b.sess.PrepareForBackup(ctx, b.rep.Step); err != nil {
 			return err
@@ -153,6 +163,9 @@ func (b *backup) freeze(ctx context.Context) error {
 		if err := b.allLost(); err != nil {
 			return err
 		}
+	}
+	if len(b.snapshotVolumes()) == 0 {
+		return nil // all is read live; writers set their stamps in PrepareForBackup (R-SET-28, R-TYPE-13)
 	}
 	b.rep.Phase(PhaseSnapshot)
 	if err := b.sess.DoSnapshotSet(ctx, b.rep.Step); err != nil {

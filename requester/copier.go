@@ -21,7 +21,11 @@ type copier struct {
 	base *repository.Record
 	old  *repository.Table
 	past *baseCursor // nil without a base; only for the goroutine that walks
-	work *crew
+	// tables are those of the records that component sets build upon; see
+	// baseTable. damaged: it was said that part of one cannot be read.
+	tables  map[repository.ID]*repository.Table
+	damaged bool
+	work    *crew
 	// mark is what entries say of data that this backup reads, see AttrRead.
 	mark string
 	// files: whoever is reported to wants to hear of files that did not fail.
@@ -88,7 +92,8 @@ func workers() int { return max(2, min(8, runtime.GOMAXPROCS(0))) }
 func newCopier(ctx context.Context, a *attempt, b *repository.Backup, base *repository.Record) (*copier, context.Context) {
 	work, ctx := newCrew(ctx, workers())
 	c := &copier{a: a, b: b, base: base, work: work, shadows: map[string]session.Tree{}, device: map[string]uint64{},
-		links: map[inode]*link{}, comps: map[*Component]*ComponentResult{}, owners: map[*Writer]owner{}, files: true}
+		links: map[inode]*link{}, comps: map[*Component]*ComponentResult{}, owners: map[*Writer]owner{},
+		tables: map[repository.ID]*repository.Table{}, files: true}
 	if r, ok := a.rep.(FailureReporter); ok {
 		c.files = !r.OnlyFailures()
 	}

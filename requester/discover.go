@@ -34,6 +34,7 @@ type attempt struct {
 	wish     Wish
 	sel      *Selection
 	typings  map[*Component]Typing // by explicit component; see typing
+	past     *histories            // nil: nobody knows, as there is no repository
 	failed   map[*Component]string // taking part, but lost on the way
 	under    map[*Component]string // see underPaths
 
@@ -70,8 +71,8 @@ type volumeState struct {
 	device    uint64 // its number in the record, see [repository.Entry]; 0: none
 }
 
-func newAttempt(sess session.Session, req *Request, rep Reporter, refused map[string]string) *attempt {
-	return &attempt{sess: sess, req: req, rep: rep, refused: refused,
+func newAttempt(sess session.Session, req *Request, rep Reporter, refused map[string]string, past *histories) *attempt {
+	return &attempt{sess: sess, req: req, rep: rep, refused: refused, past: past,
 		volumes: map[string]*volumeState{}, live: map[string]session.Tree{}, failed: map[*Component]string{},
 		under: map[*Component]string{}}
 }
@@ -82,6 +83,9 @@ func (a *attempt) begin(ctx context.Context) (err error) {
 		return err
 	}
 	a.style, a.fold = a.host.Style, a.host.Style.Fold()
+	if a.past != nil {
+		a.past.host = a.host.ID
+	}
 	if a.patterns, err = CompilePatterns(a.req.Exclude, a.fold); err != nil {
 		return err
 	}

@@ -27,9 +27,14 @@ type HistoryLine struct {
 	Type  string `json:"type"`
 	// Base is the id of the record that the files continue, empty if none.
 	Base string `json:"base,omitempty"`
-	// Stamp tells that a previous stamp was given to the writer.
-	Stamp     bool `json:"stamp,omitempty"`
-	Succeeded bool `json:"succeeded"`
+	// Stamp tells that a previous stamp was given to the writer, BackupStamp is
+	// what the writer will know this backup by: both are opaque (R-TYPE-12).
+	Stamp       bool   `json:"stamp,omitempty"`
+	BackupStamp string `json:"backup_stamp,omitempty"`
+	// Counts is what later backups may build upon it as, "full", "incremental" or
+	// "log"; empty: they build upon what was before it. See [Typing].
+	Counts    string `json:"counts,omitempty"`
+	Succeeded bool   `json:"succeeded"`
 	// Notes say in words why Type is not Asked, or what else was done otherwise.
 	Notes []string `json:"notes,omitempty"`
 }

@@ -150,11 +150,16 @@ func ReadPastRecords(ctx context.Context, repo *repository.Repository) (*PastRec
 	}
 	list := make([]*PastRecord, 0, len(records))
 	for _, rec := range records {
-		list = append(list, &PastRecord{ID: rec.ID, Origin: rec.Attrs[repository.AttrOrigin], Host: rec.Host.ID, Time: rec.Time,
-			Started: rec.Started, Type: rec.Type, Record: rec,
-			load: func() ([]HistoryLine, error) { return ReadHistory(ctx, rec) }})
+		list = append(list, newPast(ctx, rec))
 	}
 	return NewPastRecords(list), nil
+}
+
+// newPast is a record whose lines are read within ctx.
+func newPast(ctx context.Context, rec *repository.Record) *PastRecord {
+	return &PastRecord{ID: rec.ID, Origin: rec.Attrs[repository.AttrOrigin], Host: rec.Host.ID, Time: rec.Time,
+		Started: rec.Started, Type: rec.Type, Record: rec,
+		load: func() ([]HistoryLine, error) { return ReadHistory(ctx, rec) }}
 }
 
 // Find gives the record of an id, nil if there is none.

@@ -122,6 +122,10 @@ func (c *copier) saveGroup(ctx context.Context, def *Component, g *claimGroup, s
 			return c.fail(ctx, &j, entry, err)
 		case c.again(g.Volume, place, j.table, seen):
 			return nil
+		case !typing.Saves(g.File):
+			if filled, err := c.fill(ctx, &j); filled || err != nil {
+				return err
+			}
 		}
 		return c.save(ctx, &j)
 	})
@@ -306,7 +310,7 @@ func (c *copier) visitPlain(ctx context.Context, t session.Tree, v *volumeState,
 		return c.save(ctx, &j)
 	}
 	f := a.claims.Find(v.ID, name)
-	if f.Excluded == nil && len(f.Claims) == 0 && (f.Spit == nil || !c.taken(f.Spit.Component)) {
+	if f.Unclaimed() || f.Spit != nil && len(f.Claims) == 0 && !c.taken(f.Spit.Component) {
 		if e.Links > 1 {
 			return c.savePlainLink(ctx, j)
 		}

@@ -19,7 +19,7 @@ func MakePlan(ctx context.Context, open Opener, r Request, rep Reporter) (*Plan,
 	}
 	rep = orQuiet(rep)
 	var plan *Plan
-	err := reach(ctx, open, &r, rep, func(a *attempt) error {
+	err := reach(ctx, open, &r, rep, nil, func(a *attempt) error {
 		plan = a.plan(ctx)
 		rep.Plan(plan)
 		return nil
@@ -33,9 +33,7 @@ func MakePlan(ctx context.Context, open Opener, r Request, rep Reporter) (*Plan,
 // check refuses requests that cannot be.
 func (r *Request) check() error {
 	switch t := r.backupType(); t {
-	case vss.BackupTypeFull, vss.BackupTypeCopy:
-	case vss.BackupTypeIncremental, vss.BackupTypeDifferential, vss.BackupTypeLog:
-		return vss.Errorf(vss.ErrNotSupported, "back up", "", "backups of type %s are not made by this version; full and copy are", t.Word())
+	case vss.BackupTypeFull, vss.BackupTypeCopy, vss.BackupTypeIncremental, vss.BackupTypeDifferential, vss.BackupTypeLog:
 	default:
 		return vss.Errorf(vss.ErrInvalidArgument, "back up", "", "%s is no type of backup (R-TYPE-1)", t)
 	}

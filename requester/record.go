@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sombra-backup/sombra/repository"
@@ -31,12 +32,23 @@ func (b *backup) recordInfo(ctx context.Context, into *repository.Backup) (info 
 			docs[name], err = into.PutBytes(ctx, data)
 		}
 	}
+	lines := []HistoryLine{}
 	if b.set && !b.req.NoWriters {
 		bcd, err := b.sess.SaveAsXML(ctx)
 		if err != nil {
 			return info, err
 		}
 		put(DocBCD, bcd)
+		if lines, err = b.history(bcd); err != nil {
+			return info, err
+		}
+	}
+	if b.repo.WriteOnly() {
+		known, kerr := b.past.known(lines)
+		if kerr != nil {
+			return info, kerr
+		}
+		put(docKnown, known)
 	}
 	var stored []storedWriter
 	for i, w := range b.writers {
@@ -48,7 +60,7 @@ func (b *backup) recordInfo(ctx context.Context, into *repository.Backup) (info 
 	}
 	plan := b.res.Plan
 	b.res.Plan = nil // it has a document of its own
-	for name, v := range map[string]any{DocWriters: stored, DocPlan: plan, DocResult: b.res} {
+	for name, v := range map[string]any{DocWriters: stored, DocPlan: plan, DocResult: b.res, DocHistory: lines} {
 		data, jerr := json.MarshalIndent(v, "", " ")
 		if jerr != nil {
 			return info, jerr
@@ -114,12 +126,17 @@ func (b *backup) describe(docs map[string]repository.Content) (repository.Record
 	if b.res.Outcome >= Incomplete {
 		state = repository.Incomplete
 	}
+	bases := b.bases()
+	parents := len(bases)
+	if plain := b.copier.base; plain != nil && !slices.Contains(bases, plain.ID) {
+		parents++ // which Commit adds
+	}
 	root := repository.Root{ID: rootID, Path: "/"}
 	return repository.RecordInfo{
 		Time: b.res.Instant, Started: b.res.Started,
 		Host: repository.Host{ID: b.host.ID, Name: b.host.Name, OS: b.host.OS, PathStyle: b.host.Style.String()},
 		User: b.req.User, Program: b.req.Program, Type: b.res.Type, Tags: b.req.Tags, Roots: []repository.Root{root},
-		State: state, Documents: docs, Summary: summary,
-		Attrs: map[string]string{"level": b.res.Level, "outcome": b.res.Outcome.String()},
+		State: state, Documents: docs, Summary: summary, Parents: bases,
+		Attrs: map[string]string{"level": b.res.Level, "outcome": b.res.Outcome.String(), attrBases: fmt.Sprintf("%d/%d", len(bases), parents)},
 	}, nil
 }

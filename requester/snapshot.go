@@ -128,7 +128,8 @@ func (a *attempt) scope(v *volumeState) session.Scope {
 // scopeClaim enters one claim: as one to be copied, or as a foreign one. Files
 // taken as plain ones are nobody's.
 func (a *attempt) scopeClaim(v *volumeState, c *Component, cl *Claim, in, out, spit *provider.Claim) {
-	taken := a.sel.Has(c) && a.lists(cl)
+	t := a.typing(c)
+	taken := a.sel.Has(c) && t.NeedsShadow(cl.File)
 	switch {
 	case taken && cl.Alternate:
 		if cl.From == v.ID && !cl.Nested {
@@ -148,11 +149,11 @@ func (a *attempt) scopeClaim(v *volumeState, c *Component, cl *Claim, in, out, s
 
 // reach opens sessions until one has a set that no estimate refuses, and calls
 // use with it. Each further session leaves out what the one before was refused.
-func reach(ctx context.Context, open Opener, req *Request, rep Reporter, use func(*attempt) error) error {
+func reach(ctx context.Context, open Opener, req *Request, rep Reporter, past *histories, use func(*attempt) error) error {
 	refused := map[string]string{}
 	for {
 		before := len(refused)
-		err := reachOnce(ctx, open, req, rep, refused, use)
+		err := reachOnce(ctx, open, req, rep, refused, past, use)
 		var again *refusal
 		if !errors.As(err, &again) {
 			return err
@@ -166,12 +167,12 @@ func reach(ctx context.Context, open Opener, req *Request, rep Reporter, use fun
 	}
 }
 
-func reachOnce(ctx context.Context, open Opener, req *Request, rep Reporter, refused map[string]string, use func(*attempt) error) error {
+func reachOnce(ctx context.Context, open Opener, req *Request, rep Reporter, refused map[string]string, past *histories, use func(*attempt) error) error {
 	sess, err := open(ctx)
 	if err != nil {
 		return err
 	}
-	a := newAttempt(sess, req, rep, refused)
+	a := newAttempt(sess, req, rep, refused, past)
 	defer a.close(ctx)
 	if err := a.begin(ctx); err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sombra-backup/sombra/metadata"
 	"github.com/sombra-backup/sombra/repository"
@@ -30,17 +31,15 @@ var testKinds = []writer.Kind{testwriter.Kind{}, sqlite.Kind{}}
 // refused are the cases of what this version does not do yet, and the words it
 // must refuse them with: in the backup, or in the restore.
 var refused = map[string]struct{ backup, restore string }{
-	"R-SET-26-mask-incremental":              {backup: "incremental"},
-	"R-SET-31-differenced-files":             {backup: "incremental"},
-	"R-SET-43-differenced-at-alternate-path": {backup: "differential"},
-	"R-TYPE-6-log":                           {backup: "log"},
-	"R-RES-5-if-not-there":                   {restore: "alternate location"},
-	"R-RES-9-to-alternate-location":          {restore: "VSS_RME_RESTORE_TO_ALTERNATE_LOCATION"},
+	"R-RES-5-if-not-there":          {restore: "alternate location"},
+	"R-RES-9-to-alternate-location": {restore: "VSS_RME_RESTORE_TO_ALTERNATE_LOCATION"},
 }
 
 // later are cases whose subject a requester asks for, and this one does not yet:
-// partial files, which it announces it does not take, and new targets.
-var later = []string{"R-SET-34-new-partial-file", "R-SET-36-partial-file", "R-SET-45-excluded-partial-file", "R-RES-21-new-target"}
+// partial files, which it announces it does not take, differenced files, new
+// targets.
+var later = []string{"R-SET-31-differenced-files", "R-SET-43-differenced-at-alternate-path",
+	"R-SET-34-new-partial-file", "R-SET-36-partial-file", "R-SET-45-excluded-partial-file", "R-RES-21-new-target"}
 
 // TestWriterConfigurations backs up, wipes, restores and compares for every
 // configuration of the Test Writer's testdata, each named after its rule. The
@@ -53,7 +52,7 @@ func TestWriterConfigurations(t *testing.T) {
 	ran := 0
 	for _, c := range all {
 		if slices.Contains(later, c.Name) {
-			t.Logf("NOT RUN YET: %s: partial files and new targets come with the complex stores", c.Name)
+			t.Logf("NOT RUN YET: %s: partial and differenced files and new targets come with the complex stores", c.Name)
 			continue
 		}
 		ran++
@@ -125,6 +124,10 @@ func runCase(t *testing.T, c *cases.Case) {
 	if c.Restored == nil {
 		return
 	}
+	if c.Type == vss.BackupTypeLog {
+		t.Logf("NOT RUN YET: %s: the restore of a chain, of which a log backup is a link", c.Name)
+		return
+	}
 	w.wipe()
 	if err := cases.Write(w.dir, c.Before); err != nil {
 		t.Fatal(err)
@@ -186,8 +189,8 @@ func checkSaved(t *testing.T, w *world, c *cases.Case, rec *repository.Record) {
 			t.Fatal(err)
 		}
 		rel, inside := strings.CutPrefix("/"+e.Path, w.dir+"/")
-		if e.Type != repository.Regular || !inside {
-			continue
+		if e.Type != repository.Regular || !inside || e.Attrs[requester.AttrRead] != rec.Started.UTC().Format(time.RFC3339Nano) {
+			continue // or an earlier backup transferred it
 		}
 		f, err := w.repo.OpenContent(t.Context(), e.Content)
 		if err != nil {

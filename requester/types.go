@@ -2,6 +2,10 @@ package requester
 
 import (
 	"context"
+	"fmt"
+
+	"github.com/sombra-backup/sombra/metadata"
+	"github.com/sombra-backup/sombra/vss"
 )
 
 // typing is what the type asked for comes to for the set that the component is
@@ -42,7 +46,75 @@ func (a *attempt) decideTypes(ctx context.Context) (changed bool, err error) {
 	return changed, nil
 }
 
-// historyOf is what the repository's records tell of a component.
+// historyOf is what the repository's records tell of a component; nothing for
+// types that do not go by it. Without a repository it is as if there were a
+// backup of every kind to build upon.
 func (a *attempt) historyOf(ctx context.Context, c *Component) (h ComponentHistory, err error) {
-	return h, ctx.Err()
+	switch a.req.backupType() {
+	case vss.BackupTypeFull, vss.BackupTypeCopy:
+		return h, nil
+	}
+	if a.past == nil {
+		some := &Base{}
+		return ComponentHistory{Full: some, Incremental: some, Log: some}, nil
+	}
+	if h, err = a.past.of(ctx, a.historyKey(c)); err != nil || a.past.doubt == "" || c.Writer.stamped() {
+		return h, err
+	}
+	return ComponentHistory{}, nil
+}
+
+// historyKey is what the component is known by in other backups.
+func (a *attempt) historyKey(c *Component) HistoryKey {
+	return HistoryKey{Host: a.host.ID, Class: c.Writer.Class, InstanceName: c.Writer.InstanceName, LogicalPath: c.LogicalPath, Name: c.Name}
+}
+
+// giveStamps hands the writers that use stamps what their component set had in
+// the backup built upon: opaque, before PrepareForBackup (R-TYPE-12, R-TYPE-14,
+// R-TYPE-15). Where there is no base none is given, which means whole.
+func (b *backup) giveStamps(ctx context.Context) error {
+	for _, c := range b.sel.Explicit {
+		if stamp := b.previousStamp(c); stamp != "" {
+			if err := b.sess.SetPreviousBackupStamp(ctx, c.Session(), stamp); err != nil {
+				return fmt.Errorf("give %s the stamp of its last backup: %w", c.Label(), err)
+			}
+		}
+	}
+	return nil
+}
+
+// previousStamp is the stamp that a component set is given, "" if none.
+func (a *attempt) previousStamp(c *Component) string {
+	if t := a.typing(c); t.Base != nil && c.Writer.stamped() {
+		return t.Base.Stamp
+	}
+	return ""
+}
+
+// history is what the record says of each explicit component; bcd is the Backup
+// Components Document as it is saved.
+func (b *backup) history(bcd []byte) (lines []HistoryLine, err error) {
+	doc, err := metadata.ParseBackupComponents(bcd)
+	if err != nil {
+		return nil, fmt.Errorf("document %s: %w", DocBCD, err)
+	}
+	for _, c := range b.sel.Explicit {
+		t := b.typing(c)
+		l := HistoryLine{HistoryKey: b.historyKey(c), Asked: t.Asked.Word(), Type: t.Type.Word(), Notes: t.Notes,
+			Stamp: b.previousStamp(c) != "", Succeeded: b.copier.comps[c].Succeeded}
+		if t.Base != nil {
+			l.Base = t.Base.Record.String()
+		}
+		if t.Counts != vss.BackupTypeUndefined {
+			l.Counts = t.Counts.Word()
+		}
+		if w, ok := doc.Writer(c.Writer.Instance); ok {
+			if part, ok := w.Component(c.LogicalPath, c.Name); ok {
+				stamp, _ := part.BackupStamp()
+				l.BackupStamp = string(stamp)
+			}
+		}
+		lines = append(lines, l)
+	}
+	return lines, nil
 }
