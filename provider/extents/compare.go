@@ -6,6 +6,7 @@ import (
 	"hash"
 	"hash/fnv"
 	"io"
+	"math"
 
 	"github.com/sombra-backup/sombra/vss"
 )
@@ -63,6 +64,25 @@ func (o Options) withDefaults() Options {
 		o.MaxRanges = defaultRanges
 	}
 	return o
+}
+
+// compareHeld compares, and lists the extents of the base once more: as long as
+// it had its blocks while the other file's were listed, none of them can have
+// been given to other data in between.
+func compareHeld(ctx context.Context, base func() extents, now extents, oldSize, newSize uint64, o Options) (vss.Ranges, error) {
+	before := note(base(), o.MaxExtents)
+	ranges, err := compare(ctx, before, note(now, o.MaxExtents), oldSize, newSize, o.MaxRanges)
+	if err != nil {
+		return nil, err
+	}
+	after := note(base(), o.MaxExtents)
+	if err := (&walker{from: after}).drain(ctx); err != nil {
+		return nil, err
+	}
+	if before.sum() != after.sum() {
+		return nil, refuse("its extents were moved meanwhile")
+	}
+	return ranges, nil
 }
 
 // compare gives the ranges of a file of the size newSize that differ from one
@@ -203,15 +223,18 @@ func (c *collector) coarsen() {
 	}
 }
 
-// noted passes extents on, counts them and takes a sum of them all.
+// noted passes extents on, counts them and takes a sum of them all. What goes on
+// where the one before ended counts as one with it: the kernel may list it as
+// one or as several, for example by who else shares it.
 type noted struct {
 	from  extents
 	max   int
 	count int
-	sum   hash.Hash64
+	run   extent
+	hash  hash.Hash64
 }
 
-func note(from extents, max int) *noted { return &noted{from: from, max: max, sum: fnv.New64a()} }
+func note(from extents, max int) *noted { return &noted{from: from, max: max, hash: fnv.New64a()} }
 
 func (n *noted) next(ctx context.Context) (extent, error) {
 	e, err := n.from.next(ctx)
@@ -221,14 +244,33 @@ func (n *noted) next(ctx context.Context) (extent, error) {
 	if n.count++; n.count > n.max {
 		return e, refuse("it has more than %d extents", n.max)
 	}
-	var b [34]byte
-	binary.LittleEndian.PutUint64(b[0:], e.offset)
-	binary.LittleEndian.PutUint64(b[8:], e.length)
-	binary.LittleEndian.PutUint64(b[16:], e.place)
-	binary.LittleEndian.PutUint64(b[24:], e.inner)
-	b[32], b[33] = byte(e.kind), e.encoding
-	n.sum.Write(b[:])
+	if on := n.run.from(n.run.end(), math.MaxUint64); n.count > 1 && e.offset == on.offset && same(&e, &on) {
+		n.run.length += e.length
+		return e, nil
+	}
+	n.take()
+	n.run = e
 	return e, nil
+}
+
+// take adds the run to the sum.
+func (n *noted) take() {
+	var b [34]byte
+	binary.LittleEndian.PutUint64(b[0:], n.run.offset)
+	binary.LittleEndian.PutUint64(b[8:], n.run.length)
+	if n.run.kind == data {
+		binary.LittleEndian.PutUint64(b[16:], n.run.place)
+		binary.LittleEndian.PutUint64(b[24:], n.run.inner)
+	}
+	b[32], b[33] = byte(n.run.kind), n.run.encoding
+	n.hash.Write(b[:])
+}
+
+// sum is that of all extents so far.
+func (n *noted) sum() uint64 {
+	n.take()
+	n.run = extent{offset: math.MaxUint64}
+	return n.hash.Sum64()
 }
 
 // refuse says why nothing can be vouched for.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/sombra-backup/sombra/vss"
@@ -141,6 +142,46 @@ func TestTooManyExtentsAreRefused(t *testing.T) {
 	}
 	if _, err := compare(t.Context(), note(&list{a}, 11), &list{}, 100, 100, 100); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestABaseThatLosesItsBlocksMeanwhileIsRefused: they may have been given to the
+// other file before its extents were listed.
+func TestABaseThatLosesItsBlocksMeanwhileIsRefused(t *testing.T) {
+	first := []extent{{offset: 0, length: 4096, place: 8192}, {offset: 4096, length: 4096, place: 4096}, {offset: 1 << 20, length: 4096, place: 1 << 20}}
+	for name, then := range map[string][]extent{
+		"moved":        {{offset: 0, length: 4096, place: 8192}, {offset: 4096, length: 4096, place: 16384}, first[2]},
+		"given back":   {first[0], first[2]},
+		"now zeros":    {first[0], {offset: 4096, length: 4096, place: 4096, kind: zero}, first[2]},
+		"past the end": {first[0], first[1], {offset: 1 << 20, length: 4096, place: 2 << 20}},
+		"encoded":      {first[0], {offset: 4096, length: 4096, place: 4096, encoding: 1}, first[2]},
+		"added":        append(slices.Clone(first), extent{offset: 2 << 20, length: 1}),
+	} {
+		maps := [][]extent{first, then}
+		base := func() extents {
+			l := &list{maps[0]}
+			maps = maps[1:]
+			return l
+		}
+		got, err := compareHeld(t.Context(), base, &list{first}, 100_000, 100_000, Options{}.withDefaults())
+		if !errors.Is(err, vss.ErrNotSupported) {
+			t.Errorf("%s: told %v, %v; want VSS_E_NOT_SUPPORTED", name, got, err)
+		}
+	}
+	// Listed in pieces, it is what it was.
+	pieces := append([]extent{{offset: 0, length: 1024, place: 8192}, {offset: 1024, length: 3072, place: 8192 + 1024}}, first[1:]...)
+	maps := [][]extent{first, pieces}
+	base := func() extents {
+		l := &list{maps[0]}
+		maps = maps[1:]
+		return l
+	}
+	if _, err := compareHeld(t.Context(), base, &list{first}, 100_000, 100_000, Options{}.withDefaults()); err != nil {
+		t.Errorf("in pieces: %v", err)
+	}
+	got, err := compareHeld(t.Context(), func() extents { return &list{first} }, &list{first}, 100_000, 100_000, Options{}.withDefaults())
+	if err != nil || len(got) != 0 {
+		t.Errorf("held all the time: told %v, %v; want nothing", got, err)
 	}
 }
 

@@ -29,19 +29,9 @@ func Compare(ctx context.Context, base, now *os.File, o Options) (vss.Ranges, er
 		return nil, refuse("the two are not on one file system")
 	}
 	list := lister(old.fs, base)
-	before := note(list(base, old.inode), o.MaxExtents)
-	ranges, err := compare(ctx, before, note(list(now, fresh.inode), o.MaxExtents), old.size, fresh.size, o.MaxRanges)
+	ranges, err := compareHeld(ctx, func() extents { return list(base, old.inode) }, list(now, fresh.inode), old.size, fresh.size, o)
 	if err != nil {
 		return nil, err
-	}
-	// As long as the base had its blocks while the other file's were listed,
-	// none of them can have been given to other data in between.
-	after := note(list(base, old.inode), o.MaxExtents)
-	if err := (&walker{from: after}).drain(ctx); err != nil {
-		return nil, err
-	}
-	if before.count != after.count || before.sum.Sum64() != after.sum.Sum64() {
-		return nil, refuse("its extents were moved meanwhile")
 	}
 	if again, err := examine(base); err != nil || again != old {
 		return nil, refuse("it changed meanwhile")
@@ -51,6 +41,10 @@ func Compare(ctx context.Context, base, now *os.File, o Options) (vss.Ranges, er
 	}
 	return ranges, nil
 }
+
+// Serves reports whether files on a type of file system (as the kernel calls it)
+// can be compared.
+func Serves(fsType string) bool { return fsType == "btrfs" || fsType == "xfs" }
 
 // examined is what is looked at of a file before and after.
 type examined struct {

@@ -295,7 +295,8 @@ func changes() []change {
 		{name: "preallocated to a hole", before: all(truncate(0), space(0, 0, rangesSize)), after: all(truncate(0), truncate(rangesSize)), exact: true, same: true},
 		{name: "preallocated, written, preallocated again", before: all(truncate(0), space(0, 0, rangesSize), put(1<<20, 1<<20), synced),
 			after: all(space(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, rangesSize), space(0, 0, rangesSize))},
-		{name: "through a mapping", after: mapped(3<<20-3, "stored"), exact: true},
+		// A page in memory may be 2 MiB.
+		{name: "through a mapping", after: mapped(3<<20-3, "stored")},
 		{name: "past the page cache", after: direct(1<<20, 64<<10), exact: true},
 		{name: "the same again", after: all(put(1<<20, 8192), put(1<<20, 8192)), before: put(1<<20, 8192), exact: true},
 		{name: "share a part", after: share(0, 1<<20, 2<<20)},

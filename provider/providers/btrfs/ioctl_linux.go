@@ -58,7 +58,9 @@ type subvolInfo struct {
 	ctransid     uint64 // of the last change
 	otransid     uint64 // of its making
 	_            [2]uint64
-	times        [4][2]uint64
+	ctime        [2]uint64 // seconds, and nanoseconds in the low half
+	otime        [2]uint64 // of its making
+	_            [2][2]uint64
 	reserved     [8]uint64
 }
 

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -101,8 +103,9 @@ func (m *member) open(ref provider.Ref, path string) error {
 
 // check refuses a snapshot that was written to since it was made. What the
 // kernel does of itself right after it has made one, removing files that had
-// been deleted but were open, counts as writing; where so much as that happened,
-// root is told whether it was to this file.
+// been deleted but were open, counts as writing; only root is told whether it was
+// to this file. What was written to it just now and is not on the disk yet shows
+// in its time of change.
 func (m *member) check(path string) error {
 	if ro, err := isReadOnly(m.root); err != nil || !ro {
 		return cannot(path, "a copy is no read-only snapshot any more")
@@ -111,17 +114,22 @@ func (m *member) check(path string) error {
 	if err := ioctl(m.root, iocGetSubvolInfo, &info); err != nil {
 		return os.NewSyscallError("BTRFS_IOC_GET_SUBVOL_INFO", err)
 	}
-	if info.generation <= info.otransid {
-		return nil
-	}
-	changed, err := extents.InodeTransid(m.file)
+	st, err := m.file.Stat()
 	if err != nil {
 		return err
 	}
-	if changed > info.otransid {
+	at := time.Unix(st.Sys().(*syscall.Stat_t).Ctim.Unix())
+	if at.After(time.Unix(int64(info.otime[0]), int64(uint32(info.otime[1])))) {
 		return cannot(path, "it was changed in the copy after that was made")
 	}
-	return nil
+	changed, err := extents.InodeTransid(m.file)
+	if errors.Is(err, vss.ErrNotSupported) {
+		changed, err = info.generation, nil
+	}
+	if err == nil && changed > info.otransid {
+		err = cannot(path, "it was changed in the copy after that was made")
+	}
+	return err
 }
 
 // absent gives the reason why a file cannot be compared its code. Faults of the

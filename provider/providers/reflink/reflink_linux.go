@@ -9,6 +9,7 @@ import (
 
 	"github.com/sombra-backup/sombra/provider"
 	"github.com/sombra-backup/sombra/provider/area"
+	"github.com/sombra-backup/sombra/provider/extents"
 	"github.com/sombra-backup/sombra/provider/staging"
 	"github.com/sombra-backup/sombra/vss"
 )
@@ -38,7 +39,7 @@ func (*Provider) Supports(ctx context.Context, v provider.Volume, dir string) (p
 	if err := serves(v, dir); err != nil {
 		return provider.Capabilities{}, err
 	}
-	return provider.Capabilities{NeedsScope: true, AreaOnVolume: true}, nil
+	return provider.Capabilities{NeedsScope: true, AreaOnVolume: true, ChangedRanges: extents.Serves(v.FSType)}, nil
 }
 
 // remote are file systems that clone, but that other hosts may write to.
