@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/sombra-backup/sombra/provider"
@@ -169,6 +170,16 @@ func (c *Claims) Excludes(w *Writer, volume, name string) (out bool) {
 		})
 	}
 	return out
+}
+
+// excludesAll reports whether one of the writer's excludes leaves nothing of a
+// set, whatever files there will be.
+func (c *Claims) excludesAll(w *Writer, volume string, set provider.FileSet, fold bool) bool {
+	return slices.ContainsFunc(c.excludesOf(w, volume), func(e provider.FileSet) bool {
+		names := e.Pattern == "*" || e.Pattern == "*.*" || e.Pattern == set.Pattern ||
+			!vss.HasWildcard(set.Pattern) && vss.MatchPattern(e.Pattern, set.Pattern, fold)
+		return names && e.Covers(set.Dir, fold) && (e.Recursive || !set.Recursive)
+	})
 }
 
 // probe is a name that stands for "something in this directory" where a path

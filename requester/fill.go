@@ -31,6 +31,11 @@ type filler struct {
 	dry       bool
 	shown     func(table string) string // an entry's path for people
 	table     *repository.Table
+	// record is the short id of the backup, warn tells the user something, and
+	// partialOf how a file is restored of which only ranges are held.
+	record    string
+	warn      func(format string, args ...any)
+	partialOf func(ctx context.Context, e *repository.Entry) (partialFile, error)
 
 	work *errgroup.Group
 	// restoration takes the files' content, until all are known.
@@ -126,6 +131,9 @@ func (f *filler) put(ctx context.Context, e *repository.Entry, set *setRun) erro
 		return f.directory(ctx, e, set)
 	case e.HardLink != 0 && f.another(e):
 		f.links = append(f.links, laterLink{e, set})
+		return nil
+	case isPartial(e):
+		f.work.Go(func() error { return f.finish(e, set, f.partial(ctx, e, set)) })
 		return nil
 	case e.Type == repository.Regular:
 		f.work.Go(func() error {

@@ -310,7 +310,7 @@ func (c *copier) visitPlain(ctx context.Context, t session.Tree, v *volumeState,
 		return c.save(ctx, &j)
 	}
 	f := a.claims.Find(v.ID, name)
-	if f.Unclaimed() || f.Spit != nil && len(f.Claims) == 0 && !c.taken(f.Spit.Component) {
+	if f.Excluded == nil && len(f.Claims) == 0 && (f.Spit == nil || !c.taken(f.Spit.Component)) {
 		if e.Links > 1 {
 			return c.savePlainLink(ctx, j)
 		}

@@ -26,7 +26,9 @@ type memVolume struct {
 	id, root string
 	files    map[string]string // content; links as "-> target"
 	inodes   map[string]uint64
-	mounts   map[string]bool // directories another volume begins at
+	times    map[string]time.Time
+	live     map[string]string // content of files read live, if it is not that of files
+	mounts   map[string]bool   // directories another volume begins at
 	atomic   bool
 	unserved string
 	// unclaimed: an estimate says that data of no writer is copied too.
@@ -247,7 +249,13 @@ func (m *memTree) Close() error { return nil }
 func (m *memTree) entry(name string) (session.Entry, bool) {
 	e := session.Entry{Name: path.Base(name), Perm: 0o644, Modified: time.Unix(1e9, 0), Changed: time.Unix(1e9, 0), Links: 1, Source: m.source}
 	if content, ok := m.v.files[name]; ok {
+		if live, ok := m.v.live[name]; ok && m.source == session.FromLive {
+			content = live
+		}
 		e.Size, e.Allocated = int64(len(content)), int64(len(content))
+		if at, ok := m.v.times[name]; ok {
+			e.Modified, e.Changed = at, at
+		}
 		if target, ok := strings.CutPrefix(content, "-> "); ok {
 			e.Mode, e.Target = fs.ModeSymlink, target
 		}
@@ -321,6 +329,9 @@ func (m *memTree) Open(ctx context.Context, name string) (session.File, error) {
 	content, ok := m.v.files[name]
 	if !ok {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	if live, ok := m.v.live[name]; ok && m.source == session.FromLive {
+		content = live
 	}
 	if content == "unreadable" {
 		return &memFile{bytes.NewReader(nil), m, name}, nil

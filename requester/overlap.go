@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 
+	"github.com/sombra-backup/sombra/provider"
 	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/vss"
 )
@@ -59,14 +60,7 @@ func (a *attempt) overlap(ctx context.Context, g *claimGroup, ar area) (string, 
 		return "", err
 	}
 	if g.File.Mask&vss.CreatedDuringBackup != 0 || g.Alternate {
-		// A file that is written during the backup, or read elsewhere, need
-		// not be there now: its place decides.
-		for _, cl := range g.claims {
-			if place := path.Join(dir, cl.Set.Pattern); !a.claims.Excludes(cl.Component.Writer, cl.Volume, place) {
-				return volumePath(a.style, v.Volume, place), nil
-			}
-		}
-		return "", nil
+		return a.placed(ctx, g, ar, dir)
 	}
 	t, err := a.liveTree(ctx, g.Volume)
 	if err != nil {
@@ -92,6 +86,42 @@ func (a *attempt) overlap(ctx context.Context, g *claimGroup, ar area) (string, 
 		return "", err
 	}
 	return found, nil
+}
+
+// placed is overlap for files that are written during the backup, or read
+// elsewhere, and need not be there now: their place decides. dir is where both
+// meet.
+func (a *attempt) placed(ctx context.Context, g *claimGroup, ar area, dir string) (string, error) {
+	v, err := a.volume(ctx, g.Volume)
+	if err != nil {
+		return "", err
+	}
+	name := "" // of the one file that the area is
+	if ar.name != g.dir && withinName(g.dir, ar.name, a.fold) {
+		t, err := a.liveTree(ctx, g.Volume)
+		if err != nil {
+			return "", err
+		}
+		switch e, err := t.Lstat(ctx, ar.name); {
+		case err == nil && !e.Mode.IsDir():
+			dir, name = path.Dir(ar.name), path.Base(ar.name)
+		case !g.Set.Recursive:
+			return "", nil
+		}
+	}
+	for _, cl := range g.claims {
+		if name != "" && !vss.MatchPattern(cl.Set.Pattern, name, a.fold) {
+			continue
+		}
+		set := provider.FileSet{Dir: dir, Pattern: cl.Set.Pattern, Recursive: cl.Set.Recursive}
+		if name != "" {
+			set.Pattern, set.Recursive = name, false
+		}
+		if !a.claims.excludesAll(cl.Component.Writer, cl.Volume, set, a.fold) {
+			return volumePath(a.style, v.Volume, path.Join(dir, set.Pattern)), nil
+		}
+	}
+	return "", nil
 }
 
 var errFound = errors.New("found")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/sombra-backup/sombra/metadata"
 	"github.com/sombra-backup/sombra/repository"
@@ -58,6 +59,9 @@ type restore struct {
 	members          map[*Component]*setRun
 	unclaimed        bool
 	fill             *filler
+	history          []HistoryLine
+
+	mu sync.Mutex // held while the result's lists grow: workers warn, too
 }
 
 func (r *restore) result(ctx context.Context, err error) (*RestoreResult, error) {
@@ -82,6 +86,8 @@ func (r *restore) result(ctx context.Context, err error) (*RestoreResult, error)
 
 func (r *restore) warn(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.res.Warnings = append(r.res.Warnings, text)
 	r.rep.Warning(text)
 }
@@ -162,6 +168,7 @@ func (r *restore) write(ctx context.Context) (err error) {
 	defer f.restoration.Close()
 	f.overwrite, f.dry, f.shown, f.table = r.req.Overwrite, r.req.DryRun, r.shown, r.rec.Table()
 	f.elsewhere = r.extract
+	f.record, f.warn, f.partialOf = r.rec.ID.Short(), r.warn, r.partialOf
 	r.fill = f
 	live := slices.ContainsFunc(r.sets, func(s *setRun) bool { return s.live })
 	if live && !r.req.DryRun {
@@ -315,10 +322,23 @@ func (r *restore) files(ctx context.Context, f *filler) error {
 			if err != nil {
 				return err
 			}
-			if d := Decide(s.set.Component.Writer.Restore, targets[s.set.Component.key()], p); !d.Original {
+			target := targets[s.set.Component.key()]
+			if isDirected(s.set.Component.Writer.Restore, target) {
+				if err := r.directed(ctx, f, s); err != nil {
+					return err
+				}
+				continue
+			}
+			if d := Decide(s.set.Component.Writer.Restore, target, p); !d.Original {
 				r.refuse(s, d.Refusal)
 				continue
 			}
+		}
+		if why, err := r.checkPartials(ctx, f, s); err != nil {
+			return err
+		} else if why != "" {
+			r.refuse(s, why)
+			continue
 		}
 		for _, e := range s.entries {
 			if err := r.put(ctx, f, e, s); err != nil {

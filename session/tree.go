@@ -213,6 +213,10 @@ type ChangeFile interface {
 	io.WriterAt
 	Truncate(size int64) error
 	Stat(ctx context.Context) (Entry, error)
+	// SetAttributes gives this file, whatever has its name by now, owner,
+	// extended attributes, mode and times. What could not be given is listed
+	// in an [AttributeError].
+	SetAttributes(ctx context.Context, e Entry) error
 	Sync() error
 	Close() error
 }

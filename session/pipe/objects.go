@@ -223,4 +223,8 @@ func (f *newFile) Commit(ctx context.Context, e session.Entry) error {
 // changeFile is a [session.ChangeFile] of the other side.
 type changeFile struct{ object }
 
+func (f *changeFile) SetAttributes(ctx context.Context, e session.Entry) error {
+	return f.do(ctx, "SetAttributes", []any{e})
+}
+
 func (f *changeFile) Sync() error { return f.do(context.Background(), "Sync", nil) }

@@ -145,6 +145,18 @@ func testTarget(t *testing.T, h Harness) {
 	if !bytes.HasSuffix(got, []byte("\x00tail")) {
 		t.Error("restored bytes are not those written")
 	}
+	change, err := tg.OpenFile(c, "a/b/f")
+	must(t, err)
+	if _, err := change.WriteAt([]byte("head"), 0); err != nil {
+		t.Fatal(err)
+	}
+	e.Perm, e.Modified = 0o600, when.Add(time.Hour)
+	must(t, change.SetAttributes(c, e))
+	must(t, change.Sync())
+	must(t, change.Close())
+	if there, err := tg.Lstat(c, "a/b/f"); err != nil || there.Perm != 0o600 || !there.Modified.Equal(e.Modified) || there.Size != 1<<20 {
+		t.Errorf("changed in place: %+v, %v", there, err)
+	}
 	must(t, tg.Link(c, "a/b/f", "a/hard"))
 	must(t, tg.Symlink(c, session.Entry{Target: "b/f", Mode: fs.ModeSymlink | 0o777, UID: e.UID, GID: e.GID}, "a/soft"))
 

@@ -299,6 +299,25 @@ func TestChangeInPlace(t *testing.T) {
 	if err != nil || string(data) != "012xy5" {
 		t.Errorf("%q, %v", data, err)
 	}
+	// Attributes are given to the file that is open, whatever has its name.
+	if err := os.Rename(dir+"/f", dir+"/g"); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, dir, map[string]string{"f": "another"})
+	dress := before
+	dress.Perm, dress.Modified = 0o751, time.Unix(1_700_000_000, 5)
+	if err := f.SetAttributes(ctx, dress); err != nil {
+		t.Error(err)
+	}
+	for name, want := range map[string]bool{"g": true, "f": false} {
+		if e, err := tg.Lstat(ctx, name); err != nil || (e.Perm == 0o751) != want || e.Modified.Equal(dress.Modified) != want {
+			t.Errorf("%s: %o, %v, %v", name, e.Perm, e.Modified, err)
+		}
+	}
+	dress.Mode |= fs.ModeDir
+	if err := f.SetAttributes(ctx, dress); !errors.Is(err, fs.ErrInvalid) {
+		t.Errorf("attributes of a directory: %v", err)
+	}
 	if _, err := tg.OpenFile(ctx, "none"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a file that is not there: %v", err)
 	}

@@ -232,6 +232,21 @@ func (f changeFile) Stat(ctx context.Context) (session.Entry, error) {
 	return statFile(f.File, session.FromLive)
 }
 
+func (f changeFile) SetAttributes(ctx context.Context, e session.Entry) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !e.Mode.IsRegular() {
+		return pathError("set attributes of", f.Name(), &nameError{"the entry is not one of a regular file", fs.ErrInvalid})
+	}
+	return control(f.File, func(fd int) error {
+		if failed := (object{fd: fd, mode: unix.S_IFREG, name: f.Name(), opened: true}).apply(e); failed != nil {
+			return failed
+		}
+		return nil
+	})
+}
+
 func (t *target) SetAttributes(ctx context.Context, name string, e session.Entry) error {
 	const op = "set attributes of"
 	p, err := t.where(ctx, op, name, false)
