@@ -30,6 +30,7 @@ type RestoreMethod struct {
 	WriterRestore vss.WriterRestore
 	Reboot        bool
 	Service       string
+	Procedure     string // address of the application's instructions for a person
 	Mappings      []Mapping
 }
 

@@ -13,20 +13,6 @@ import (
 	"github.com/sombra-backup/sombra/vss"
 )
 
-// isDirected reports whether the restore target sends a set's files where its
-// writer directs them. It has no say over the methods that wait for a restart,
-// nor over one of the application's own (R-RES-16).
-func isDirected(m RestoreMethod, target vss.RestoreTarget) bool {
-	if target != vss.RestoreTargetDirected {
-		return false
-	}
-	switch m.Method {
-	case vss.RestoreMethodAtReboot, vss.RestoreMethodAtRebootIfCannotReplace, vss.RestoreMethodCustom:
-		return !m.Given
-	}
-	return true
-}
-
 // directed restores a component set as its writer directed it in PreRestore
 // (R-RES-23 to R-RES-26). Files that it did not direct anywhere are left out.
 func (r *restore) directed(ctx context.Context, f *filler, s *setRun) error {

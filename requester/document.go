@@ -37,7 +37,7 @@ func restoreMethod(doc *metadata.WriterMetadata) (r RestoreMethod) {
 	if !ok {
 		return r
 	}
-	r = RestoreMethod{Given: true, Method: m.Method, WriterRestore: m.WriterRestore, Reboot: m.RebootRequired, Service: m.Service}
+	r = RestoreMethod{Given: true, Method: m.Method, WriterRestore: m.WriterRestore, Reboot: m.RebootRequired, Service: m.Service, Procedure: m.UserProcedure}
 	for _, a := range doc.AlternateLocationMappings() {
 		r.Mappings = append(r.Mappings, Mapping{Spec: a.FileSpec, Destination: a.AlternatePath})
 	}

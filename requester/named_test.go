@@ -297,41 +297,6 @@ func TestSelectForRestoreDependenciesR_SEL_31(t *testing.T) {
 	}
 }
 
-func TestDecideRestoreMethod(t *testing.T) {
-	m := func(r vss.RestoreMethod) RestoreMethod { return RestoreMethod{Given: true, Method: r} }
-	none, there, blocked := Presence{}, Presence{There: "/f"}, Presence{There: "/f", Blocked: "/f", Why: "busy"}
-	for _, tt := range []struct {
-		rule   string
-		method RestoreMethod
-		target vss.RestoreTarget
-		p      Presence
-		ok     bool
-		says   string
-	}{
-		{"R-RES-5 none there", m(vss.RestoreMethodIfNotThere), vss.RestoreTargetOriginal, none, true, ""},
-		{"R-RES-5 there", m(vss.RestoreMethodIfNotThere), vss.RestoreTargetOriginal, there, false, "/f is there"},
-		{"R-RES-6 none there", m(vss.RestoreMethodIfCanReplace), vss.RestoreTargetOriginal, none, true, ""},
-		{"R-RES-6 there", m(vss.RestoreMethodIfCanReplace), vss.RestoreTargetOriginal, there, true, ""},
-		{"R-RES-6 blocked", m(vss.RestoreMethodIfCanReplace), vss.RestoreTargetOriginal, blocked, false, "busy"},
-		{"R-RES-11 there", m(vss.RestoreMethodAtRebootIfCannotReplace), vss.RestoreTargetOriginal, there, true, ""},
-		{"R-RES-11 blocked", m(vss.RestoreMethodAtRebootIfCannotReplace), vss.RestoreTargetOriginal, blocked, false, "restart"},
-		{"R-RES-7", m(vss.RestoreMethodStopRestoreStart), vss.RestoreTargetOriginal, none, false, "STOP_RESTORE_START"},
-		{"R-RES-8", m(vss.RestoreMethodRestoreStopStart), vss.RestoreTargetOriginal, none, false, "RESTORE_STOP_START"},
-		{"R-RES-9", m(vss.RestoreMethodToAlternateLocation), vss.RestoreTargetOriginal, none, false, "TO_ALTERNATE_LOCATION"},
-		{"R-RES-10", m(vss.RestoreMethodAtReboot), vss.RestoreTargetOriginal, none, false, "AT_REBOOT"},
-		{"R-RES-12", m(vss.RestoreMethodCustom), vss.RestoreTargetOriginal, none, false, "documented"},
-		{"R-RES-13", m(vss.RestoreMethodUndefined), vss.RestoreTargetOriginal, none, false, "error of the writer"},
-		{"R-RES-17 original location", m(vss.RestoreMethodToAlternateLocation), vss.RestoreTargetOriginalLocation, there, true, ""},
-		{"R-RES-17 directed", m(vss.RestoreMethodIfCanReplace), vss.RestoreTargetDirected, none, false, "DIRECTED"},
-		{"R-RES-37 no method", RestoreMethod{}, vss.RestoreTargetUndefined, there, true, ""},
-	} {
-		d := Decide(tt.method, tt.target, tt.p)
-		if d.Original != tt.ok || !strings.Contains(d.Refusal, tt.says) || d.Original == (d.Refusal != "") {
-			t.Errorf("%s: %+v", tt.rule, d)
-		}
-	}
-}
-
 func TestValidName(t *testing.T) {
 	for _, bad := range []string{"/etc/passwd", "../x", "a/../b", "a//b", "a/./b", "a/", "a\x00b", ".", "..", strings.Repeat("x/", 40000) + "x"} {
 		if validName(bad, false) == nil {

@@ -322,14 +322,19 @@ func (r *restore) files(ctx context.Context, f *filler) error {
 			if err != nil {
 				return err
 			}
-			target := targets[s.set.Component.key()]
-			if isDirected(s.set.Component.Writer.Restore, target) {
+			target, asked := targets[s.set.Component.key()]
+			if !asked {
+				target = vss.RestoreTargetOriginal
+			}
+			view := RestoreView{Original: p, Unmapped: "a file", NoReboot: "this version does not do that", Running: "this version does not do that"}
+			d := Decide(s.set.Component.Writer.Restore, target, view)
+			if d.Branch == BranchDirected {
 				if err := r.directed(ctx, f, s); err != nil {
 					return err
 				}
 				continue
 			}
-			if d := Decide(s.set.Component.Writer.Restore, target, p); !d.Original {
+			if d.Branch != BranchOriginal {
 				r.refuse(s, d.Refusal)
 				continue
 			}
