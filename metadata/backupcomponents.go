@@ -261,6 +261,43 @@ func (b *BackupComponents) addWriter(key WriterKey) (*WriterComponents, error) {
 	return w, nil
 }
 
+// ClearRestore takes out what only a restore puts into a document: selection and
+// options, restore and directed targets, new targets, mappings used, outcomes. A
+// restore begins from the document of a backup, which has none of it, and must not
+// take what a medium put there for what its own writers and user said. It reports
+// whether there was anything.
+func (b *BackupComponents) ClearRestore() (changed bool) {
+	drop := func(n *xmldoc.Node, names ...string) {
+		for _, name := range names {
+			if _, ok := n.Attr(name); ok {
+				n.RemoveAttr(name)
+				changed = true
+			}
+		}
+	}
+	drop(b.doc.Root(), attrRestoreType)
+	for _, w := range b.writers {
+		for _, c := range w.components {
+			drop(c.node, attrSelectedForRestore, attrRestoreInstanceID, attrRestoreOptions, attrAdditionalRestores, attrRestoreTarget,
+				attrFileRestoreStatus, attrPreRestoreMsg, attrPostRestoreMsg, attrAuthoritative, attrRollForwardType, attrRollForwardPoint, attrRestoreName)
+			var out []*xmldoc.Node
+			elements(c.node, func(n *xmldoc.Node) {
+				switch n.Local() {
+				case elemDirectedTarget, elemNewTarget, elemSubcomponent, elemMapping:
+					out = append(out, n)
+				case elemPartialFile:
+					drop(n, attrRangesFilePath)
+				}
+			})
+			for _, n := range out {
+				c.node.Remove(n)
+				changed = true
+			}
+		}
+	}
+	return changed
+}
+
 // SaveAsXML gives the document: byte for byte as it was read if nobody changed
 // it, else written from the tree.
 func (b *BackupComponents) SaveAsXML() []byte { return b.doc.Bytes() }

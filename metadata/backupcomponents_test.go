@@ -277,3 +277,47 @@ func TestValidateNamesTwoInstancesWithOneComponent(t *testing.T) {
 		t.Errorf("problems: %v", b.Validate())
 	}
 }
+
+// A restore begins from what the backup said: what else a medium put into the
+// document goes, and what the backup said stays.
+func TestClearRestoreLeavesWhatABackupSaid(t *testing.T) {
+	b := parseBackup(t, "bcd-everything.xml")
+	class := vss.MustParseGUID("c3a1f0de-1111-4222-8333-944455556666")
+	c, err := b.Component(vss.ComponentID{WriterClass: class, LogicalPath: "House", Name: "Racks"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := c.readLists(&reader{})
+	stamp, _ := c.BackupStamp()
+	if !b.ClearRestore() {
+		t.Error("there was nothing to clear")
+	}
+	got := c.readLists(&reader{})
+	if len(got.directed)+len(got.newTargets)+len(got.subcomponents)+len(got.mappings) != 0 || got.partial[1].RangesFilePath != "" {
+		t.Errorf("left: %+v", got)
+	}
+	if len(got.partial) != len(before.partial) || len(got.differenced) != len(before.differenced) {
+		t.Errorf("lists of the backup are gone: %+v", got)
+	}
+	selected, instance := c.SelectedForRestore()
+	roll, point := c.RollForward()
+	_, options := c.RestoreOptions()
+	_, name := c.RestoreName()
+	if selected || !instance.IsZero() || roll != vss.RollForwardUndefined || point != "" || options || name || c.AdditionalRestores() || c.AuthoritativeRestore() ||
+		c.RestoreTarget() != vss.RestoreTargetOriginal || c.FileRestoreStatus() != vss.FileRestoreStatusUndefined || b.RestoreType() != vss.RestoreTypeUndefined {
+		t.Errorf("left: %s", b.SaveAsXML())
+	}
+	if ok, known := c.BackupSucceeded(); !ok || !known {
+		t.Error("the outcome of the backup is gone")
+	}
+	if now, _ := c.BackupStamp(); now != stamp {
+		t.Errorf("stamp %q, was %q", now, stamp)
+	}
+	if b.ClearRestore() {
+		t.Error("there is still something to clear")
+	}
+	saved := b.SaveAsXML()
+	if again, err := ParseBackupComponents(saved); err != nil || again.ClearRestore() || !bytes.Equal(again.SaveAsXML(), saved) {
+		t.Errorf("the saved document: %v", err)
+	}
+}

@@ -352,3 +352,47 @@ func TestHalfWrittenFileIsToldOfAndWrittenAgain(t *testing.T) {
 		t.Error("the file is still marked")
 	}
 }
+
+// Where files go is said by the writer that runs and by the user, and never by
+// the document of a record.
+func TestStoredDocumentCannotDirectARestore(t *testing.T) {
+	w, d := directWorld(t)
+	res := w.backup(w.paths())
+	data, err := res.Record.Document(t.Context(), requester.DocBCD, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := metadata.ParseBackupComponents(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := doc.Writers()[0].Components()[0]
+	evil := filepath.Join(scratch(t), "evil")
+	target := w.to("data/b", "0:1000", "data/b", "0:1000")
+	target.DestinationPath, target.DestinationName = filepath.Dir(evil), filepath.Base(evil)
+	if err := c.AddDirectedTarget(target); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SetRestoreTarget(vss.RestoreTargetDirected); err != nil {
+		t.Fatal(err)
+	}
+	docs := map[string]string{}
+	for name := range res.Record.Documents {
+		data, err := res.Record.Document(t.Context(), name, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		docs[name] = string(data)
+	}
+	docs[requester.DocBCD] = string(doc.SaveAsXML())
+	rec := handmade(t, w, docs, repository.Entry{Path: strings.TrimPrefix(w.path("data/b"), "/"), Type: repository.Regular, Mode: 0o644,
+		UID: uint32(os.Getuid()), GID: uint32(os.Getgid()),
+		Attrs: map[string]string{requester.AttrWriter: "app", requester.AttrWriterClass: d.class.String(),
+			requester.AttrComponentSet: "main", requester.AttrComponent: "main"}})
+	w.wipe()
+	w.writers = []*docWriter{d.again()}
+	back := w.restore(rec, requester.RestoreRequest{})
+	if _, err := os.Lstat(evil); err == nil || back.Outcome != requester.Complete || w.read("data/b") != "evil" {
+		t.Errorf("outcome %v, %s, %v", back.Outcome, leftOut(back.LeftOut), err)
+	}
+}

@@ -3,7 +3,6 @@ package requester
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -173,17 +172,11 @@ func (r *restore) lines(ctx context.Context) ([]HistoryLine, error) {
 	if r.history != nil {
 		return r.history, nil
 	}
-	r.history = []HistoryLine{}
-	if _, ok := r.rec.Documents[DocHistory]; !ok {
-		return r.history, nil
-	}
-	data, err := r.rec.Document(ctx, DocHistory, maxDocument)
-	if err == nil {
-		err = json.Unmarshal(data, &r.history)
-	}
+	lines, err := ReadHistory(ctx, r.rec)
 	if err != nil {
-		return nil, fmt.Errorf("document %s: %w", DocHistory, err)
+		return nil, err
 	}
+	r.history = append([]HistoryLine{}, lines...)
 	return r.history, nil
 }
 

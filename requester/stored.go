@@ -60,6 +60,9 @@ func (s *stored) read(ctx context.Context, rec *repository.Record) (err error) {
 	if s.doc, err = metadata.ParseBackupComponents(s.bcd); err != nil {
 		return fmt.Errorf("document %s: %w", DocBCD, err)
 	}
+	if s.doc.ClearRestore() {
+		s.bcd = s.doc.SaveAsXML()
+	}
 	list, err := rec.Document(ctx, DocWriters, maxDocument)
 	if err == nil {
 		err = json.Unmarshal(list, &s.infos)

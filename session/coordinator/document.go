@@ -60,6 +60,9 @@ func (s *service) mergePart(p *participant, kind writer.EventKind, w *metadata.W
 	}
 	err := s.checkPart(before, kind, w)
 	if err == nil {
+		err = s.checkDirected(p, kind, w)
+	}
+	if err == nil {
 		err = s.doc.MergeWriterPart(p.documentInstance(), w.Part())
 	}
 	if err != nil {
@@ -108,7 +111,7 @@ func (g *gathering) checkOwner(p *participant, m *metadata.WriterMetadata) error
 		specs = append(specs, vss.FileSpec{Path: to.AlternatePath, Pattern: to.Pattern, Recursive: to.Recursive})
 	}
 	for _, spec := range specs {
-		foreign, err := g.foreignFile(*p.uid, spec)
+		foreign, err := g.service.foreignFile(*p.uid, spec)
 		if err != nil {
 			return err
 		}
@@ -121,7 +124,7 @@ func (g *gathering) checkOwner(p *participant, m *metadata.WriterMetadata) error
 
 // foreignFile gives something that a file specification names, or would name if
 // it were restored, and that is not the user's; empty if there is nothing.
-func (g *gathering) foreignFile(uid uint32, spec vss.FileSpec) (string, error) {
+func (s *service) foreignFile(uid uint32, spec vss.FileSpec) (string, error) {
 	dir, err := vss.ExpandEnv(spec.Path, lookupEnv)
 	if err != nil {
 		return "", err
@@ -131,8 +134,35 @@ func (g *gathering) foreignFile(uid uint32, spec vss.FileSpec) (string, error) {
 		only = spec.Pattern
 	}
 	return foreignBelow(uid, dir, spec.Recursive, only, func(name string) bool {
-		return vss.MatchPattern(spec.Pattern, name, g.host.Style.Fold())
+		return vss.MatchPattern(spec.Pattern, name, s.host.Style.Fold())
 	})
+}
+
+// checkDirected refuses directed targets of a writer that runs as another user, to
+// files which are not that user's: the restore would write there as root.
+func (s *service) checkDirected(p *participant, kind writer.EventKind, w *metadata.WriterComponents) error {
+	if p.uid == nil || kind != writer.EventPreRestore {
+		return nil
+	}
+	seen := map[vss.FileSpec]bool{}
+	for _, c := range w.Components() {
+		for _, t := range c.DirectedTargets() {
+			spec := vss.FileSpec{Path: t.DestinationPath, Pattern: t.DestinationName}
+			if seen[spec] {
+				continue
+			}
+			seen[spec] = true
+			foreign, err := s.foreignFile(*p.uid, spec)
+			if err != nil {
+				return err
+			}
+			if foreign != "" {
+				return vss.Errorf(vss.ErrWriterErrorNonRetryable, "AddDirectedTarget", c.FullPath(),
+					"the writer runs as uid %d, which does not own %s; it may direct nothing there", *p.uid, foreign)
+			}
+		}
+	}
+	return nil
 }
 
 // storedWriters gives kinds the writers of the backup to be restored.

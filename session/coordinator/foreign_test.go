@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sombra-backup/sombra/metadata"
 	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
@@ -59,6 +60,75 @@ func TestForeignWriterMayDeclareItsOwnFilesOnly(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestForeignWriterMayDirectToItsOwnFilesOnly: root would write where a user's
+// writer directs a restore.
+func TestForeignWriterMayDirectToItsOwnFilesOnly(t *testing.T) {
+	needRoot(t)
+	base := scratch(t)
+	must(t, os.Chmod(base, 0o755))
+	his, roots := filepath.Join(base, "his"), filepath.Join(base, "roots")
+	for _, d := range []string{his, roots} {
+		must(t, os.Mkdir(d, 0o755))
+	}
+	for _, f := range []string{"his/f", "his/roots", "roots/f", "roots/his"} {
+		must(t, os.WriteFile(filepath.Join(base, f), []byte("x"), 0o644))
+	}
+	must(t, os.Symlink(roots, filepath.Join(base, "link")))
+	for _, f := range []string{"his", "his/f", "roots/his"} {
+		must(t, os.Chown(filepath.Join(base, f), nobody, nobody))
+	}
+	sockets := startWriter(t, nobody, his)
+	must(t, os.Chown(filepath.Join(his, "roots"), nobody, nobody)) // until it is identified
+	for _, tt := range []struct {
+		to string
+		ok bool
+	}{
+		{"his/f", true}, {"his/new", true}, {"his/sub/new", true}, {"roots/his", true},
+		{"roots/f", false}, {"roots/new", false}, {"his/roots", false}, {"link/f", false}, {"elsewhere/new", false},
+	} {
+		t.Run(tt.to, func(t *testing.T) {
+			r := newRig(t)
+			r.o.SocketDirs = []string{sockets}
+			r.o.Log = new(logBuffer).logger()
+			direct := filepath.Join(his, "direct")
+			must(t, os.WriteFile(direct, []byte(filepath.Join(base, tt.to)), 0o644))
+			must(t, os.Chown(direct, nobody, nobody))
+			c := deadline(t)
+			s := r.open()
+			must(t, s.InitializeForRestore(c, directDocument(t), nil))
+			must(t, s.GatherWriterMetadata(c, nil))
+			list, err := s.WriterMetadata(c)
+			must(t, err)
+			if len(list) != 1 {
+				t.Fatalf("%d writers", len(list))
+			}
+			must(t, s.SetSelectedForRestore(c, session.Component{Writer: scriptClass, Type: vss.ComponentTypeFileGroup, Name: "data"}, true, vss.GUID{}))
+			must(t, os.Chown(filepath.Join(his, "roots"), 0, 0))
+			defer os.Chown(filepath.Join(his, "roots"), nobody, nobody)
+			must(t, s.PreRestore(c, nil))
+			st, err := s.WriterStatus(c)
+			if err != nil {
+				must(t, s.GatherWriterStatus(c, nil))
+				st, err = s.WriterStatus(c)
+			}
+			must(t, err)
+			if ok := st[0].State == vss.WriterStable; ok != tt.ok || !ok && !strings.Contains(st[0].Message, "may direct nothing there") {
+				t.Errorf("%v: %s", st[0].State, st[0].Message)
+			}
+		})
+	}
+}
+
+// directDocument is a stored document with the component of a scripted writer.
+func directDocument(t *testing.T) []byte {
+	t.Helper()
+	doc := metadata.NewBackupComponents()
+	must(t, doc.SetBackupState(metadata.BackupState{SelectComponents: true, Type: vss.BackupTypeFull}))
+	_, err := doc.AddComponent(metadata.WriterKey{InstanceID: vss.NewGUID(), ClassID: scriptClass}, vss.ComponentTypeFileGroup, "", "data")
+	must(t, err)
+	return doc.SaveAsXML()
 }
 
 // TestSocketThatDoesNotAnswer costs the writers at other sockets nothing.

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sombra-backup/sombra/metadata"
 	"github.com/sombra-backup/sombra/provider"
 	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/session/sessiontest"
@@ -342,6 +343,16 @@ func writerProcess(args []string) int {
 		pids = append(pids, pid)
 	}
 	commitsHeld(w, pids...)
+	// A file "direct" in the directory names a file that it directs f to.
+	w.On[writer.EventPreRestore] = sessiontest.Behaviour{Do: func(_ context.Context, e *writer.Event) error {
+		to, err := os.ReadFile(filepath.Join(args[1], "direct"))
+		if err != nil {
+			return nil
+		}
+		c := e.Components.Components()[0]
+		return c.AddDirectedTarget(metadata.DirectedTarget{SourcePath: args[1], SourceName: "f", SourceRanges: "0:1",
+			DestinationPath: filepath.Dir(string(to)), DestinationName: filepath.Base(string(to)), DestinationRanges: "0:1"})
+	}}
 	if err := writer.Serve(context.Background(), args[0], w); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
