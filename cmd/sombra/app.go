@@ -192,7 +192,7 @@ func (a *app) sessions(o session.Options) requester.Opener {
 		}
 		s, err := coordinator.Open(ctx, coordinator.Options{
 			Options: o, Kinds: kinds(), Providers: providers(), StateDir: a.stateDir,
-			SocketDirs: a.socketDirs(), KeeperArgs: []string{keeperArg}, HostArgs: []string{hostArg},
+			SocketDirs: a.socketDirs(), KeeperArgs: []string{keeperArg}, HostArgs: []string{hostArg}, RebootArgs: a.rebootArgs(),
 			Log: a.log(),
 		})
 		if errors.Is(err, fs.ErrPermission) && strings.Contains(err.Error(), a.stateDir) {

@@ -9,11 +9,11 @@ import (
 // newRoot builds the command tree: one file a command.
 func newRoot(a *app) *cobra.Command {
 	root := group("sombra", "Application-consistent backups by the Volume Shadow Copy model",
-		newInit(a), newBackup(a), newPlan(a), newRestore(a), newExtract(a),
+		newInit(a), newBackup(a), newPlan(a), withPending(a, newRestore(a)), newExtract(a),
 		newBackups(a), newShow(a), newLs(a), newFind(a), newDiff(a), newDump(a), newMount(a), newStats(a), newForget(a), newPrune(a), newCheck(a), newRepair(a),
 		newKey(a), newCopy(a),
 		newWriters(a), newProviders(a), newShadow(a),
-		newDoc(a), newTestWriter(a), newDemo(a), newGenerate(a), newVersion(a),
+		newDoc(a), newTestWriter(a), newDemo(a), newGenerate(a), newVersion(a), newAtReboot(a),
 	)
 	root.Long = `Sombra brings applications to a consistent state, takes shadow copies of all
 their volumes at one instant, lets the applications go on within milliseconds,

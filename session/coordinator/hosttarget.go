@@ -5,14 +5,15 @@ import (
 
 	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/session/coordinator/localfs"
+	"github.com/sombra-backup/sombra/session/coordinator/reboot"
 	"github.com/sombra-backup/sombra/session/coordinator/systemd"
-	"github.com/sombra-backup/sombra/vss"
 )
 
 // hostTarget is a target with what the host does around it.
 type hostTarget struct {
 	localfs.Target
 	*systemd.Services
+	store *reboot.Store
 }
 
 var _ session.Target = (*hostTarget)(nil)
@@ -26,20 +27,29 @@ func (s *service) Target(ctx context.Context, dir string, roots []string) (sessi
 	if err != nil {
 		return nil, err
 	}
-	return &hostTarget{Target: t, Services: systemd.NewServices(s.limits.Event)}, nil
+	return &hostTarget{Target: t, Services: systemd.NewServices(s.limits.Event), store: s.reboots()}, nil
+}
+
+// reboots are the sets of files that wait for the host's next start.
+func (s *service) reboots() *reboot.Store {
+	o := reboot.Options{StateDir: s.opts.StateDir}
+	if len(s.opts.RebootArgs) > 0 {
+		o.Command = append([]string{s.opts.Executable}, s.opts.RebootArgs...)
+	}
+	return reboot.Open(o)
 }
 
 // AtReboot implements [session.Reboots].
-func (t *hostTarget) AtReboot(_ context.Context, what string) (session.RebootSet, error) {
-	return nil, vss.Errorf(vss.ErrNotSupported, "restore at reboot", what, "this system has no list of files to replace at its next start")
+func (t *hostTarget) AtReboot(ctx context.Context, what string) (session.RebootSet, error) {
+	return t.store.Begin(ctx, what, t.Beside)
 }
 
 // PendingReboots implements [session.Reboots].
-func (t *hostTarget) PendingReboots(context.Context) ([]session.PendingReboot, error) {
-	return nil, nil
+func (t *hostTarget) PendingReboots(ctx context.Context) ([]session.PendingReboot, error) {
+	return t.store.Pending(ctx)
 }
 
 // CancelReboot implements [session.Reboots].
-func (t *hostTarget) CancelReboot(_ context.Context, id string) error {
-	return vss.Errorf(vss.ErrObjectNotFound, "withdraw", id, "no such set waits for the next start")
+func (t *hostTarget) CancelReboot(ctx context.Context, id string) error {
+	return t.store.Cancel(ctx, id)
 }

@@ -37,6 +37,11 @@ type Options struct {
 	KeeperArgs []string
 	HostArgs   []string
 
+	// RebootArgs are those with which Executable, started by systemd when the
+	// host starts, calls reboot.Store.Apply for StateDir. With none no file is
+	// staged for the next start.
+	RebootArgs []string
+
 	// NoFreeze skips freezing and stopping altogether. It exists so that
 	// tests can show what freezing is good for; what it makes is recorded
 	// as no more than crash-consistent.

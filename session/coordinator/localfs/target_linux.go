@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -35,10 +36,11 @@ type Target interface {
 	// other is an error that names it and wraps fs.ErrPermission.
 	AddRoot(root string) error
 
-	// HostPath is the absolute path a name has on the host: of the object
-	// itself, without the links through which the target or a root of the
-	// backup is reached. Nothing need be there.
-	HostPath(name string) (string, error)
+	// Beside gives, for a name and an element, the name of that element in the
+	// directory of the first, and that directory's absolute path on the host,
+	// without the links through which it is reached, with the last element of
+	// the name. Nothing need be there.
+	Beside(name, elem string) (beside, dir, last string, err error)
 }
 
 type target struct {
@@ -327,18 +329,31 @@ func (t *target) Free(ctx context.Context, name string) (uint64, error) {
 	}
 }
 
-// HostPath implements [Target].
-func (t *target) HostPath(name string) (string, error) {
-	const op = "find"
-	if err := checkName(op, name); err != nil {
-		return "", err
+// Beside implements [Target].
+func (t *target) Beside(name, elem string) (beside, dir, last string, err error) {
+	const op = "stage"
+	for _, n := range []string{name, elem} {
+		if err := checkName(op, n); err != nil {
+			return "", "", "", err
+		}
 	}
 	p := t.locate(name, true)
-	dir, err := p.base.path()
-	if err != nil {
-		return "", pathError(op, name, err)
+	if p.name == "." {
+		return "", "", "", &fs.PathError{Op: op, Path: name, Err: &nameError{"is the target itself", fs.ErrInvalid}}
 	}
-	return filepath.Join(dir, p.name), nil
+	base, err := p.base.path()
+	if err != nil {
+		return "", "", "", pathError(op, name, err)
+	}
+	dir, last = filepath.Split(filepath.Join(base, p.name))
+	dir = filepath.Clean(dir)
+	if t.dir == "" {
+		// The directory of a root may have been reached through links, and its
+		// own path leads through none.
+		return strings.TrimPrefix(filepath.Join(dir, elem), "/"), dir, last, nil
+	}
+	above, _ := splitName(name)
+	return join(above, elem), dir, last, nil
 }
 
 func (t *target) Close() error {

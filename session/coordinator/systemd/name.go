@@ -2,6 +2,7 @@ package systemd
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -62,12 +63,23 @@ func clip(s string) string {
 	return s
 }
 
-// Quote writes a word of a command line or of a list of paths as a unit file has
-// it: specifiers, variables and quotes stand for themselves. A word with control
-// characters cannot be written, and gives an error.
-func Quote(word string) (string, error) {
-	if strings.ContainsFunc(word, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return "", errors.New("a name with control characters cannot stand in a unit file")
+// CommandLine writes the command line of a unit file, a program's absolute path
+// and its arguments: specifiers, variables, blanks and quotes stand for themselves.
+// What a unit file cannot have is an error.
+func CommandLine(words ...string) (string, error) {
+	var quoted []string
+	for i, word := range words {
+		if strings.ContainsFunc(word, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+			return "", fmt.Errorf("%q cannot stand in a unit file", word)
+		}
+		if i == 0 && strings.ContainsAny(word, `"'\`) { // systemd takes no such path
+			return "", fmt.Errorf("systemd starts no program with quotes or backslashes in its path, as %q has", word)
+		}
+		word = strings.NewReplacer(`\`, `\\`, `"`, `\"`, `%`, `%%`).Replace(word)
+		if i > 0 { // no variable is looked for in the path of the program
+			word = strings.ReplaceAll(word, "$", "$$")
+		}
+		quoted = append(quoted, `"`+word+`"`)
 	}
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `%`, `%%`, `$`, `$$`).Replace(word) + `"`, nil
+	return strings.Join(quoted, " "), nil
 }

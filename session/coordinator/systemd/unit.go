@@ -1,0 +1,61 @@
+package systemd
+
+import (
+	"context"
+	"slices"
+	"strings"
+)
+
+// Reload has systemd read its unit files again.
+func Reload(ctx context.Context) error {
+	path, err := available("reload", "systemd", "nothing is to be done")
+	if err != nil {
+		return err
+	}
+	_, err = run(ctx, path, "daemon-reload")
+	return err
+}
+
+// IsRemote reports whether a mount point belongs to those that systemd mounts with
+// the network.
+func IsRemote(ctx context.Context, point string) (bool, error) {
+	path, err := available("look at mount", point, "nothing is to be done")
+	if err != nil {
+		return false, err
+	}
+	out, err := run(ctx, path, "show", "--no-pager", "--property=Before", "--", MountUnit(point))
+	if err != nil {
+		return false, err
+	}
+	list := parseShow(out)
+	return len(list) == 1 && slices.Contains(list[0].list("Before"), "remote-fs.target"), nil
+}
+
+// MountUnit is the unit of a mount point, an absolute path without dots
+// (systemd-escape --path --suffix=mount).
+func MountUnit(point string) string {
+	trimmed := strings.Trim(point, "/")
+	if trimmed == "" {
+		return "-.mount"
+	}
+	const hex = "0123456789abcdef"
+	var b strings.Builder
+	for i := range len(trimmed) {
+		c := trimmed[i]
+		switch {
+		case c == '/':
+			b.WriteByte('-')
+		case c == '.' && i == 0, !isPlain(c):
+			b.WriteString(`\x`)
+			b.WriteByte(hex[c>>4])
+			b.WriteByte(hex[c&15])
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String() + ".mount"
+}
+
+func isPlain(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == ':' || c == '_' || c == '.'
+}
