@@ -64,8 +64,11 @@ func (s *Selection) Has(c *Component) bool { return s.Defining[c] != nil }
 //     component is left out whole.
 func Select(writers []*Writer, wish Wish) *Selection {
 	s := &selector{writers: writers, wish: wish, barred: make(map[*Component]Bar, len(wish.Barred))}
+	for c, bar := range wish.Barred { // before any is barred because of another
+		s.barred[c] = bar
+	}
 	for c, bar := range wish.Barred {
-		s.bar(c, bar)
+		s.barFollowers(c, bar)
 	}
 	// Each round starts from nothing, since what only came along with a
 	// component now barred must go too. A round that bars nothing is the last;
@@ -99,6 +102,10 @@ func (s *selector) bar(c *Component, b Bar) {
 		return
 	}
 	s.barred[c] = b
+	s.barFollowers(c, b)
+}
+
+func (s *selector) barFollowers(c *Component, b Bar) {
 	follow := Bar{Why: fmt.Sprintf("its set holds %s, which is left out: %s", c.FullPath(), b.Why)}
 	for _, a := range c.ancestors {
 		if a.Selectable {

@@ -39,11 +39,22 @@ func (a *attempt) decideTypes(ctx context.Context) (changed bool, err error) {
 		}
 		t := DecideType(a.req.backupType(), c.Writer, h, a.req.StrictType)
 		if t.LeftOut != "" {
-			changed = a.barUnlessAsked(c, t.LeftOut) || changed
+			changed = a.barWriter(c.Writer, t.LeftOut) || changed
 		}
 		a.typings[c] = t
 	}
 	return changed, nil
+}
+
+// barWriter leaves out all components of a writer, as the user wants it.
+func (a *attempt) barWriter(w *Writer, why string) (changed bool) {
+	for _, c := range w.Components {
+		if _, barred := a.wish.Barred[c]; !barred {
+			a.wish.Barred[c] = Bar{Why: why, Asked: true}
+			changed = true
+		}
+	}
+	return changed
 }
 
 // historyOf is what the repository's records tell of a component; nothing for
