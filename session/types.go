@@ -88,6 +88,9 @@ type BackupState struct {
 	BootableSystemState bool
 	Type                vss.BackupType
 	PartialFileSupport  bool
+	// Purpose says in a word what persistent shadow copies made in this backup are
+	// kept for; see [SnapshotProperties]. At most 200 bytes.
+	Purpose string
 }
 
 // Component names a component of one writer instance.
@@ -238,6 +241,8 @@ type SnapshotProperties struct {
 	Context    vss.SnapshotContext
 	Created    time.Time
 	State      vss.SnapshotState
+	// Purpose is what its maker said it is kept for, see [BackupState].
+	Purpose string
 }
 
 // Receipt is the freeze receipt of a set: what was held, and for how long. A

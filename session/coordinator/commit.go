@@ -167,7 +167,7 @@ func (r *run) keep() error {
 	if r.autoRelease() {
 		return nil
 	}
-	if err := r.set.entry.change(func(e *journalEntry) { e.Keep = true }); err != nil {
+	if err := r.set.entry.change(func(e *journalEntry) { e.Keep, e.Purpose = true, r.state.Purpose }); err != nil {
 		return err
 	}
 	r.set.kept = true

@@ -102,13 +102,13 @@ func (s *service) Tree(ctx context.Context, snapshot vss.GUID) (session.Tree, er
 		return nil, err
 	}
 	if c := s.own(snapshot); c != nil {
-		return c.tree()
+		return s.tree(c)
 	}
 	c, err := s.findKept(ctx, snapshot)
 	if err != nil {
 		return nil, err
 	}
-	return c.tree()
+	return s.tree(c)
 }
 
 // own finds a finished copy of this session's set.
@@ -125,7 +125,7 @@ func (s *service) own(id vss.GUID) *shadow {
 
 // tree opens the copy for reading. One that was made file by file also shows the
 // volume as it is now, if it was kept what the copy has of it.
-func (c *shadow) tree() (session.Tree, error) {
+func (s *service) tree(c *shadow) (session.Tree, error) {
 	root, done, err := openArea(c.ref.Area, c.copied.Root)
 	if err != nil {
 		return nil, err
@@ -133,13 +133,13 @@ func (c *shadow) tree() (session.Tree, error) {
 	defer done()
 	var t session.Tree
 	if c.caps.NeedsScope {
-		o := localfs.StagedOptions{Copy: root, Unclaimed: c.copied.Unclaimed}
+		o := localfs.StagedOptions{Copy: root, Unclaimed: c.copied.Unclaimed, Changed: s.changedSince(c)}
 		if c.live != "" {
 			o.Live, o.Scope = c.live, &c.scope
 		}
 		t, err = localfs.OpenStaged(o)
 	} else {
-		t, err = localfs.OpenTree(root, localfs.TreeOptions{Source: session.FromShadow})
+		t, err = localfs.OpenTree(root, localfs.TreeOptions{Source: session.FromShadow, Changed: s.changedSince(c)})
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &vss.Error{Op: "open shadow copy", Object: c.ref.SnapshotID.String(), Code: vss.ErrObjectNotFound, Err: err}

@@ -31,8 +31,10 @@ type journalEntry struct {
 	Created time.Time           `json:"created"`
 	PID     int                 `json:"pid"`
 	// Keep is set when a persistent set has been made whole.
-	Keep   bool          `json:"keep,omitempty"`
-	Copies []journalCopy `json:"copies"`
+	Keep bool `json:"keep,omitempty"`
+	// Purpose is what its maker keeps it for.
+	Purpose string        `json:"purpose,omitempty"`
+	Copies  []journalCopy `json:"copies"`
 	// Stopped describes processes stopped by means that outlive us.
 	Stopped json.RawMessage `json:"stopped,omitempty"`
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/sombra-backup/sombra/internal/voltest"
 	"github.com/sombra-backup/sombra/provider"
 	"github.com/sombra-backup/sombra/provider/providers/btrfs"
 	"github.com/sombra-backup/sombra/provider/providers/precopy"
@@ -92,7 +93,10 @@ func harness(wrap func(*testing.T, session.Session) session.Session) sessiontest
 	return sessiontest.Harness{
 		Dir: scratch,
 		Open: func(t *testing.T, o sessiontest.Options) session.Session {
-			opts := options(filepath.Join(scratch(t), "state"))
+			if o.State == "" {
+				o.State = filepath.Join(scratch(t), "state")
+			}
+			opts := options(o.State)
 			opts.Options = o.Options
 			for _, w := range o.Writers {
 				opts.InProcess = append(opts.InProcess, w)
@@ -102,22 +106,37 @@ func harness(wrap func(*testing.T, session.Session) session.Session) sessiontest
 	}
 }
 
-func TestSession(t *testing.T) {
-	sessiontest.Run(t, harness(func(_ *testing.T, s session.Session) session.Session { return s }))
+func direct(_ *testing.T, s session.Session) session.Session { return s }
+
+func throughPipe(t *testing.T, s session.Session) session.Session {
+	near, far := net.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- pipe.Serve(context.Background(), far, s) }()
+	t.Cleanup(func() {
+		near.Close()
+		if err := <-done; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	return pipe.Connect(near)
+}
+
+func TestSession(t *testing.T) { sessiontest.Run(t, harness(direct)) }
+
+// TestChangedRangesOfKeptCopies: on file systems whose copies can be compared,
+// directly and with every call serialised.
+func TestChangedRangesOfKeptCopies(t *testing.T) {
+	for _, fs := range []string{"btrfs", "xfs"} {
+		for name, wrap := range map[string]func(*testing.T, session.Session) session.Session{"direct": direct, "pipe": throughPipe} {
+			t.Run(fs+" "+name, func(t *testing.T) {
+				v := voltest.Make(t, fs, 400<<20)
+				h := harness(wrap)
+				h.Dir = func(*testing.T) string { return v.Root }
+				sessiontest.ChangedRanges(t, h)
+			})
+		}
+	}
 }
 
 // TestSessionThroughPipe runs the same suite with every call serialised.
-func TestSessionThroughPipe(t *testing.T) {
-	sessiontest.Run(t, harness(func(t *testing.T, s session.Session) session.Session {
-		near, far := net.Pipe()
-		done := make(chan error, 1)
-		go func() { done <- pipe.Serve(context.Background(), far, s) }()
-		t.Cleanup(func() {
-			near.Close()
-			if err := <-done; err != nil {
-				t.Errorf("Serve: %v", err)
-			}
-		})
-		return pipe.Connect(near)
-	}))
-}
+func TestSessionThroughPipe(t *testing.T) { sessiontest.Run(t, harness(throughPipe)) }

@@ -14,11 +14,11 @@ import (
 )
 
 // properties describes one copy.
-func (s *service) properties(c *shadow, count int, ctxt vss.SnapshotContext, exposed string) session.SnapshotProperties {
+func (s *service) properties(c *shadow, count int, ctxt vss.SnapshotContext, purpose, exposed string) session.SnapshotProperties {
 	return session.SnapshotProperties{
 		ID: c.ref.SnapshotID, SetID: c.ref.SetID, Count: count, Volume: c.ref.Volume.ID, VolumeRoot: c.ref.Volume.Root,
 		Device: c.copied.Root, Exposed: exposed, Host: s.host.Name, Provider: describeProvider(c.prov),
-		Attributes: vss.SnapshotAttributes(ctxt), Context: ctxt, Created: c.created, State: vss.SnapshotCreated,
+		Attributes: vss.SnapshotAttributes(ctxt), Context: ctxt, Created: c.created, State: vss.SnapshotCreated, Purpose: purpose,
 	}
 }
 
@@ -116,7 +116,7 @@ func (s *service) SnapshotProperties(ctx context.Context, id vss.GUID) (session.
 	}
 	defer leave()
 	if c := s.own(id); c != nil {
-		return s.properties(c, len(s.set.copies), s.context, ""), nil
+		return s.properties(c, len(s.set.copies), s.context, s.state.Purpose, ""), nil
 	}
 	list, err := s.query(ctx)
 	if err != nil {
@@ -143,7 +143,7 @@ func (s *service) QuerySnapshots(ctx context.Context) ([]session.SnapshotPropert
 func (s *service) query(ctx context.Context) ([]session.SnapshotProperties, error) {
 	var list []session.SnapshotProperties
 	err := s.eachKept(ctx, func(c *shadow, e *journalEntry, jc journalCopy) {
-		list = append(list, s.properties(c, len(e.Copies), e.Context, jc.Exposed))
+		list = append(list, s.properties(c, len(e.Copies), e.Context, e.Purpose, jc.Exposed))
 	})
 	return list, err
 }

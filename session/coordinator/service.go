@@ -184,6 +184,9 @@ func (s *service) autoRelease() bool {
 	return vss.SnapshotAttributes(s.context)&vss.AttrNoAutoRelease == 0
 }
 
+// maxPurpose bounds [session.BackupState].Purpose.
+const maxPurpose = 200
+
 // SetBackupState implements [session.Setup].
 func (s *service) SetBackupState(ctx context.Context, st session.BackupState) error {
 	_, leave, err := s.enter(ctx, "SetBackupState", inBackup, prepared)
@@ -195,6 +198,9 @@ func (s *service) SetBackupState(ctx context.Context, st session.BackupState) er
 	case vss.BackupTypeFull, vss.BackupTypeIncremental, vss.BackupTypeDifferential, vss.BackupTypeLog, vss.BackupTypeCopy:
 	default:
 		return vss.Errorf(vss.ErrInvalidArgument, "SetBackupState", st.Type.String(), "not a type of backup that can be asked for")
+	}
+	if len(st.Purpose) > maxPurpose {
+		return vss.Errorf(vss.ErrInvalidArgument, "SetBackupState", "", "a purpose of %d bytes, more than %d", len(st.Purpose), maxPurpose)
 	}
 	s.state = st
 	s.setDocumentState()

@@ -32,6 +32,9 @@ type Harness struct {
 // Options is what a session is made with.
 type Options struct {
 	session.Options
+	// State, if not empty, is a directory that sessions share by what is kept
+	// between them: persistent shadow copies.
+	State   string
 	Writers []*Script
 }
 
@@ -52,6 +55,7 @@ func Run(t *testing.T, h Harness) {
 	t.Run("Target", func(t *testing.T) { testTarget(t, h) })
 	t.Run("Errors", func(t *testing.T) { testErrors(t, h) })
 	t.Run("LargeDirectory", func(t *testing.T) { testLargeDirectory(t, h) })
+	t.Run("ChangedRanges", func(t *testing.T) { ChangedRanges(t, h) })
 	t.Run("Restore", func(t *testing.T) { testRestore(t, h) })
 }
 
