@@ -208,17 +208,7 @@ func setsMeet(x, y *Claim, fold bool) bool {
 	meet := x.Set.Dir == y.Set.Dir ||
 		x.Set.Recursive && withinName(x.Set.Dir, y.Set.Dir, fold) ||
 		y.Set.Recursive && withinName(y.Set.Dir, x.Set.Dir, fold)
-	if !meet {
-		return false
-	}
-	switch xw, yw := vss.HasWildcard(x.Set.Pattern), vss.HasWildcard(y.Set.Pattern); {
-	case xw && yw:
-		return true
-	case xw:
-		return vss.MatchPattern(x.Set.Pattern, y.Set.Pattern, fold)
-	default:
-		return vss.MatchPattern(y.Set.Pattern, x.Set.Pattern, fold)
-	}
+	return meet && vss.PatternsMeet(x.Set.Pattern, y.Set.Pattern, fold)
 }
 
 // common finds a file that is there and that both claims hold.

@@ -64,23 +64,13 @@ func (f FileSpec) Key(style PathStyle) string {
 }
 
 // Overlaps reports whether some file could belong to both sets: their
-// directories meet and their patterns can match one name. It errs on the side
-// of true where both patterns hold wildcards. (R-SET-6)
+// directories meet and some name matches both patterns ([PatternsMeet]).
+// (R-SET-6)
 func (f FileSpec) Overlaps(g FileSpec, style PathStyle) bool {
 	meet := style.Equal(f.Path, g.Path) ||
 		f.Recursive && style.Within(f.Path, g.Path) ||
 		g.Recursive && style.Within(g.Path, f.Path)
-	if !meet {
-		return false
-	}
-	switch fw, gw := HasWildcard(f.Pattern), HasWildcard(g.Pattern); {
-	case fw && gw:
-		return true
-	case fw:
-		return MatchPattern(f.Pattern, g.Pattern, style.Fold())
-	default:
-		return MatchPattern(g.Pattern, f.Pattern, style.Fold())
-	}
+	return meet && PatternsMeet(f.Pattern, g.Pattern, style.Fold())
 }
 
 // Expand gives the specification with %NAME% resolved in its path.

@@ -143,6 +143,8 @@ func TestR_SET_6_Overlap(t *testing.T) {
 		{FileSpec{"/d", "*", false}, FileSpec{"/d/e", "x", false}, false},
 		{FileSpec{"/d/e", "x", false}, FileSpec{"/d", "y", true}, false},
 		{FileSpec{"/d", "a", false}, FileSpec{"/d", "a", false}, true},
+		{FileSpec{"/d", "*.txt", false}, FileSpec{"/d", "*.cfg", false}, false},
+		{FileSpec{"/d", "a*", false}, FileSpec{"/d", "*z", false}, true},
 	} {
 		if got := c.a.Overlaps(c.b, POSIX); got != c.want || c.b.Overlaps(c.a, POSIX) != c.want {
 			t.Errorf("%v and %v: %v", c.a, c.b, got)

@@ -1,0 +1,209 @@
+package requester
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/sombra-backup/sombra/metadata"
+	"github.com/sombra-backup/sombra/vss"
+)
+
+// RangesFile is one ranges file that partial files of a backup name, as the
+// document [DocRangesFiles] of its record lists it. A restore puts it back before
+// the data (R-SET-40).
+type RangesFile struct {
+	// Path is the text by which the Backup Components Document names it,
+	// without "File=".
+	Path string `json:"path"`
+	// Host is the path on the host that this came to.
+	Host string `json:"host"`
+	// Document is the document of the record that holds its bytes.
+	Document string `json:"document"`
+	// Owner and mode of the file.
+	UID  uint32 `json:"uid"`
+	GID  uint32 `json:"gid"`
+	Mode uint32 `json:"mode"`
+
+	ranges vss.Ranges
+	err    error
+}
+
+// maxListed bounds the entries of all lists of differenced and partial files of
+// a backup, maxListedRanges the ranges of its ranges files.
+const (
+	maxListed       = 1 << 20
+	maxListedRanges = 1 << 24
+)
+
+// readLists reads what the writers listed as differenced and partial files, with
+// the ranges files from where they are now: a writer may have written them after
+// the shadow copy, and takes them away in BackupComplete (R-SET-40, R-SET-44).
+func (b *backup) readLists(ctx context.Context) error {
+	data, err := b.sess.BackupComponents(ctx)
+	if err != nil {
+		return err
+	}
+	doc, err := metadata.ParseBackupComponents(data)
+	if err != nil {
+		return fmt.Errorf("read the Backup Components Document: %w", err)
+	}
+	list, err := b.listed(ctx, doc)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	plan := PlanListed(list, ListRules{Claims: b.claims, Typing: b.typing, Volume: b.takesNew, NoPartial: b.req.NoPartial,
+		Copied: func(id string) bool { v := b.volumes[id]; return v != nil && !v.snapshot.IsZero() }})
+	left := maxListedRanges
+	for _, f := range plan.Partial {
+		for _, p := range f.Files {
+			r, err := b.rangesFile(ctx, p, &left)
+			if err != nil {
+				return err
+			}
+			if r.err != nil && f.Err == nil {
+				f.Err = fmt.Errorf("ranges file %s: %w", p, r.err)
+			}
+			f.Ranges = append(f.Ranges, r.ranges...)
+		}
+	}
+	for _, s := range plan.New {
+		b.claims.addListed(s.Claim)
+	}
+	for _, f := range plan.Partial {
+		if f.New {
+			b.claims.addListed(f.Claim)
+		}
+	}
+	b.lists = plan
+	return nil
+}
+
+// addListed enters a claim that came with a writer's lists: its files are known
+// to be claimed, and are not saved with the component's specifications.
+func (c *Claims) addListed(cl *Claim) { c.volume(cl.Volume).claims.Add(cl.Set, cl) }
+
+// listed are the lists of all explicit components that still take part.
+func (b *backup) listed(ctx context.Context, doc *metadata.BackupComponents) (list []Listed, err error) {
+	for _, def := range b.sel.Explicit {
+		if b.failed[def] != "" {
+			continue
+		}
+		w, ok := doc.Writer(def.Writer.Instance)
+		if !ok {
+			continue
+		}
+		c, ok := w.Component(def.LogicalPath, def.Name)
+		if !ok {
+			continue
+		}
+		partial, differenced := c.PartialFiles(), c.DifferencedFiles()
+		if len(list)+len(partial)+len(differenced) > maxListed {
+			b.failed[def] = fmt.Sprintf("its writer lists %d differenced and partial files, and a backup takes at most %d in all",
+				len(partial)+len(differenced), maxListed)
+			continue
+		}
+		for _, d := range differenced {
+			list = append(list, b.place1(ctx, Listed{Component: def, Spec: d.FileSpec, Since: d.LastModifyTime}))
+		}
+		for _, p := range partial {
+			l := Listed{Component: def, Spec: vss.FileSpec{Path: p.Path, Pattern: p.Name}, Partial: true}
+			l.Ranges, l.RangesFile, l.Err = vss.ParseRangesOrFile(p.Ranges)
+			if l.Err == nil && vss.HasWildcard(p.Name) {
+				l.Err = fmt.Errorf("the name %q has wildcards", p.Name)
+			}
+			list = append(list, b.place1(ctx, l))
+		}
+	}
+	return list, ctx.Err()
+}
+
+// place1 finds the places of one entry.
+func (b *backup) place1(ctx context.Context, l Listed) Listed {
+	wrong := l.Err
+	err := l.Spec.Validate(b.style)
+	if err == nil {
+		loc, perr := b.placer.dir(ctx, l.Spec.Path)
+		if err = perr; err == nil {
+			err = b.placer.eachVolume(ctx, loc, l.Spec.Recursive, func(volume, dir string, nested bool) {
+				l.Places = append(l.Places, ListedPlace{volume, dir, nested})
+			})
+		}
+	}
+	if l.Err = err; err == nil {
+		l.Err = wrong
+	} else {
+		l.Places = nil
+	}
+	return l
+}
+
+// takesNew says why files that are in no specification cannot be taken from a
+// volume: it is none of those of which there are shadow copies, or, if there are
+// none at all, of those with data in the backup (R-SET-34).
+func (b *backup) takesNew(id string) string {
+	set := slices.ContainsFunc(b.order, func(id string) bool { return !b.volumes[id].snapshot.IsZero() })
+	switch v := b.volumes[id]; {
+	case v != nil && set && !v.snapshot.IsZero(), v != nil && !set && (v.claimed || v.unclaimed):
+		return ""
+	case v != nil:
+		return fmt.Sprintf("it lies on the volume at %s, which is not in the shadow copy set", v.Root)
+	}
+	return fmt.Sprintf("it lies on volume %s, which is not in the shadow copy set", id)
+}
+
+// rangesFile reads a ranges file, once, from the live volume. Its error is in the
+// result; the one returned ends the backup.
+func (b *backup) rangesFile(ctx context.Context, name string, left *int) (*RangesFile, error) {
+	if f := b.rangesFiles[name]; f != nil {
+		return f, nil
+	}
+	f := &RangesFile{Path: name}
+	if f.err = b.fillRanges(ctx, f, *left); f.err != nil && ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	*left -= len(f.ranges)
+	if b.rangesFiles == nil {
+		b.rangesFiles = map[string]*RangesFile{}
+	}
+	b.rangesFiles[name] = f
+	return f, nil
+}
+
+func (b *backup) fillRanges(ctx context.Context, r *RangesFile, most int) error {
+	loc, err := b.sess.ResolvePath(ctx, r.Path)
+	if err != nil {
+		return err
+	}
+	t, err := b.liveTree(ctx, loc.Volume)
+	if err != nil {
+		return err
+	}
+	f, err := t.Open(ctx, loc.Name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	e, err := f.Stat(ctx)
+	if err != nil {
+		return err
+	}
+	if e.Size < 0 || e.Size > 8+16*int64(most) {
+		return fmt.Errorf("it has %d bytes; the ranges files of a backup hold at most %d ranges in all", e.Size, maxListedRanges)
+	}
+	r.Host, r.UID, r.GID, r.Mode = loc.Path, e.UID, e.GID, e.Perm
+	r.ranges, err = vss.ReadRangesFile(io.NewSectionReader(f, 0, e.Size), e.Size)
+	return err
+}
+
+// content gives the bytes of a ranges file that was read: the form has one way to
+// write a list.
+func (r *RangesFile) content() []byte { return vss.AppendRangesFile(nil, r.ranges) }
+
+// ReadRangesDocument reads the document of a record that holds ranges, be they a
+// writer's ranges file or too many for an entry.
+func ReadRangesDocument(data []byte) (vss.Ranges, error) {
+	return vss.ReadRangesFile(bytes.NewReader(data), int64(len(data)))
+}

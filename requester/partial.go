@@ -1,0 +1,337 @@
+package requester
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/sombra-backup/sombra/provider"
+	"github.com/sombra-backup/sombra/repository"
+	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/vss"
+)
+
+// saveLists saves what a component's writer listed and no file specification
+// has, then the partial files: before the rest, of which they are then left out
+// (R-SET-41).
+func (c *copier) saveLists(ctx context.Context, def *Component) error {
+	p := c.a.lists
+	if p == nil {
+		return nil
+	}
+	for _, f := range p.Faults {
+		if f.Component == def {
+			c.fault(f)
+		}
+	}
+	for _, s := range p.New {
+		if s.Defining == def {
+			if err := c.saveListedSet(ctx, s); err != nil {
+				return err
+			}
+		}
+	}
+	for _, f := range p.Partial {
+		if f.Defining == def {
+			if err := c.savePartial(ctx, f); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// fault tells of a writer's mistake, and fails its component if it must be.
+func (c *copier) fault(f Fault) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.comps[f.Component]
+	if len(r.WriterErrors) < maxWriterErrors {
+		r.WriterErrors = append(r.WriterErrors, f.Path+": "+f.Text)
+	}
+	if !f.Fails {
+		c.a.warn("%s: %s: %s", f.Component.Label(), f.Path, f.Text)
+		return
+	}
+	c.failedFile(Failure{Path: f.Path, Writer: f.Component.Writer.Label(), Component: f.Component.FullPath(), Error: f.Text}, r, 0)
+}
+
+// maxWriterErrors bounds what is told of one component's lists; all fail it.
+const maxWriterErrors = 1000
+
+// saveListedSet saves what a new set of differenced files has to be saved of.
+func (c *copier) saveListedSet(ctx context.Context, s *ListedSet) error {
+	v, err := c.a.volume(ctx, s.Volume)
+	if err != nil {
+		return err
+	}
+	t, _, err := c.tree(ctx, v)
+	if err != nil {
+		return err
+	}
+	met := false
+	err = matchSet(ctx, t, s.Set, c.a.fold, func(name string, e session.Entry, err error) error {
+		j := job{tree: t, from: v.ID, name: name, volume: v, table: tableName(v.table, name), entry: e, cl: s.Claim, def: s.Defining,
+			live: true, matched: matchedDifferenced}
+		switch {
+		case e.Mode.IsDir() && err == nil && s.Set.Recursive:
+			return c.saveClaimedDir(ctx, &j, err)
+		case err != nil && isMissing(err):
+			return nil
+		case c.a.claims.Excludes(s.Component.Writer, s.Volume, name): // R-SET-45
+			met = true
+			return nil
+		case e.MountPoint && c.isRoot(j.table):
+			return nil
+		case err != nil:
+			return c.failNew(ctx, &j, err)
+		}
+		met = true
+		if s.After(e.Modified) {
+			return c.save(ctx, &j)
+		}
+		return c.saveUnlessHeld(ctx, &j, &s.Since)
+	})
+	if err != nil || met || vss.HasWildcard(s.Set.Pattern) {
+		return err
+	}
+	return c.missing(s.Claim, s.Defining, "its writer lists it as a differenced file")
+}
+
+// missing notes a file that is named and not there (R-SET-5).
+func (c *copier) missing(cl *Claim, def *Component, how string) error {
+	v := c.a.volumes[cl.Volume]
+	j := job{volume: v, table: tableName(v.table, path.Join(cl.Set.Dir, cl.Set.Pattern)), cl: cl, def: def}
+	return c.note(&j, fmt.Errorf("%s and it is not there", how))
+}
+
+// failNew records a file that cannot be looked at.
+func (c *copier) failNew(ctx context.Context, j *job, err error) error {
+	entry, _ := newEntry(j.table, j.entry, c.device[j.volume.ID])
+	entry.Attrs = c.attrs(j)
+	return c.fail(ctx, j, entry, err)
+}
+
+// saveUnlessHeld deals with a differenced file that was not modified after the
+// writer's time: the record has the base's content. Where our records decide,
+// that is so if the file is the one of the base. A file that the base lacks is
+// saved if the component's specifications have it.
+func (c *copier) saveUnlessHeld(ctx context.Context, j *job, s *Since) error {
+	base, rec, err := c.baseEntry(ctx, j.def, j.table)
+	switch {
+	case err != nil:
+		return err
+	case base == nil && j.cl.File.Mask == vss.DefaultFileSpecBackupType && len(s.Times) > 0 && !s.Records && c.isNew(j.cl):
+		return nil // exactly those modified after the time (R-SET-31)
+	case base == nil:
+		return c.save(ctx, j)
+	case s.Records && !(j.volume.TimesTell && base.Attrs[AttrVolume] == j.volume.ID && unchangedSince(base, j.entry, rec.Started)):
+		return c.save(ctx, j)
+	}
+	return c.carry(ctx, j, base, rec)
+}
+
+// savePartial saves one partial file.
+func (c *copier) savePartial(ctx context.Context, f *PartialFile) error {
+	from, err := c.a.volume(ctx, f.From)
+	if err != nil {
+		return err
+	}
+	normal, err := c.a.volume(ctx, f.Volume)
+	if err != nil {
+		return err
+	}
+	typing := c.a.typing(f.Defining)
+	mustCopy := !f.New && typing.FromShadow(f.File)
+	t, err := c.claimTree(ctx, f.Claim, from, mustCopy)
+	if err != nil {
+		return err
+	}
+	set := provider.FileSet{Dir: f.Dir, Pattern: f.Set.Pattern}
+	return matchSet(ctx, t, set, false, func(name string, e session.Entry, err error) error {
+		j := job{tree: t, from: from.ID, name: name, volume: normal, table: tableName(normal.table, path.Join(f.Set.Dir, f.Set.Pattern)),
+			entry: e, cl: f.Claim, def: f.Defining, live: !mustCopy, matched: matchedPartial, lacked: !f.New && !typing.Saves(f.File)}
+		switch {
+		case err != nil && isMissing(err):
+			return c.missing(f.Claim, f.Defining, "its writer lists it as a partial file")
+		case err == nil && f.Err != nil:
+			err = f.Err
+		case err == nil && !e.Mode.IsRegular():
+			err = errors.New("its writer lists it as a partial file, and it is no regular file")
+		}
+		if err != nil {
+			return c.failNew(ctx, &j, err)
+		}
+		j.part = &part{ranges: f.Ranges, fills: typing.Fills()}
+		if typing.Fills() {
+			if j.part.base, j.part.record, err = c.baseEntry(ctx, f.Defining, j.table); err != nil {
+				return err
+			}
+		}
+		return c.saveAnew(ctx, j)
+	})
+}
+
+// part is what a job knows of the ranges of its file.
+type part struct {
+	ranges vss.Ranges // as the writer gave them
+	// fills: the rest is to be the base's; else nothing but the ranges is kept.
+	fills  bool
+	base   *repository.Entry // nil: the base lacks the file
+	record *repository.Record
+}
+
+// partGot is what reading by ranges gave.
+type partGot struct {
+	ranged bool       // by ranges, not whole
+	ranges vss.Ranges // what was read, normal; with only, all that is held
+	only   bool
+	base   string // the record whose content was continued
+}
+
+// putPartial stores what is to be stored of a partial file. The ranges are put in
+// order, merged, and cut off at the end of the file. Without a base they are all
+// that is stored. With one, the rest is the base's, if the file is the one that
+// the base has; what it has grown by since is read too, ranges or not. In all
+// other cases it is read whole: more than was asked for, and never less.
+func (c *copier) putPartial(ctx context.Context, j *job, g *got, src repository.Source) (repository.Content, error) {
+	p, size := j.part, uint64(src.Size)
+	ranges := p.ranges.Clip(size)
+	if !p.fills {
+		g.part = partGot{ranged: true, ranges: ranges, only: true}
+		return c.b.PutFile(ctx, repository.Source{At: src.At, Size: src.Size, Data: within(src, ranges)})
+	}
+	if p.base == nil || !sameStill(p.base, &g.entry, j.cl.Alternate) {
+		return c.put(ctx, j, src)
+	}
+	held := uint64(p.base.Content.Size())
+	if held < size {
+		ranges = ranges.Union(vss.Ranges{{Offset: held, Length: size - held}})
+	}
+	content, err := c.b.PutRanges(ctx, p.base.Content, src, repositoryRanges(ranges))
+	if errors.Is(err, repository.ErrDamaged) {
+		return c.put(ctx, j, src)
+	}
+	if err != nil {
+		return content, err
+	}
+	g.part = partGot{ranged: true, ranges: ranges, base: p.record.ID.String()}
+	if p.base.Attrs[AttrPartial] == "" {
+		return content, nil
+	}
+	before, err := readEntryRanges(ctx, p.record, p.base)
+	if err != nil {
+		g.part = partGot{}
+		return c.put(ctx, j, src)
+	}
+	g.part.only, g.part.ranges = true, ranges.Union(before).Clip(size)
+	return content, nil
+}
+
+// sameStill reports whether a base has the file that its writer gives ranges of,
+// as far as that shows: another inode or another birth is another file. A file
+// read at an alternate path is made for each backup.
+func sameStill(base *repository.Entry, e *session.Entry, alternate bool) bool {
+	if base.Type != repository.Regular || base.Attrs[AttrOutcome] != "" || base.Content.Size() != base.Size {
+		return false
+	}
+	if alternate || base.Inode == 0 || e.Inode == 0 {
+		return true
+	}
+	return base.Inode == e.Inode && (base.BirthTime.IsZero() || e.Created.IsZero() || base.BirthTime.Equal(e.Created))
+}
+
+// within gives the data of a source in ranges.
+func within(src repository.Source, ranges vss.Ranges) []repository.Range {
+	if src.Data != nil {
+		var data vss.Ranges
+		for _, r := range src.Data {
+			data = append(data, vss.Range{Offset: uint64(r.Offset), Length: uint64(r.Length)})
+		}
+		ranges = ranges.Intersect(data)
+	}
+	return repositoryRanges(ranges)
+}
+
+// repositoryRanges are ranges of a file whose size is an int64. It never gives
+// nil, which would be all of the file.
+func repositoryRanges(ranges vss.Ranges) []repository.Range {
+	out := make([]repository.Range, 0, len(ranges))
+	for _, r := range ranges {
+		out = append(out, repository.Range{Offset: int64(r.Offset), Length: int64(r.Length)})
+	}
+	return out
+}
+
+// maxRangesAttr is how long AttrRanges may be; longer lists are documents.
+const maxRangesAttr = 4 << 10
+
+// maxRangesLists bounds the documents of one record that list ranges; what has
+// no room is read as "all", which is more than it was and never less.
+const maxRangesLists = 1 << 10
+
+// tellPart writes how a partial file was taken into its entry.
+func (c *copier) tellPart(e *repository.Entry, g *partGot) error {
+	if !g.ranged {
+		return nil
+	}
+	if g.base != "" {
+		e.Attrs[AttrBase] = g.base
+	}
+	if g.only {
+		e.Attrs[AttrPartial] = "only"
+	}
+	text := "0:0" // none: an empty list would say all
+	if len(g.ranges) > 0 && len(g.ranges)*4 <= maxRangesAttr {
+		text = g.ranges.Format()
+	}
+	if len(g.ranges)*4 > maxRangesAttr || len(text) > maxRangesAttr {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if len(c.rangesLists) >= maxRangesLists {
+			if g.only {
+				return fmt.Errorf("more than %d partial files have more ranges than fit an entry of the file table", maxRangesLists)
+			}
+			return nil
+		}
+		text = fmt.Sprintf("%s%d", DocRanges, len(c.rangesLists))
+		c.rangesLists = append(c.rangesLists, g.ranges)
+	}
+	e.Attrs[AttrRanges] = text
+	return nil
+}
+
+// ReadEntryRanges gives the ranges that an entry's AttrRanges tells of, normal.
+// ok is false if it tells of none, which means all of the file. What it reads
+// comes from the medium, and is bounded.
+func ReadEntryRanges(ctx context.Context, rec *repository.Record, e *repository.Entry) (ranges vss.Ranges, ok bool, err error) {
+	text, ok := e.Attrs[AttrRanges]
+	if !ok {
+		return nil, false, nil
+	}
+	ranges, err = readEntryRanges(ctx, rec, e)
+	if err != nil {
+		err = fmt.Errorf("ranges %.60q of %s: %w", text, e.Path, err)
+	}
+	return ranges, true, err
+}
+
+func readEntryRanges(ctx context.Context, rec *repository.Record, e *repository.Entry) (vss.Ranges, error) {
+	text := e.Attrs[AttrRanges]
+	var ranges vss.Ranges
+	var err error
+	if strings.HasPrefix(text, DocRanges) {
+		var data []byte
+		if data, err = rec.Document(ctx, text, 8+16*maxListedRanges); err == nil {
+			ranges, err = ReadRangesDocument(data)
+		}
+	} else {
+		ranges, err = vss.ParseRanges(text)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return ranges.Clip(uint64(e.Size)), nil
+}
