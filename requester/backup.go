@@ -165,7 +165,15 @@ func (b *backup) freeze(ctx context.Context) error {
 		}
 	}
 	if len(b.snapshotVolumes()) == 0 {
-		return nil // all is read live; writers set their stamps in PrepareForBackup (R-SET-28, R-TYPE-13)
+		// All is read live: writers set their stamps in PrepareForBackup, and
+		// listed there what they had to (R-SET-28, R-TYPE-13, D-32).
+		if b.req.NoWriters {
+			return nil
+		}
+		if err := b.readLists(ctx); err != nil {
+			return err
+		}
+		return b.allLost()
 	}
 	b.rep.Phase(PhaseSnapshot)
 	if err := b.sess.DoSnapshotSet(ctx, b.rep.Step); err != nil {
@@ -178,6 +186,9 @@ func (b *backup) freeze(ctx context.Context) error {
 		return nil
 	}
 	if err := b.status(ctx, PhaseSnapshot); err != nil {
+		return err
+	}
+	if err := b.readLists(ctx); err != nil {
 		return err
 	}
 	return b.allLost()

@@ -12,6 +12,7 @@ import (
 	"github.com/sombra-backup/sombra/provider"
 	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/vss"
 )
 
 // copier streams files from trees into a backup of the repository.
@@ -46,8 +47,13 @@ type copier struct {
 	failed   int
 	totals   Totals
 	told     time.Time
-	none     bool // data that the plan had at a level was read live
-	live     int64
+	// listed are the files that were saved because a writer listed them, though
+	// no specification has them.
+	listed map[placeKey]bool
+	// rangesLists are those too long for an entry, each to be a document.
+	rangesLists []vss.Ranges
+	none        bool // data that the plan had at a level was read live
+	live        int64
 }
 
 // inode identifies a file by the volume it is read from. A name that no writer claims
@@ -84,7 +90,19 @@ type job struct {
 	cl     *Claim // nil: data of no writer
 	def    *Component
 	live   bool // may be read live
+	fresh  bool // no specification has it: only a list of its writer's
+	// matched is by which of the writer's lists the file was chosen, if by one;
+	// lacked: the mask alone would not have it saved (D-28).
+	matched string
+	lacked  bool
+	part    *byRanges // of a partial file
 }
+
+// Values of AttrMatched.
+const (
+	matchedDifferenced = "differenced"
+	matchedPartial     = "partial"
+)
 
 // workers is how many files are read at once.
 func workers() int { return max(2, min(8, runtime.GOMAXPROCS(0))) }
@@ -93,7 +111,7 @@ func newCopier(ctx context.Context, a *attempt, b *repository.Backup, base *repo
 	work, ctx := newCrew(ctx, workers())
 	c := &copier{a: a, b: b, base: base, work: work, shadows: map[string]session.Tree{}, device: map[string]uint64{},
 		links: map[inode]*link{}, comps: map[*Component]*ComponentResult{}, owners: map[*Writer]owner{},
-		tables: map[repository.ID]*repository.Table{}, files: true}
+		tables: map[repository.ID]*repository.Table{}, listed: map[placeKey]bool{}, files: true}
 	if r, ok := a.rep.(FailureReporter); ok {
 		c.files = !r.OnlyFailures()
 	}
@@ -160,7 +178,7 @@ func (c *copier) saveAnew(ctx context.Context, j job) error {
 	}
 	var l *link
 	first := false
-	if j.entry.Links > 1 && j.entry.Inode != 0 {
+	if j.entry.Links > 1 && j.entry.Inode != 0 && j.part == nil {
 		l, first = c.link(&j)
 		e.HardLink = l.id
 	}
@@ -178,7 +196,14 @@ func (c *copier) attrs(j *job) map[string]string {
 	if j.cl == nil {
 		return map[string]string{AttrVolume: j.volume.ID}
 	}
-	return facts(j.cl, j.def)
+	m := facts(j.cl, j.def)
+	if j.matched != "" {
+		m[AttrMatched] = j.matched
+	}
+	if j.lacked {
+		m[AttrMask] = "lacked"
+	}
+	return m
 }
 
 // link finds the file that the job's name is one of. Names are met in the
@@ -255,6 +280,9 @@ func (c *copier) regular(ctx context.Context, j *job, e repository.Entry, l *lin
 		e.Attrs[AttrSource] = session.FromLive.String()
 	}
 	e.Attrs[AttrRead] = got.read
+	if err := c.tellPart(&e, &got.part); err != nil {
+		return c.fail(ctx, j, e, err)
+	}
 	c.count(j, got)
 	return c.add(ctx, j, e)
 }
@@ -302,9 +330,18 @@ func (c *copier) note(j *job, cause error) error {
 	f := Failure{Path: c.path(*j), Error: cause.Error()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var r *ComponentResult
 	if j.cl != nil {
 		f.Writer, f.Component = j.cl.Component.Writer.Label(), j.cl.Component.FullPath()
-		r := c.comps[j.def]
+		r = c.comps[j.def]
+	}
+	c.failedFile(f, r, j.entry.Size)
+	return nil
+}
+
+// failedFile counts a failed file, with c.mu held, and fails its component.
+func (c *copier) failedFile(f Failure, r *ComponentResult, size int64) {
+	if r != nil {
 		r.Succeeded = false
 		if r.Error == "" {
 			r.Error = f.Path + ": " + f.Error
@@ -315,8 +352,7 @@ func (c *copier) note(j *job, cause error) error {
 	if len(c.failures) < maxLeftOut {
 		c.failures = append(c.failures, f)
 	}
-	c.a.rep.File(FileEvent{Path: f.Path, Size: j.entry.Size, Action: "failed", Error: f.Error})
-	return nil
+	c.a.rep.File(FileEvent{Path: f.Path, Size: size, Action: "failed", Error: f.Error})
 }
 
 // path is the host's path of a job's file, for people.
@@ -342,14 +378,18 @@ func (c *copier) count(j *job, g got) {
 	}
 	if g.entry.Source == session.FromLive {
 		c.live++
-		if j.cl == nil && j.volume.unclaimedLevel() > session.LevelNone {
+		// What a writer adds after the shadow copy of a provider that copies file
+		// by file is not in it.
+		if j.cl == nil && j.volume.unclaimedLevel() > session.LevelNone || j.fresh && !j.volume.snapshot.IsZero() {
 			c.none = true
 		}
 	}
 	if j.cl != nil {
 		r := c.comps[j.def]
-		r.Files++
-		r.Bytes += g.content.Size()
+		r.count(j, &g)
+		if j.fresh && g.entry.Source == session.FromLive {
+			r.Level = session.LevelNone.String()
+		}
 		if _, ok := c.owners[j.cl.Component.Writer]; !ok {
 			c.owners[j.cl.Component.Writer] = owner{j.entry.UID, j.entry.GID}
 		}

@@ -45,6 +45,9 @@ type attempt struct {
 	inodes  map[string]map[uint64]*Claim
 	begun   map[area]*lister // see beginListing
 
+	writerLists *ListedPlan            // what writers listed; nil: nothing
+	rangesFiles map[string]*RangesFile // by the path in the document
+
 	said
 	done bool // nothing is under way that would have to be aborted
 }
@@ -100,7 +103,7 @@ func (a *attempt) begin(ctx context.Context) (err error) {
 		return err
 	}
 	err = a.sess.SetBackupState(ctx, session.BackupState{SelectComponents: true,
-		BootableSystemState: a.req.SystemState, Type: a.req.backupType(), PartialFileSupport: false})
+		BootableSystemState: a.req.SystemState, Type: a.req.backupType(), PartialFileSupport: !a.req.NoPartial})
 	if err != nil || a.req.NoWriters {
 		return err
 	}

@@ -27,10 +27,40 @@ func (c *copier) baseTable(def *Component) *repository.Table {
 	return table
 }
 
+// baseRecord is the record that a component set builds upon; nil if there is
+// none, or it cannot be read here.
+func (c *copier) baseRecord(def *Component) *repository.Record {
+	t := c.a.typing(def)
+	if t.Base == nil {
+		return nil
+	}
+	if c.base != nil && c.base.ID == t.Base.Record {
+		return c.base
+	}
+	return c.a.past.record(t.Base.Record)
+}
+
 // baseEntry is what the record that the component set builds upon has at a table
 // path: nil if nothing, or nothing that is whole and of this set, so that a file
 // must be saved whole. The error is one that ends the backup.
 func (c *copier) baseEntry(ctx context.Context, def *Component, table string) (*repository.Entry, error) {
+	e, err := c.baseLookup(ctx, def, table)
+	if e == nil || err != nil || e.Attrs[AttrPartial] != "" {
+		return nil, err
+	}
+	switch err := c.b.Holds(ctx, e.Content); {
+	case errors.Is(err, repository.ErrDamaged):
+		c.baseDamaged(err)
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return e, nil
+}
+
+// baseLookup is baseEntry that does not look whether the content is whole, and
+// stored.
+func (c *copier) baseLookup(ctx context.Context, def *Component, table string) (*repository.Entry, error) {
 	t := c.baseTable(def)
 	if t == nil {
 		return nil, nil
@@ -49,15 +79,8 @@ func (c *copier) baseEntry(ctx context.Context, def *Component, table string) (*
 	}
 	key, ok := entryKey(e)
 	if !ok || key != def.key() || e.Attrs[AttrWriterName] != def.Writer.InstanceName ||
-		e.Attrs[AttrOutcome] != "" || e.Attrs[AttrPartial] != "" {
+		e.Attrs[AttrOutcome] != "" {
 		return nil, nil
-	}
-	switch err := c.b.Holds(ctx, e.Content); {
-	case errors.Is(err, repository.ErrDamaged):
-		c.baseDamaged(err)
-		return nil, nil
-	case err != nil:
-		return nil, err
 	}
 	return e, nil
 }

@@ -25,6 +25,9 @@ func (c *copier) saveAll(ctx context.Context) error {
 		if c.a.failed[def] != "" {
 			continue
 		}
+		if err := c.saveLists(ctx, def); err != nil {
+			return err
+		}
 		for _, m := range def.Set() {
 			if err := c.saveComponent(ctx, def, m, seen); err != nil {
 				return err
@@ -49,7 +52,7 @@ func (c *copier) saveAll(ctx context.Context) error {
 func (c *copier) saveComponent(ctx context.Context, def, m *Component, seen map[string]bool) error {
 	t := c.a.typing(def)
 	groups := c.a.claims.groups(m, &t, false, func(cl *Claim) bool {
-		return t.Lists(cl.File) && !(cl.Alternate && cl.Nested)
+		return (t.Lists(cl.File) || c.a.writerLists.Of(cl.File) != nil) && !(cl.Alternate && cl.Nested)
 	})
 	met := map[*FileSet]bool{}
 	for _, g := range groups {
@@ -114,21 +117,32 @@ func (c *copier) saveGroup(ctx context.Context, def *Component, g *claimGroup, s
 		switch {
 		case a.claims.Excludes(cl.Component.Writer, g.Volume, place): // R-SET-10, R-SET-11
 			return nil
-		case e.MountPoint && c.isRoot(j.table):
+		case e.MountPoint && c.isRoot(j.table), a.writerLists.PartialAt(g.Volume, place, a.style) != nil:
 			return nil
 		case err != nil:
-			entry, _ := newEntry(j.table, e, c.device[normal.ID])
-			entry.Attrs = c.attrs(&j)
-			return c.fail(ctx, &j, entry, err)
+			return c.failNew(ctx, &j, err)
 		case c.again(g.Volume, place, j.table, seen):
 			return nil
-		case !typing.Saves(g.File):
-			if filled, err := c.fill(ctx, &j); filled || err != nil {
-				return err
-			}
 		}
-		return c.save(ctx, &j)
+		return c.saveClaimed(ctx, &j, &typing)
 	})
+}
+
+// saveClaimed saves a file of one of the component's specifications: by the list
+// of differenced files if that has it (R-SET-41), else by the mask. What the type
+// does not save has the base's content.
+func (c *copier) saveClaimed(ctx context.Context, j *job, typing *Typing) error {
+	if since := c.a.writerLists.Of(j.cl.File); since != nil {
+		j.matched, j.lacked = matchedDifferenced, !typing.Saves(j.cl.File)
+		_, err := c.saveDifferenced(ctx, j, since, false)
+		return err
+	}
+	if !typing.Saves(j.cl.File) {
+		if filled, err := c.fill(ctx, j); filled || err != nil {
+			return err
+		}
+	}
+	return c.save(ctx, j)
 }
 
 // again reports whether a file was saved for another of its claims (R-SET-6).
@@ -297,7 +311,7 @@ func (c *copier) visitPlain(ctx context.Context, t session.Tree, v *volumeState,
 		return nil
 	case err != nil:
 		return c.unreadable(ctx, t, v, name, o.entry, err)
-	case e.MountPoint && c.isRoot(j.table):
+	case e.MountPoint && c.isRoot(j.table), c.isListed(v.ID, name):
 		return nil
 	case e.MountPoint && !e.Mode.IsDir():
 		return nil // a file mounted over another: listed with the volumes
@@ -479,14 +493,25 @@ func (c *copier) tops() (tops []string) {
 			tops = append(tops, tableName(v.table, ar.name))
 		}
 	}
+	claimed := func(cl *Claim) {
+		if v := c.a.volumes[cl.Volume]; v != nil {
+			dir := tableName(v.table, cl.Set.Dir)
+			tops = append(tops, path.Join(dir, probe)) // the directory itself counts
+		}
+	}
 	for _, def := range c.a.sel.Explicit {
 		for _, m := range def.Set() {
 			for _, cl := range c.a.claims.Of(m) {
-				if v := c.a.volumes[cl.Volume]; v != nil {
-					dir := tableName(v.table, cl.Set.Dir)
-					tops = append(tops, path.Join(dir, probe)) // the directory itself counts
-				}
+				claimed(cl)
 			}
+		}
+	}
+	if p := c.a.writerLists; p != nil {
+		for _, s := range p.New {
+			claimed(s.Claim)
+		}
+		for _, f := range p.Partial {
+			claimed(f.Claim)
 		}
 	}
 	return tops

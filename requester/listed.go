@@ -97,6 +97,8 @@ type PartialFile struct {
 	Ranges vss.Ranges
 	// Files are the ranges files that have more of them.
 	Files []string
+	// Err says why the ranges are not known.
+	Err error
 }
 
 // Fault is a mistake in a writer's lists.

@@ -1,10 +1,11 @@
 package requester
 
 import (
-	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/sombra-backup/sombra/metadata"
@@ -32,8 +33,10 @@ type RangesFile struct {
 }
 
 // maxListed bounds the entries of all lists of differenced and partial files of
-// a backup, maxListedRanges the ranges of its ranges files.
+// a backup, maxListedRanges the ranges of its ranges files, and maxRangesFiles
+// these, each of which is a document of the record.
 const (
+	maxRangesFiles  = 1 << 10
 	maxListed       = 1 << 20
 	maxListedRanges = 1 << 24
 )
@@ -69,21 +72,9 @@ func (b *backup) readLists(ctx context.Context) error {
 			f.Ranges = append(f.Ranges, r.ranges...)
 		}
 	}
-	for _, s := range plan.New {
-		b.claims.addListed(s.Claim)
-	}
-	for _, f := range plan.Partial {
-		if f.New {
-			b.claims.addListed(f.Claim)
-		}
-	}
-	b.lists = plan
+	b.writerLists = plan
 	return nil
 }
-
-// addListed enters a claim that came with a writer's lists: its files are known
-// to be claimed, and are not saved with the component's specifications.
-func (c *Claims) addListed(cl *Claim) { c.volume(cl.Volume).claims.Add(cl.Set, cl) }
 
 // listed are the lists of all explicit components that still take part.
 func (b *backup) listed(ctx context.Context, doc *metadata.BackupComponents) (list []Listed, err error) {
@@ -106,7 +97,7 @@ func (b *backup) listed(ctx context.Context, doc *metadata.BackupComponents) (li
 			continue
 		}
 		for _, d := range differenced {
-			list = append(list, b.place1(ctx, Listed{Component: def, Spec: d.FileSpec, Since: d.LastModifyTime}))
+			list = append(list, b.placeListed(ctx, Listed{Component: def, Spec: d.FileSpec, Since: d.LastModifyTime}))
 		}
 		for _, p := range partial {
 			l := Listed{Component: def, Spec: vss.FileSpec{Path: p.Path, Pattern: p.Name}, Partial: true}
@@ -114,14 +105,14 @@ func (b *backup) listed(ctx context.Context, doc *metadata.BackupComponents) (li
 			if l.Err == nil && vss.HasWildcard(p.Name) {
 				l.Err = fmt.Errorf("the name %q has wildcards", p.Name)
 			}
-			list = append(list, b.place1(ctx, l))
+			list = append(list, b.placeListed(ctx, l))
 		}
 	}
 	return list, ctx.Err()
 }
 
-// place1 finds the places of one entry.
-func (b *backup) place1(ctx context.Context, l Listed) Listed {
+// placeListed finds the places of one entry.
+func (b *backup) placeListed(ctx context.Context, l Listed) Listed {
 	wrong := l.Err
 	err := l.Spec.Validate(b.style)
 	if err == nil {
@@ -160,6 +151,9 @@ func (b *backup) rangesFile(ctx context.Context, name string, left *int) (*Range
 	if f := b.rangesFiles[name]; f != nil {
 		return f, nil
 	}
+	if len(b.rangesFiles) >= maxRangesFiles {
+		return &RangesFile{err: fmt.Errorf("a backup takes at most %d ranges files", maxRangesFiles)}, nil
+	}
 	f := &RangesFile{Path: name}
 	if f.err = b.fillRanges(ctx, f, *left); f.err != nil && ctx.Err() != nil {
 		return nil, ctx.Err()
@@ -190,20 +184,37 @@ func (b *backup) fillRanges(ctx context.Context, r *RangesFile, most int) error 
 	if err != nil {
 		return err
 	}
-	if e.Size < 0 || e.Size > 8+16*int64(most) {
-		return fmt.Errorf("it has %d bytes; the ranges files of a backup hold at most %d ranges in all", e.Size, maxListedRanges)
+	if e.Size < 0 || e.Size > maxDocument || e.Size > 8+16*int64(most) {
+		return fmt.Errorf("it has %d bytes; one holds at most %d, and all of a backup at most %d ranges", e.Size, maxDocument, maxListedRanges)
 	}
 	r.Host, r.UID, r.GID, r.Mode = loc.Path, e.UID, e.GID, e.Perm
 	r.ranges, err = vss.ReadRangesFile(io.NewSectionReader(f, 0, e.Size), e.Size)
 	return err
 }
 
-// content gives the bytes of a ranges file that was read: the form has one way to
-// write a list.
-func (r *RangesFile) content() []byte { return vss.AppendRangesFile(nil, r.ranges) }
-
-// ReadRangesDocument reads the document of a record that holds ranges, be they a
-// writer's ranges file or too many for an entry.
-func ReadRangesDocument(data []byte) (vss.Ranges, error) {
-	return vss.ReadRangesFile(bytes.NewReader(data), int64(len(data)))
+// putRanges saves the writers' ranges files, and the ranges that had no room in
+// an entry.
+func (b *backup) putRanges(put func(name string, data []byte)) {
+	n := len(b.copier.rangesLists)
+	for i, r := range b.copier.rangesLists {
+		put(fmt.Sprintf("%s%d", DocRanges, i), vss.AppendRangesFile(nil, r))
+	}
+	var files []*RangesFile
+	for _, path := range slices.Sorted(maps.Keys(b.rangesFiles)) {
+		f := b.rangesFiles[path]
+		if f.err != nil {
+			continue
+		}
+		f.Document = fmt.Sprintf("%s%d", DocRanges, n)
+		n++
+		put(f.Document, vss.AppendRangesFile(nil, f.ranges)) // a list has one form
+		files = append(files, f)
+	}
+	if len(files) == 0 {
+		return
+	}
+	data, err := json.MarshalIndent(files, "", " ")
+	if err == nil {
+		put(DocRangesFiles, data)
+	}
 }

@@ -15,6 +15,8 @@ const (
 	// DocRanges is the prefix of lists of ranges too long for an entry, and of
 	// writers' ranges files: "ranges/0".
 	DocRanges = "ranges/"
+	// DocRangesFiles is the list of [RangesFile]: the writers' ranges files.
+	DocRangesFiles = "ranges.json"
 	// NoteComplete is the kind of the note with the outcome of BackupComplete.
 	NoteComplete = "backup-complete"
 )

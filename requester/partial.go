@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"strings"
 
 	"github.com/sombra-backup/sombra/provider"
 	"github.com/sombra-backup/sombra/repository"
@@ -17,7 +16,7 @@ import (
 // has, then the partial files: before the rest, of which they are then left out
 // (R-SET-41).
 func (c *copier) saveLists(ctx context.Context, def *Component) error {
-	p := c.a.lists
+	p := c.a.writerLists
 	if p == nil {
 		return nil
 	}
@@ -74,7 +73,7 @@ func (c *copier) saveListedSet(ctx context.Context, s *ListedSet) error {
 	met := false
 	err = matchSet(ctx, t, s.Set, c.a.fold, func(name string, e session.Entry, err error) error {
 		j := job{tree: t, from: v.ID, name: name, volume: v, table: tableName(v.table, name), entry: e, cl: s.Claim, def: s.Defining,
-			live: true, matched: matchedDifferenced}
+			live: true, fresh: true, matched: matchedDifferenced}
 		switch {
 		case e.Mode.IsDir() && err == nil && s.Set.Recursive:
 			return c.saveClaimedDir(ctx, &j, err)
@@ -89,10 +88,14 @@ func (c *copier) saveListedSet(ctx context.Context, s *ListedSet) error {
 			return c.failNew(ctx, &j, err)
 		}
 		met = true
-		if s.After(e.Modified) {
-			return c.save(ctx, &j)
+		if c.isListed(s.Volume, name) {
+			return nil
 		}
-		return c.saveUnlessHeld(ctx, &j, &s.Since)
+		saved, err := c.saveDifferenced(ctx, &j, &s.Since, true)
+		if saved {
+			c.listed[c.placeKey(s.Volume, name)] = true
+		}
+		return err
 	})
 	if err != nil || met || vss.HasWildcard(s.Set.Pattern) {
 		return err
@@ -114,23 +117,47 @@ func (c *copier) failNew(ctx context.Context, j *job, err error) error {
 	return c.fail(ctx, j, entry, err)
 }
 
-// saveUnlessHeld deals with a differenced file that was not modified after the
-// writer's time: the record has the base's content. Where our records decide,
-// that is so if the file is the one of the base. A file that the base lacks is
-// saved if the component's specifications have it.
-func (c *copier) saveUnlessHeld(ctx context.Context, j *job, s *Since) error {
-	base, rec, err := c.baseEntry(ctx, j.def, j.table)
+// saveDifferenced deals with a differenced file: it is saved if it was modified
+// after the writer's time, or, where our records decide, if it is not the file of
+// the base. Else the record has the base's content. A file that the base lacks is
+// saved, unless the set is fresh: then the component's specifications lack it too.
+func (c *copier) saveDifferenced(ctx context.Context, j *job, s *Since, fresh bool) (saved bool, err error) {
+	if s.After(j.entry.Modified) {
+		return true, c.save(ctx, j)
+	}
+	old, err := c.baseEntry(ctx, j.def, j.table)
 	switch {
 	case err != nil:
-		return err
-	case base == nil && j.cl.File.Mask == vss.DefaultFileSpecBackupType && len(s.Times) > 0 && !s.Records && c.isNew(j.cl):
-		return nil // exactly those modified after the time (R-SET-31)
-	case base == nil:
-		return c.save(ctx, j)
-	case s.Records && !(j.volume.TimesTell && base.Attrs[AttrVolume] == j.volume.ID && unchangedSince(base, j.entry, rec.Started)):
-		return c.save(ctx, j)
+		return false, err
+	case old == nil && fresh && !s.Records:
+		return false, nil // exactly those modified after the time (R-SET-31)
+	case old == nil || s.Records && !c.sameAsBase(old, j):
+		return true, c.save(ctx, j)
 	}
-	return c.carry(ctx, j, base, rec)
+	if filled, err := c.fill(ctx, j); filled || err != nil {
+		return true, err
+	}
+	return true, c.save(ctx, j)
+}
+
+// sameAsBase reports whether a file is the one that the record has which its
+// component set builds upon, as far as times tell.
+func (c *copier) sameAsBase(old *repository.Entry, j *job) bool {
+	rec := c.baseRecord(j.def)
+	return rec != nil && j.volume.TimesTell && old.Attrs[AttrVolume] == j.volume.ID && unchangedSince(old, j.entry, rec.Started)
+}
+
+// isListed reports whether a file was saved, or is, because a writer listed it,
+// though no specification has it.
+func (c *copier) isListed(volume, name string) bool {
+	if c.a.writerLists == nil {
+		return false
+	}
+	return c.listed[c.placeKey(volume, name)] || c.a.writerLists.PartialAt(volume, name, c.a.style) != nil
+}
+
+func (c *copier) placeKey(volume, name string) placeKey {
+	return placeKey{volume, c.a.style.NameKey(name)}
 }
 
 // savePartial saves one partial file.
@@ -152,7 +179,7 @@ func (c *copier) savePartial(ctx context.Context, f *PartialFile) error {
 	set := provider.FileSet{Dir: f.Dir, Pattern: f.Set.Pattern}
 	return matchSet(ctx, t, set, false, func(name string, e session.Entry, err error) error {
 		j := job{tree: t, from: from.ID, name: name, volume: normal, table: tableName(normal.table, path.Join(f.Set.Dir, f.Set.Pattern)),
-			entry: e, cl: f.Claim, def: f.Defining, live: !mustCopy, matched: matchedPartial, lacked: !f.New && !typing.Saves(f.File)}
+			entry: e, cl: f.Claim, def: f.Defining, live: !mustCopy, fresh: f.New, matched: matchedPartial, lacked: !f.New && !typing.Saves(f.File)}
 		switch {
 		case err != nil && isMissing(err):
 			return c.missing(f.Claim, f.Defining, "its writer lists it as a partial file")
@@ -164,9 +191,10 @@ func (c *copier) savePartial(ctx context.Context, f *PartialFile) error {
 		if err != nil {
 			return c.failNew(ctx, &j, err)
 		}
-		j.part = &part{ranges: f.Ranges, fills: typing.Fills()}
+		j.part = &byRanges{ranges: f.Ranges, fills: typing.Fills()}
 		if typing.Fills() {
-			if j.part.base, j.part.record, err = c.baseEntry(ctx, f.Defining, j.table); err != nil {
+			j.part.record = c.baseRecord(f.Defining)
+			if j.part.base, err = c.baseLookup(ctx, f.Defining, j.table); err != nil {
 				return err
 			}
 		}
@@ -174,8 +202,8 @@ func (c *copier) savePartial(ctx context.Context, f *PartialFile) error {
 	})
 }
 
-// part is what a job knows of the ranges of its file.
-type part struct {
+// byRanges is what a job knows of the ranges of its file.
+type byRanges struct {
 	ranges vss.Ranges // as the writer gave them
 	// fills: the rest is to be the base's; else nothing but the ranges is kept.
 	fills  bool
@@ -206,9 +234,9 @@ func (c *copier) putPartial(ctx context.Context, j *job, g *got, src repository.
 	if p.base == nil || !sameStill(p.base, &g.entry, j.cl.Alternate) {
 		return c.put(ctx, j, src)
 	}
-	held := uint64(p.base.Content.Size())
-	if held < size {
-		ranges = ranges.Union(vss.Ranges{{Offset: held, Length: size - held}})
+	had := uint64(p.base.Content.Size())
+	if had < size {
+		ranges = ranges.Union(vss.Ranges{{Offset: had, Length: size - had}})
 	}
 	content, err := c.b.PutRanges(ctx, p.base.Content, src, repositoryRanges(ranges))
 	if errors.Is(err, repository.ErrDamaged) {
@@ -221,7 +249,7 @@ func (c *copier) putPartial(ctx context.Context, j *job, g *got, src repository.
 	if p.base.Attrs[AttrPartial] == "" {
 		return content, nil
 	}
-	before, err := readEntryRanges(ctx, p.record, p.base)
+	before, err := held(ctx, p.record, p.base)
 	if err != nil {
 		g.part = partGot{}
 		return c.put(ctx, j, src)
@@ -290,9 +318,9 @@ func (c *copier) tellPart(e *repository.Entry, g *partGot) error {
 	if len(g.ranges)*4 > maxRangesAttr || len(text) > maxRangesAttr {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if len(c.rangesLists) >= maxRangesLists {
+		if len(c.rangesLists) >= maxRangesLists || 8+16*len(g.ranges) > maxDocument {
 			if g.only {
-				return fmt.Errorf("more than %d partial files have more ranges than fit an entry of the file table", maxRangesLists)
+				return fmt.Errorf("it has %d ranges, and the record has no room for their list", len(g.ranges))
 			}
 			return nil
 		}
@@ -307,31 +335,9 @@ func (c *copier) tellPart(e *repository.Entry, g *partGot) error {
 // ok is false if it tells of none, which means all of the file. What it reads
 // comes from the medium, and is bounded.
 func ReadEntryRanges(ctx context.Context, rec *repository.Record, e *repository.Entry) (ranges vss.Ranges, ok bool, err error) {
-	text, ok := e.Attrs[AttrRanges]
-	if !ok {
+	if _, ok = e.Attrs[AttrRanges]; !ok {
 		return nil, false, nil
 	}
-	ranges, err = readEntryRanges(ctx, rec, e)
-	if err != nil {
-		err = fmt.Errorf("ranges %.60q of %s: %w", text, e.Path, err)
-	}
+	ranges, err = held(ctx, rec, e)
 	return ranges, true, err
-}
-
-func readEntryRanges(ctx context.Context, rec *repository.Record, e *repository.Entry) (vss.Ranges, error) {
-	text := e.Attrs[AttrRanges]
-	var ranges vss.Ranges
-	var err error
-	if strings.HasPrefix(text, DocRanges) {
-		var data []byte
-		if data, err = rec.Document(ctx, text, 8+16*maxListedRanges); err == nil {
-			ranges, err = ReadRangesDocument(data)
-		}
-	} else {
-		ranges, err = vss.ParseRanges(text)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return ranges.Clip(uint64(e.Size)), nil
 }

@@ -27,6 +27,7 @@ type got struct {
 	entry     session.Entry
 	unchanged bool
 	read      string // see AttrRead
+	part      partGot
 }
 
 // liveTries is how often a file that changes while it is read is tried.
@@ -94,7 +95,11 @@ func (c *copier) readOnce(ctx context.Context, j *job) (g got, err error) {
 	if err != nil {
 		return g, err
 	}
-	g.content, err = c.put(ctx, j, repository.Source{At: src, Size: g.entry.Size, Data: data})
+	if from := (repository.Source{At: src, Size: g.entry.Size, Data: data}); j.part != nil {
+		g.content, err = c.putPartial(ctx, j, &g, from)
+	} else {
+		g.content, err = c.put(ctx, j, from)
+	}
 	switch {
 	case src.err != nil:
 		return g, fmt.Errorf("read: %w", src.err)

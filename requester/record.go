@@ -58,6 +58,7 @@ func (b *backup) recordInfo(ctx context.Context, into *repository.Backup) (info 
 		put(s.Document, w.Info.Document)
 		stored = append(stored, s)
 	}
+	b.putRanges(put)
 	plan := b.res.Plan
 	b.res.Plan = nil // it has a document of its own
 	for name, v := range map[string]any{DocWriters: stored, DocPlan: plan, DocResult: b.res, DocHistory: lines} {

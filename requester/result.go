@@ -128,11 +128,59 @@ type ComponentResult struct {
 	Level     string   `json:"level"`
 	Files     int64    `json:"files"`
 	Bytes     int64    `json:"bytes"`
+	// Read tells how what this backup read of it was chosen and read.
+	Read FilesRead `json:"read"`
+	// WriterErrors are mistakes in its writer's lists of differenced and partial
+	// files: those that fail the component, and those that do not.
+	WriterErrors []string `json:"writer_errors,omitempty"`
 	// Error is why it failed: the first file's error, or the writer's.
 	Error string `json:"error,omitempty"`
 	// Method and Status are of a restore.
 	Method string `json:"restore_method,omitempty"`
 	Status string `json:"file_restore_status,omitempty"`
+}
+
+// FilesRead counts the files of a component by how a backup took them.
+type FilesRead struct {
+	// Whole were read from beginning to end, Ranged by ranges only, and
+	// Unchanged not at all: they have the content of the record built upon.
+	Whole     int64 `json:"whole"`
+	Ranged    int64 `json:"ranged"`
+	Unchanged int64 `json:"unchanged"`
+	// Ranges and RangedBytes are what was read of those taken by ranges.
+	Ranges      int64 `json:"ranges"`
+	RangedBytes int64 `json:"ranged_bytes"`
+	// Differenced and Partial were chosen by the writer's lists, and Lacked of
+	// them would not have been by the masks alone (D-28).
+	Differenced int64 `json:"differenced"`
+	Partial     int64 `json:"partial"`
+	Lacked      int64 `json:"mask_lacked"`
+}
+
+// count adds a saved file.
+func (r *ComponentResult) count(j *job, g *got) {
+	r.Files++
+	r.Bytes += g.content.Size()
+	switch {
+	case g.unchanged:
+		r.Read.Unchanged++
+		return
+	case g.part.ranged:
+		r.Read.Ranged++
+		r.Read.Ranges += int64(len(g.part.ranges))
+		r.Read.RangedBytes += int64(g.part.ranges.Total())
+	default:
+		r.Read.Whole++
+	}
+	switch j.matched {
+	case matchedDifferenced:
+		r.Read.Differenced++
+	case matchedPartial:
+		r.Read.Partial++
+	}
+	if j.lacked {
+		r.Read.Lacked++
+	}
 }
 
 // WriterResult is a writer's states as read after each phase.
