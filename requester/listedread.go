@@ -45,6 +45,9 @@ const (
 // the ranges files from where they are now: a writer may have written them after
 // the shadow copy, and takes them away in BackupComplete (R-SET-40, R-SET-44).
 func (b *backup) readLists(ctx context.Context) error {
+	if len(b.sel.Explicit) == 0 {
+		return nil
+	}
 	data, err := b.sess.BackupComponents(ctx)
 	if err != nil {
 		return err
