@@ -180,7 +180,7 @@ func (h *memHost) SaveAsXML(ctx context.Context) ([]byte, error) {
 	return h.bcd.SaveAsXML(), h.call(ctx, "SaveAsXML")
 }
 func (h *memHost) BackupComponents(context.Context) ([]byte, error) { return h.bcd.SaveAsXML(), nil }
-func (h *memHost) AbortBackup(ctx context.Context) error { return h.call(ctx, "AbortBackup") }
+func (h *memHost) AbortBackup(ctx context.Context) error            { return h.call(ctx, "AbortBackup") }
 
 func (h *memHost) volume(id string) *memVolume {
 	for _, v := range h.volumes {
