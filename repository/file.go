@@ -127,3 +127,28 @@ func (r *Repository) Verify(ctx context.Context, c Content) error {
 	}
 	return f.Each(ctx, func(int64, []byte) error { return nil })
 }
+
+// Holds says whether everything the content needs is in the index, as
+// [Backup.Holds] does: nil, or an error that wraps ErrDamaged. The extent lists
+// of large content are read, its data is not.
+func (r *Repository) Holds(ctx context.Context, c Content) error {
+	if err := r.ready(ctx); err != nil {
+		return err
+	}
+	node := func(n *listNode) error {
+		for _, ref := range n.refs {
+			loc, ok, err := r.index.holds(ctx, ref.id)
+			if err != nil {
+				return err
+			}
+			if !ok || loc.length != ref.length {
+				return damagef("chunk %s of %d bytes is not stored", ref.id, ref.length)
+			}
+		}
+		return nil
+	}
+	if err := node(&c.top); err != nil || c.top.level == 0 {
+		return err
+	}
+	return r.eachNode(ctx, &c.top, node)
+}

@@ -163,6 +163,8 @@ func (p *PastRecords) chain(chosen *PastRecord, key HistoryKey) ([]chainStep, *H
 			return fault("has no part of the component")
 		case !line.Succeeded:
 			return fault("has not saved the component whole")
+		case past.spoiled[key] != "":
+			return fault("%s", past.spoiled[key])
 		}
 		typ, _ := vss.ParseBackupType(line.Type)
 		if len(steps) > 0 && !buildsUpon(steps[len(steps)-1].typ, typ) {

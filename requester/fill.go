@@ -36,6 +36,7 @@ type filler struct {
 	record    string
 	warn      func(format string, args ...any)
 	partialOf func(ctx context.Context, e *repository.Entry) (partialFile, error)
+	mine      func(*repository.Entry) bool // put by an earlier operation of this restore; may be nil
 
 	work *errgroup.Group
 	// restoration takes the files' content, until all are known.
@@ -77,6 +78,7 @@ type setRun struct {
 	live    bool // its writer takes part
 	written bool // something of it is on disk
 	refused string
+	chain   *setChain // its part in a chain of restores; nil if there is none
 }
 
 func newFiller(ctx context.Context, repo *repository.Repository, t session.Target, rep Reporter) (*filler, context.Context) {
@@ -182,10 +184,15 @@ func (f *filler) finish(e *repository.Entry, set *setRun, err error) error {
 	default:
 		return f.fail(e, set, err)
 	}
+	if action != "kept" {
+		set.note(e.Path)
+	}
 	f.mu.Lock()
-	f.countLocked(e)
-	if action != "restored" && e.Type == repository.Regular {
-		f.totals.Unchanged++
+	if !set.settled() { // else it was counted when it was written
+		f.countLocked(e)
+		if action != "restored" && e.Type == repository.Regular {
+			f.totals.Unchanged++
+		}
 	}
 	if l := f.names[e.HardLink]; l != nil && l.name == e.Path {
 		l.ok = action != "kept"
@@ -254,6 +261,9 @@ func (f *filler) countLocked(e *repository.Entry) {
 
 // replace tells whether what is there gives way.
 func (f *filler) replace(there session.Entry, e *repository.Entry) bool {
+	if f.mine != nil && f.mine(e) {
+		return true
+	}
 	switch f.overwrite {
 	case OverwriteNever:
 		return false
@@ -280,9 +290,12 @@ func (f *filler) directory(ctx context.Context, e *repository.Entry, set *setRun
 	f.made[e.Path] = true
 	if !existed {
 		f.fresh[e.Path] = true
+		set.note(e.Path)
 	}
-	f.totals.Dirs++
-	if existed && f.overwrite == OverwriteNever {
+	if !set.settled() {
+		f.totals.Dirs++
+	}
+	if existed && f.overwrite == OverwriteNever && !set.own(e.Path) {
 		return nil
 	}
 	f.dirs = append(f.dirs, e)

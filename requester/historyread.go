@@ -93,7 +93,9 @@ type PastRecord struct {
 
 	lines map[HistoryKey]*HistoryLine
 	err   error
-	load  func() ([]HistoryLine, error) // nil once it was called
+	// spoiled says, for components, why they cannot be restored from it.
+	spoiled map[HistoryKey]string
+	load    func() ([]HistoryLine, error) // nil once it was called
 }
 
 // NewPastRecord gives a record with its lines.
@@ -114,6 +116,14 @@ func (r *PastRecord) Line(key HistoryKey) (*HistoryLine, error) {
 		}
 	}
 	return r.lines[key], r.err
+}
+
+// spoil enters that a component cannot be restored from the record.
+func (r *PastRecord) spoil(key HistoryKey, why string) {
+	if r.spoiled == nil {
+		r.spoiled = map[HistoryKey]string{}
+	}
+	r.spoiled[key] = why
 }
 
 // PastRecords are the records of a repository, to look for bases in. It is used

@@ -78,6 +78,13 @@ type Totals struct {
 	ExpectedBytes int64 `json:"expected_bytes,omitempty"`
 }
 
+// plus adds counts up.
+func (t Totals) plus(u Totals) Totals {
+	t.Files, t.Dirs, t.Others, t.Bytes = t.Files+u.Files, t.Dirs+u.Dirs, t.Others+u.Others, t.Bytes+u.Bytes
+	t.Unchanged, t.Failed, t.LeftOut, t.Vanished = t.Unchanged+u.Unchanged, t.Failed+u.Failed, t.LeftOut+u.LeftOut, t.Vanished+u.Vanished
+	return t
+}
+
 // quiet is the Reporter of those who gave none.
 type quiet struct{}
 

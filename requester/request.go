@@ -111,6 +111,10 @@ type RestoreRequest struct {
 	NoWriters bool
 	// Overwrite says what to do with files that are there; zero is always.
 	Overwrite Overwrite
+	// Sequential restores the records that an incremental, differential or log
+	// backup needs one after the other, each as it was, where otherwise each file
+	// is written once.
+	Sequential bool
 	// DryRun stops before anything is changed.
 	DryRun bool
 }

@@ -39,12 +39,14 @@ func Extract(ctx context.Context, open Opener, repo *repository.Repository, reco
 
 // restore is one restore or extraction.
 type restore struct {
-	repo    *repository.Repository
-	rec     *repository.Record
-	req     *RestoreRequest
-	rep     Reporter
-	target  string   // directory of the host; empty: where things were
-	places  []string // see declared
+	repo   *repository.Repository
+	rec    *repository.Record
+	req    *RestoreRequest
+	rep    Reporter
+	target string   // directory of the host; empty: where things were
+	places []string // see declared
+	// all are the records of which files are restored, if there are others.
+	all     []*repository.Record
 	extract bool
 	res     *RestoreResult
 
@@ -135,6 +137,16 @@ func (r *restore) run(ctx context.Context, open Opener) (err error) {
 	if err := r.choose(ctx); err != nil {
 		return err
 	}
+	chain, err := r.chains(ctx)
+	if err != nil {
+		return err
+	}
+	if chain != nil {
+		if err := r.sess.Close(); err != nil { // each link has one of its own
+			return err
+		}
+		return chain.run(ctx, open)
+	}
 	return r.write(ctx)
 }
 
@@ -167,7 +179,7 @@ func (r *restore) write(ctx context.Context) (err error) {
 	f, work := newFiller(ctx, r.repo, t, r.rep)
 	defer f.restoration.Close()
 	f.overwrite, f.dry, f.shown, f.table = r.req.Overwrite, r.req.DryRun, r.shown, r.rec.Table()
-	f.elsewhere = r.extract
+	f.elsewhere, f.mine = r.extract, r.mine()
 	f.record, f.warn, f.partialOf = r.rec.ID.Short(), r.warn, r.partialOf
 	r.fill = f
 	live := slices.ContainsFunc(r.sets, func(s *setRun) bool { return s.live })
@@ -193,10 +205,26 @@ func (r *restore) write(ctx context.Context) (err error) {
 	return r.settle(ctx, live, nil)
 }
 
+// records are those of which files are restored.
+func (r *restore) records() []*repository.Record {
+	if len(r.all) > 0 {
+		return r.all
+	}
+	return []*repository.Record{r.rec}
+}
+
 // roots are the paths the backup was made of, as its record has them.
-func (r *restore) roots() []string {
+func (r *restore) roots() (out []string) {
+	for _, rec := range r.records() {
+		out = append(out, r.rootsOf(rec)...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func (r *restore) rootsOf(rec *repository.Record) []string {
 	var s Summary
-	if r.extract || json.Unmarshal(r.rec.Summary, &s) != nil || len(s.Roots) > maxSummaryList {
+	if r.extract || json.Unmarshal(rec.Summary, &s) != nil || len(s.Roots) > maxSummaryList {
 		return nil
 	}
 	return slices.DeleteFunc(s.Roots, func(p string) bool {
@@ -243,6 +271,9 @@ func (r *restore) selectSet(ctx context.Context, s *setRun) error {
 		return err
 	}
 	s.live = true
+	if err := r.announce(ctx, s); err != nil {
+		return err
+	}
 	for _, sub := range s.set.Subcomponents {
 		if err := r.sess.AddRestoreSubcomponent(ctx, c.Session(), sub.LogicalPath, sub.Name); err != nil {
 			return err
@@ -318,7 +349,7 @@ func (r *restore) files(ctx context.Context, f *filler) error {
 			continue
 		}
 		if !r.req.NoWriters {
-			p, err := look(ctx, f.target, s.entries, r.shown)
+			p, err := look(ctx, f.target, s.strange(), r.shown)
 			if err != nil {
 				return err
 			}
@@ -329,6 +360,7 @@ func (r *restore) files(ctx context.Context, f *filler) error {
 			view := RestoreView{Original: p, Unmapped: "a file", NoReboot: "this version does not do that", Running: "this version does not do that"}
 			d := Decide(s.set.Component.Writer.Restore, target, view)
 			if d.Branch == BranchDirected {
+				s.asBackedUp()
 				if err := r.directed(ctx, f, s); err != nil {
 					return err
 				}
@@ -345,7 +377,10 @@ func (r *restore) files(ctx context.Context, f *filler) error {
 			r.refuse(s, why)
 			continue
 		}
-		for _, e := range s.entries {
+		if err := r.takeAway(ctx, f, s); err != nil {
+			return err
+		}
+		for _, e := range s.puts() {
 			if err := r.put(ctx, f, e, s); err != nil {
 				return err
 			}

@@ -218,7 +218,9 @@ type RestoreResult struct {
 	Started    time.Time         `json:"started"`
 	Ended      time.Time         `json:"ended"`
 	Components []ComponentResult `json:"components"`
-	Writers    []WriterResult    `json:"writers"`
+	// Chain are the operations, oldest record first, if there is more than one.
+	Chain   []ChainLinkResult `json:"chain,omitempty"`
+	Writers []WriterResult    `json:"writers"`
 	// Unclaimed tells that data of no writer was restored.
 	Unclaimed bool      `json:"unclaimed"`
 	Totals    Totals    `json:"totals"`

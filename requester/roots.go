@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/vss"
 )
 
@@ -80,10 +81,21 @@ func outermost(known map[string]bool) map[string]bool {
 // declared are the places, as table paths, that the record says it is of. A
 // restore in place writes nowhere else: what people are shown of a record is
 // what it may do.
-func (r *restore) declared() ([]string, error) {
+func (r *restore) declared() (out []string, err error) {
+	for _, rec := range r.records() {
+		list, err := r.declaredBy(rec)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, list...)
+	}
+	return out, nil
+}
+
+func (r *restore) declaredBy(rec *repository.Record) ([]string, error) {
 	var s Summary
-	if err := json.Unmarshal(r.rec.Summary, &s); err != nil || len(s.Roots) == 0 || len(s.Roots) > maxSummaryList {
-		return nil, vss.Errorf(vss.ErrInvalidArgument, "restore", r.rec.ID.String(),
+	if err := json.Unmarshal(rec.Summary, &s); err != nil || len(s.Roots) == 0 || len(s.Roots) > maxSummaryList {
+		return nil, vss.Errorf(vss.ErrInvalidArgument, "restore", rec.ID.String(),
 			"it does not say which paths it is of, so that nothing can be put back in place; extract it to a directory instead")
 	}
 	var out []string
