@@ -126,6 +126,9 @@ func (f *filler) put(ctx context.Context, e *repository.Entry, set *setRun) erro
 		return nil
 	}
 	if f.dry {
+		if set.settled() {
+			return nil // the first operation would have
+		}
 		return f.wouldPut(ctx, e)
 	}
 	switch {
