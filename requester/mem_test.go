@@ -52,6 +52,7 @@ type memHost struct {
 	bcd             *metadata.BackupComponents
 	after           func(call string)
 	native          bool
+	later           time.Duration // what the receipt's instant is later than others'
 }
 
 func newMemHost(volumes ...*memVolume) *memHost {
@@ -160,7 +161,7 @@ func (h *memHost) WriterStatus(context.Context) ([]session.WriterStatus, error) 
 }
 func (h *memHost) FreeWriterStatus(context.Context) error { return nil }
 func (h *memHost) Receipt(context.Context) (session.Receipt, error) {
-	return session.Receipt{Instant: time.Unix(1e9, 0)}, nil
+	return session.Receipt{Instant: time.Unix(1e9, 0).Add(h.later)}, nil
 }
 func (h *memHost) SnapshotProperties(_ context.Context, id vss.GUID) (session.SnapshotProperties, error) {
 	return session.SnapshotProperties{State: vss.SnapshotCreated}, h.fail["SnapshotProperties"]

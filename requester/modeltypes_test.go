@@ -1,10 +1,15 @@
 package requester
 
 import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/requester/internal/model"
 	"github.com/sombra-backup/sombra/vss"
 )
@@ -48,9 +53,13 @@ func told(h model.History, counts []vss.BackupType) (out ComponentHistory) {
 	c := model.ID{Writer: "w", Component: "c"}
 	newest := func(types ...vss.BackupType) *Base {
 		for i := len(h) - 1; i >= 0; i-- {
-			if h.Chain(i, c) != nil && slices.Contains(types, counts[i]) {
-				return &Base{Time: time.Unix(int64(i), 0)}
+			if p := h[i].Parts[c]; h[i].Gone || p.Out || p.Failed || !slices.Contains(types, counts[i]) {
+				continue
 			}
+			if h.Chain(i, c) == nil {
+				break // the newest counts, or none
+			}
+			return &Base{Time: time.Unix(int64(i), 0)}
 		}
 		return nil
 	}
@@ -58,8 +67,11 @@ func told(h model.History, counts []vss.BackupType) (out ComponentHistory) {
 	out.Incremental = newest(vss.BackupTypeFull, vss.BackupTypeIncremental)
 	out.Log = newest(vss.BackupTypeFull, vss.BackupTypeIncremental, vss.BackupTypeLog)
 	for i := range h {
-		if h.Chain(i, c) == nil || out.Full != nil && i <= int(out.Full.Time.Unix()) {
+		if h[i].Gone || h[i].Parts[c].Out || h[i].Parts[c].Failed {
 			continue
+		}
+		if counts[i] == vss.BackupTypeFull {
+			out.Incrementals, out.Differentials = false, false
 		}
 		switch h[i].Parts[c].Type {
 		case vss.BackupTypeIncremental:
@@ -69,4 +81,135 @@ func told(h model.History, counts []vss.BackupType) (out ComponentHistory) {
 		}
 	}
 	return out
+}
+
+// TestChainsAgainstModel makes chains of backups of random types, while files
+// come, go and change and records are forgotten, and compares each record with
+// the model: R-SET-25 to R-SET-30, R-TYPE-2 to R-TYPE-10, and that records are
+// complete.
+func TestChainsAgainstModel(t *testing.T) {
+	r, runs := seeded(t, 1000)
+	counts := map[string]int{}
+	for run := range runs {
+		w := newModelWorld()
+		w.fill(r, 1+r.IntN(3))
+		w.writer(t, r, "w0", []string{"/a", "/a/b", "/a/b/c"}, true)
+		w.writer(t, r, "w1", []string{"/d", "/d/e"}, true)
+		for i := range w.host.writers {
+			w.host.writers[i].Discovered = true // what has no files takes no part unasked
+		}
+		w.spill(r)
+		w.put("/plain/file", "plain")
+		repo := memRepo(t)
+		var h model.History
+		var made []repository.ID
+		explicit := w.explicit([]string{"/a", "/d"})
+		if len(chosen(explicit)) == 0 {
+			continue
+		}
+		for step := range 2 + r.IntN(5) {
+			ask := model.Ask{Type: pick(r, allTypes...), Strict: r.IntN(4) == 0, Explicit: explicit, Paths: []string{"/plain"}}
+			w.host.later += time.Hour
+			want := h.Backup(w.writers, model.Host{Shadow: w.tree()}, ask)
+			res, err := Backup(t.Context(), w.host.open, repo, Request{Type: ask.Type, StrictType: ask.Strict, Paths: ask.Paths,
+				Selectors: Selectors{Components: chosen(explicit)}}, nil)
+			if err != nil {
+				t.Fatalf("run %d, step %d: %v\n%s", run, step, err, w.say())
+			}
+			made = append(made, res.Record.ID)
+			ok := t.Run("", func(t *testing.T) {
+				compareRecord(t, repo, res.Record, want)
+				compareParts(t, repo, res.Record, want, made)
+			})
+			if !ok {
+				for i, rec := range h {
+					t.Logf("record %d: %+v", i, rec.Parts)
+				}
+				t.Fatalf("run %d, step %d: %v, strict %v\n%s", run, step, ask.Type, ask.Strict, w.say())
+			}
+			for _, p := range want.Parts {
+				counts[fmt.Sprint(p.Asked.Word(), " as ", p.Type.Word())]++
+			}
+			w.change(r)
+			if gone := r.IntN(len(h)); r.IntN(6) == 0 && !h[gone].Gone {
+				h[gone].Gone = true
+				if _, err := repo.Forget(t.Context(), []repository.ID{made[gone]}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	t.Logf("%d chains: %v", runs, counts)
+}
+
+// chosen gives selectors for explicit components.
+func chosen(explicit map[string][]string) (out []string) {
+	for w, list := range explicit {
+		for _, c := range list {
+			out = append(out, w+":"+c)
+		}
+	}
+	return out
+}
+
+// change lets files come, go and change.
+func (w *modelWorld) change(r *rand.Rand) {
+	paths := w.may()
+	for path := range w.tree() {
+		if strings.HasPrefix(path, "/spit") {
+			paths = append(paths, path)
+		}
+	}
+	slices.Sort(paths)
+	for _, path := range paths {
+		now, there := w.tree()[path]
+		switch r.IntN(6) {
+		case 0:
+			w.remove(path)
+		case 1:
+			w.put(path, fmt.Sprint("content ", r.IntN(1000), " of ", path))
+		case 2:
+			if there {
+				w.put(path, now.Data+" and more")
+			}
+		}
+	}
+}
+
+// compareParts compares what the record says of each component.
+func compareParts(t *testing.T, repo *repository.Repository, rec *repository.Record, want *model.Record, made []repository.ID) {
+	t.Helper()
+	data, err := rec.Document(t.Context(), DocHistory, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []HistoryLine
+	if err := json.Unmarshal(data, &lines); err != nil {
+		t.Fatal(err)
+	}
+	got := map[model.ID]model.Part{}
+	for _, l := range lines {
+		p := model.Part{Base: -1, Failed: !l.Succeeded}
+		p.Asked, _ = vss.ParseBackupType(l.Asked)
+		p.Type, _ = vss.ParseBackupType(l.Type)
+		for i, id := range made {
+			if id.String() == l.Base {
+				p.Base = i
+			}
+		}
+		got[model.ID{Writer: strings.TrimSuffix(l.InstanceName, " instance"), Component: vss.FullPath(l.LogicalPath, l.Name)}] = p
+	}
+	for c, p := range want.Parts {
+		g, ok := got[c]
+		if ok == p.Out {
+			t.Fatalf("%+v: in the record %v, want %v", c, ok, !p.Out)
+		}
+		if p.Known = false; ok && g != p {
+			t.Fatalf("%+v: the record has %+v, want %+v", c, g, p)
+		}
+		delete(got, c)
+	}
+	if len(got) > 0 {
+		t.Fatalf("the record has %+v, which the model has not", got)
+	}
 }

@@ -162,11 +162,10 @@ func (s *saver) differenced(files map[string]found, done map[string]bool) {
 			}
 			for path, f := range matches {
 				done[path] = true
-				_, had := s.base[path]
 				switch {
 				case f.now.Time > d.After: // also with zero: it is as it was, or is read
 					s.put(path, f, whole(f.now))
-				case had:
+				case s.had(path):
 					s.keep(path)
 				case f.set != nil: // the base lacks it: the record would not be complete
 					s.put(path, f, whole(f.now))
@@ -192,8 +191,8 @@ func (s *saver) partial(files map[string]found, done map[string]bool) {
 				continue
 			}
 			done[p.Path] = true
-			if had, ok := s.base[p.Path]; ok && had.Known == nil {
-				s.put(p.Path, f, patched(had.Data, f.now, p.Ranges))
+			if s.had(p.Path) {
+				s.put(p.Path, f, patched(s.base[p.Path].Data, f.now, p.Ranges))
 			} else {
 				s.put(p.Path, f, onlyRanges(f.now, p.Ranges))
 			}
@@ -203,11 +202,11 @@ func (s *saver) partial(files map[string]found, done map[string]bool) {
 
 // byMask does what the writer says nothing more of.
 func (s *saver) byMask(path string, f found) {
-	switch _, had := s.base[path]; {
+	switch {
 	case f.set.Due(s.part.Type): // R-SET-26: whole, whatever its age
 		s.put(path, f, whole(f.now))
 	case !s.lists(*f.set):
-	case had:
+	case s.had(path):
 		s.keep(path)
 	default: // the record is complete
 		s.put(path, f, whole(f.now))
@@ -221,6 +220,12 @@ func (s *saver) put(path string, f found, h Held) {
 		e.Carried = f.set.Log || !f.set.Due(vss.BackupTypeFull)
 	}
 	s.to[path] = e
+}
+
+// had reports whether the base holds all of a file for this component.
+func (s *saver) had(path string) bool {
+	e, ok := s.base[path]
+	return ok && e.Of == s.of && e.Known == nil
 }
 
 func (s *saver) keep(path string) { s.to[path] = s.base[path] }

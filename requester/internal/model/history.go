@@ -40,19 +40,14 @@ type Entry struct {
 // History is the backups made, the oldest first.
 type History []*Record
 
-// part is what a record has of a component; ok only if it may be built upon.
+// part is what a record that is there has of a component; ok only if all of it
+// was saved.
 func (h History) part(i int, c ID) (p Part, ok bool) {
-	if h[i].Gone {
-		return p, false
-	}
 	p, ok = h[i].Parts[c]
-	if !ok || p.Out || p.Failed {
-		return p, false
-	}
-	return p, h.Chain(i, c) != nil
+	return p, ok && !h[i].Gone && !p.Out && !p.Failed
 }
 
-// Chain gives the records that restoring a component from one needs, the oldest
+// Chain gives the records that restoring a component from one takes, the oldest
 // first: its bases down to one that stands alone. It is nil if one is missing.
 func (h History) Chain(i int, c ID) (out []int) {
 	for i >= 0 {
@@ -82,8 +77,7 @@ func (p Part) advances() vss.BackupType {
 	return p.Type // an incremental that saved everything is as good as a full one
 }
 
-// newest gives the newest record of a component that is one of the types, -1 if
-// there is none.
+// newest gives the newest record of a component that is one of the types.
 func (h History) newest(c ID, types ...vss.BackupType) int {
 	for i := len(h) - 1; i >= 0; i-- {
 		p, ok := h.part(i, c)
@@ -92,6 +86,16 @@ func (h History) newest(c ID, types ...vss.BackupType) int {
 		}
 	}
 	return -1
+}
+
+// base gives the record that a backup builds upon: the newest of its kinds, or
+// none if that cannot be restored. An older one is not what the writer goes by.
+func (h History) base(c ID, types ...vss.BackupType) int {
+	i := h.newest(c, types...)
+	if i < 0 || h.Chain(i, c) == nil {
+		return -1
+	}
+	return i
 }
 
 // since reports whether there was a backup of a type after a record.
@@ -120,17 +124,17 @@ func (h History) Decide(w *Writer, component string, asked vss.BackupType, stric
 	exclusive := w.Schema&0x7 == 0x7 // R-TYPE-10: the bit and both kinds
 	switch asked {
 	case incremental: // R-TYPE-4, D-19
-		p.Base = h.newest(c, full, incremental)
+		p.Base = h.base(c, full, incremental)
 		if exclusive && h.since(lastFull, c, differential) {
 			p.Base = -1
 		}
 	case differential: // R-TYPE-5
-		p.Base = lastFull
+		p.Base = h.base(c, full)
 		if exclusive && h.since(lastFull, c, incremental) {
 			p.Base = -1
 		}
 	case log:
-		p.Base = h.newest(c, full, incremental, log)
+		p.Base = h.base(c, full, incremental, log)
 	}
 	if p.Base < 0 {
 		p.Type = full

@@ -241,8 +241,12 @@ func TestABaseIsOneThatCanBeRestored(t *testing.T) {
 		b.backup(typ)
 	}
 	b.h[1].Gone = true
+	if p := b.h.Decide(&b.w, "c", incremental, false); p.Base != -1 {
+		t.Errorf("the base is %d; record 2 lacks a link, and is what the writer goes by", p.Base)
+	}
+	b.h[2].Gone = true
 	if p := b.h.Decide(&b.w, "c", incremental, false); p.Base != 0 {
-		t.Errorf("the base is %d; record 2 lacks a link and 1 is gone", p.Base)
+		t.Errorf("the base is %d; 1 and 2 are gone", p.Base)
 	}
 	b.h[0].Parts[ID{"w", "c"}] = Part{Failed: true, Base: -1}
 	if p := b.h.Decide(&b.w, "c", incremental, false); p.Base != -1 || p.Type != full {
