@@ -160,6 +160,9 @@ func (c *chainRun) load(ctx context.Context, link *ChainLink, byKey map[HistoryK
 			continue // of what is chosen of the set nothing was there then
 		}
 		part.run.chain = part
+		if part.run != comp.top {
+			part.run.told = comp.top.told.of(part.run.set.Component, c.style)
+		}
 		comp.parts = append(comp.parts, part)
 		l.parts = append(l.parts, part)
 		for _, e := range part.run.entries {

@@ -293,10 +293,14 @@ func (r *restore) takeAway(ctx context.Context, f *filler, s *setRun) error {
 		return nil
 	}
 	for _, e := range s.chain.work().gone {
+		e, err := s.at(e, r.style.Fold())
+		if err != nil {
+			return err
+		}
 		if !s.chain.comp.mine.has(e.Path) {
 			continue
 		}
-		err := f.target.Remove(ctx, e.Path)
+		err = f.target.Remove(ctx, e.Path)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()

@@ -14,7 +14,7 @@ func PutAll(ctx context.Context, repo *repository.Repository, rec *repository.Re
 	r := &restore{rec: rec, repo: repo, style: vss.POSIX, origin: vss.POSIX, rep: quiet{}, res: &RestoreResult{}}
 	f, work := newFiller(ctx, repo, t, quiet{})
 	f.shown, f.table = r.shown, rec.Table()
-	f.warn, f.partialOf = r.warn, r.partialOf
+	f.warn, f.partialOf, f.dirBefore = r.warn, r.partialOf, r.dirBefore
 	for _, e := range entries {
 		if err := r.put(work, f, e, nil); err != nil {
 			return f.failures, err

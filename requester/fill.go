@@ -16,6 +16,7 @@ import (
 
 	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/vss"
 )
 
 // filler writes entries of a file table into a target.
@@ -37,6 +38,8 @@ type filler struct {
 	warn      func(format string, args ...any)
 	partialOf func(ctx context.Context, e *repository.Entry) (partialFile, error)
 	mine      func(*repository.Entry) bool // put by an earlier operation of this restore; may be nil
+	// dirBefore gives the table's directory whose attributes one on the target has.
+	dirBefore func(dir string) string
 
 	work *errgroup.Group
 	// restoration takes the files' content, until all are known.
@@ -79,6 +82,8 @@ type setRun struct {
 	written bool // something of it is on disk
 	refused string
 	chain   *setChain // its part in a chain of restores; nil if there is none
+	told    instructions
+	into    vss.GUID // the writer instance it is moved to; zero: its own
 }
 
 func newFiller(ctx context.Context, repo *repository.Repository, t session.Target, rep Reporter) (*filler, context.Context) {
@@ -321,9 +326,13 @@ func (f *filler) parents(ctx context.Context, name string) error {
 		}
 		var e *repository.Entry
 		if !existed {
-			e, err = f.table.Lookup(ctx, rootID, dir)
+			was := f.dirBefore(dir)
+			e, err = f.table.Lookup(ctx, rootID, was)
 			if err != nil && !errors.Is(err, repository.ErrNotFound) {
 				return err
+			}
+			if e != nil && was != dir {
+				e = moved(e, dir)
 			}
 		}
 		f.mu.Lock()

@@ -122,6 +122,10 @@ func (r *restore) checkPartials(ctx context.Context, f *filler, s *setRun) (stri
 		if !isPartial(e) {
 			continue
 		}
+		e, err := s.at(e, r.style.Fold())
+		if err != nil {
+			return "", err
+		}
 		p, err := f.partialOf(ctx, e)
 		if err == nil {
 			size := int64(-1)

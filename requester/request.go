@@ -109,6 +109,8 @@ type RestoreRequest struct {
 	// NoWriters restores the files of components too without their writers:
 	// from the file table alone.
 	NoWriters bool
+	// Wishes are what the writers are told besides.
+	Wishes Wishes
 	// Overwrite says what to do with files that are there; zero is always.
 	Overwrite Overwrite
 	// Sequential restores the records that an incremental, differential or log

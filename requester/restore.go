@@ -137,6 +137,9 @@ func (r *restore) run(ctx context.Context, open Opener) (err error) {
 	if err := r.choose(ctx); err != nil {
 		return err
 	}
+	if err := r.resolveWishes(ctx); err != nil {
+		return err
+	}
 	chain, err := r.chains(ctx)
 	if err != nil {
 		return err
@@ -180,7 +183,7 @@ func (r *restore) write(ctx context.Context) (err error) {
 	defer f.restoration.Close()
 	f.overwrite, f.dry, f.shown, f.table = r.req.Overwrite, r.req.DryRun, r.shown, r.rec.Table()
 	f.elsewhere, f.mine = r.extract, r.mine()
-	f.record, f.warn, f.partialOf = r.rec.ID.Short(), r.warn, r.partialOf
+	f.record, f.warn, f.partialOf, f.dirBefore = r.rec.ID.Short(), r.warn, r.partialOf, r.dirBefore
 	r.fill = f
 	live := slices.ContainsFunc(r.sets, func(s *setRun) bool { return s.live })
 	if live && !r.req.DryRun {
@@ -245,7 +248,12 @@ func (r *restore) call(ctx context.Context) error {
 	if err := r.sess.GatherWriterMetadata(ctx, r.rep.Step); err != nil {
 		return err
 	}
+	into, err := r.instance(ctx)
+	if err != nil {
+		return err
+	}
 	for _, s := range r.sets {
+		s.into = into
 		if err := r.selectSet(ctx, s); err != nil {
 			return err
 		}
@@ -260,7 +268,7 @@ func (r *restore) selectSet(ctx context.Context, s *setRun) error {
 	if m := c.Writer.Restore; !m.Given || m.WriterRestore == vss.WriterRestoreNever {
 		return nil
 	}
-	err := r.sess.SetSelectedForRestore(ctx, c.Session(), true, vss.GUID{})
+	err := r.sess.SetSelectedForRestore(ctx, c.Session(), true, s.into)
 	if errors.Is(err, vss.ErrObjectNotFound) { // R-SEL-28
 		s.refused = fmt.Sprintf("its writer %s is not running; start it, or restore without writers (--no-writers)", c.Writer.Label())
 		r.leave(LeftOut{Writer: c.Writer.Label(), Component: c.FullPath(), Reason: s.refused})
@@ -279,7 +287,7 @@ func (r *restore) selectSet(ctx context.Context, s *setRun) error {
 			return err
 		}
 	}
-	return nil
+	return r.tell(ctx, s)
 }
 
 // preRestore sends the event, and takes out the sets of writers that refuse.
@@ -297,18 +305,12 @@ func (r *restore) preRestore(ctx context.Context) error {
 			continue
 		}
 		for _, s := range r.sets {
-			if s.live && r.isWriter(s.set.Component.Writer, st) {
+			if s.live && s.is(st) {
 				r.refuse(s, writerWords(st))
 			}
 		}
 	}
 	return nil
-}
-
-// isWriter reports whether a status is of the writer that was backed up, which
-// has a new instance id since it was started again.
-func (r *restore) isWriter(w *Writer, st session.WriterStatus) bool {
-	return st.Writer == w.Class && (st.Instance == w.Instance || st.InstanceName == w.InstanceName)
 }
 
 func (r *restore) status(ctx context.Context, after Phase) ([]session.WriterStatus, error) {
@@ -348,8 +350,19 @@ func (r *restore) files(ctx context.Context, f *filler) error {
 		if s.refused != "" {
 			continue
 		}
+		there, rest, err := s.toNewTargets(s.strange(), r.style.Fold())
+		if err != nil {
+			r.refuse(s, err.Error())
+			continue
+		}
+		if blocked, err := r.newTargetsBlocked(ctx, f, s, there); err != nil {
+			return err
+		} else if blocked != "" {
+			r.refuse(s, blocked)
+			continue
+		}
 		if !r.req.NoWriters {
-			p, err := look(ctx, f.target, s.strange(), r.shown)
+			p, err := look(ctx, f.target, rest, r.shown)
 			if err != nil {
 				return err
 			}
@@ -381,6 +394,9 @@ func (r *restore) files(ctx context.Context, f *filler) error {
 			return err
 		}
 		for _, e := range s.puts() {
+			if e, err = s.at(e, r.style.Fold()); err != nil {
+				return err
+			}
 			if err := r.put(ctx, f, e, s); err != nil {
 				return err
 			}
@@ -422,7 +438,7 @@ func (r *restore) put(ctx context.Context, f *filler, e *repository.Entry, s *se
 	if err := validName(e.Path, r.style == vss.Windows); err != nil {
 		return f.fail(e, s, err)
 	}
-	if !r.extract && !declares(r.places, e.Path, r.origin.Fold()) {
+	if !r.extract && !declares(r.places, e.Path, r.origin.Fold()) && !s.newPlace(e.Path, r.origin.Fold()) {
 		return f.fail(e, s, fmt.Errorf("it lies outside of all paths the record says it is of; extract it to a directory instead"))
 	}
 	return f.put(ctx, e, s)
@@ -480,7 +496,7 @@ func (r *restore) settle(ctx context.Context, live bool, failed error) error {
 	}
 	for _, st := range list {
 		for _, s := range r.sets {
-			if s.live && s.refused == "" && r.isWriter(s.set.Component.Writer, st) && writerFailed(st) {
+			if s.live && s.refused == "" && s.is(st) && writerFailed(st) {
 				r.warn("%s: %s", s.set.Component.Label(), writerWords(st))
 				s.result.Succeeded, s.result.Error = false, writerWords(st)
 				r.res.Outcome = r.res.Outcome.worse(WriterFailedAfter)

@@ -135,9 +135,11 @@ type ComponentResult struct {
 	WriterErrors []string `json:"writer_errors,omitempty"`
 	// Error is why it failed: the first file's error, or the writer's.
 	Error string `json:"error,omitempty"`
-	// Method and Status are of a restore.
-	Method string `json:"restore_method,omitempty"`
-	Status string `json:"file_restore_status,omitempty"`
+	// Method and Status are of a restore, Told what its writer was told in it,
+	// in words.
+	Method string   `json:"restore_method,omitempty"`
+	Status string   `json:"file_restore_status,omitempty"`
+	Told   []string `json:"told,omitempty"`
 }
 
 // FilesRead counts the files of a component by how a backup took them.
