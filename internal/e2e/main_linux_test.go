@@ -58,6 +58,8 @@ func TestMain(m *testing.M) {
 			exit(lateClient(os.Args[2:]))
 		case "test-swap":
 			exit(swapClient(os.Args[2:]))
+		case "test-target":
+			exit(targetClient(os.Args[2:]))
 		case "test-read":
 			exit(readClient(os.Args[2:]))
 		}

@@ -99,11 +99,12 @@ func (s *Services) StartService(ctx context.Context, name string) error {
 	}
 	ctx, cancel := s.bounded(ctx, op, c.unit)
 	defer cancel()
+	since := time.Now()
 	said := start(ctx, c.systemctl, units)
 	if ctx.Err() != nil {
 		return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", context.Cause(ctx))
 	}
-	if err := started(ctx, c.systemctl, units, said); err != nil {
+	if err := started(ctx, c.systemctl, units, since, said); err != nil {
 		return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
 	}
 	s.note(c.unit, nil)
@@ -135,7 +136,7 @@ func start(ctx context.Context, systemctl string, units []string) error {
 
 // started looks whether units have started, and goes on looking for a while at
 // those whose start tells little.
-func started(ctx context.Context, systemctl string, units []string, said error) error {
+func started(ctx context.Context, systemctl string, units []string, since time.Time, said error) error {
 	settled := time.Now().Add(settleTime)
 	for {
 		list, err := show(ctx, systemctl, units...)
@@ -149,7 +150,7 @@ func started(ctx context.Context, systemctl string, units []string, said error) 
 				unsure = unsure || slices.Contains([]string{"simple", "exec", "idle"}, p["Type"])
 			case p["Type"] == "oneshot" && p["ActiveState"] == "inactive" && p["Result"] == "success":
 			default:
-				return fmt.Errorf("%s did not start: %s", units[i], lastWords(ctx, p))
+				return fmt.Errorf("%s did not start: %s", units[i], lastWords(ctx, p, since))
 			}
 		}
 		if said != nil {

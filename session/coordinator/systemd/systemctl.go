@@ -94,8 +94,8 @@ func (p properties) detail() string {
 	return fmt.Sprintf("%s, %s (%s)", p["LoadState"], p["ActiveState"], p["SubState"])
 }
 
-var asked = strings.Join([]string{"Id", "LoadState", "ActiveState", "SubState", "Type", "Result", "ExecMainCode", "ExecMainStatus", "StatusText",
-	"ControlGroup", "MainPID", "NRestarts", "InvocationID", "RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo", "TriggeredBy"}, ",")
+var asked = strings.Join([]string{"Id", "LoadState", "ActiveState", "SubState", "Type", "Result", "ExecMainStatus", "StatusText",
+	"ControlGroup", "RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo", "TriggeredBy"}, ",")
 
 // show asks for the properties of units.
 func show(ctx context.Context, systemctl string, units ...string) ([]properties, error) {
@@ -127,9 +127,9 @@ func parseShow(out string) []properties {
 	return list
 }
 
-// lastWords are what a unit that failed said last: its own line in the journal
-// before what systemd writes of it.
-func lastWords(ctx context.Context, p properties) string {
+// lastWords are how a unit failed that was started at a time, and the last line
+// its own processes wrote to the journal since.
+func lastWords(ctx context.Context, p properties, since time.Time) string {
 	var words []string
 	if code := exitWords(p); code != "" {
 		words = append(words, code)
@@ -137,7 +137,7 @@ func lastWords(ctx context.Context, p properties) string {
 	if text := p["StatusText"]; text != "" {
 		words = append(words, text)
 	}
-	if line := journalLine(ctx, p); line != "" {
+	if line := journalLine(ctx, p, since); line != "" {
 		words = append(words, "last it said: "+line)
 	}
 	if len(words) == 0 {
@@ -157,19 +157,15 @@ func exitWords(p properties) string {
 	return text
 }
 
-// journalLine is the last line of a unit's own processes in the journal.
-func journalLine(ctx context.Context, p properties) string {
+// journalLine is the last line of a unit's own processes in the journal. The
+// journal may not know any more which run of the unit it was of.
+func journalLine(ctx context.Context, p properties, since time.Time) string {
 	path, err := exec.LookPath("journalctl")
 	if err != nil || p["Id"] == "" {
 		return ""
 	}
 	run(ctx, path, "--sync") // what was said a moment ago is to be there; without it, there is a line less
-	args := []string{"--no-pager", "--quiet", "--output=cat", "--lines=1", "--boot"}
-	if id := p["InvocationID"]; id != "" {
-		args = append(args, "_SYSTEMD_INVOCATION_ID="+id)
-	} else {
-		args = append(args, "_SYSTEMD_UNIT="+p["Id"])
-	}
+	args := []string{"--no-pager", "--quiet", "--output=cat", "--lines=1", fmt.Sprintf("--since=@%d", since.Unix()), "_SYSTEMD_UNIT=" + p["Id"]}
 	out, err := run(ctx, path, args...)
 	if err != nil {
 		return ""
