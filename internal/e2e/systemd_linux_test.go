@@ -279,4 +279,3 @@ func service(dir, name, more string) string {
 	return "[Service]\nType=exec\nExecStartPre=/bin/sh -c 'echo start " + name + " $(cat " + data + ") >>" + log + "'\n" +
 		"ExecStart=/bin/sleep infinity\nExecStopPost=/bin/sh -c 'echo stop " + name + " $(cat " + data + ") >>" + log + "'\n" + more
 }
-
