@@ -44,7 +44,7 @@ func (c *copier) baseRecord(def *Component) *repository.Record {
 // path: nil if nothing, or nothing that is whole and of this set, so that a file
 // must be saved whole. The error is one that ends the backup.
 func (c *copier) baseEntry(ctx context.Context, def *Component, table string) (*repository.Entry, error) {
-	e, err := c.baseLookup(ctx, def, table)
+	e, _, err := c.baseLookup(ctx, def, table)
 	if e == nil || err != nil || e.Attrs[AttrPartial] != "" {
 		return nil, err
 	}
@@ -59,30 +59,29 @@ func (c *copier) baseEntry(ctx context.Context, def *Component, table string) (*
 }
 
 // baseLookup is baseEntry that does not look whether the content is whole, and
-// stored.
-func (c *copier) baseLookup(ctx context.Context, def *Component, table string) (*repository.Entry, error) {
+// stored. known is false if there is a base and it cannot be read.
+func (c *copier) baseLookup(ctx context.Context, def *Component, table string) (old *repository.Entry, known bool, err error) {
 	t := c.baseTable(def)
 	if t == nil {
-		return nil, nil
+		return nil, c.a.typing(def).Base == nil, nil
 	}
 	e, err := t.Lookup(ctx, rootID, table)
 	switch {
 	case ctx.Err() != nil:
-		return nil, ctx.Err()
+		return nil, false, ctx.Err()
 	case errors.Is(err, repository.ErrNotFound):
-		return nil, nil
+		return nil, true, nil
 	case errors.Is(err, repository.ErrDamaged):
 		c.baseDamaged(err)
-		return nil, nil
+		return nil, false, nil
 	case err != nil:
-		return nil, err
+		return nil, false, err
 	}
 	key, ok := entryKey(e)
-	if !ok || key != def.key() || e.Attrs[AttrWriterName] != def.Writer.InstanceName ||
-		e.Attrs[AttrOutcome] != "" {
-		return nil, nil
+	if !ok || key != def.key() || e.Attrs[AttrWriterName] != def.Writer.InstanceName || e.Attrs[AttrOutcome] != "" {
+		return nil, true, nil
 	}
-	return e, nil
+	return e, true, nil
 }
 
 // baseDamaged says once that something of a base cannot be used.

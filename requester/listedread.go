@@ -3,12 +3,14 @@ package requester
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
 
 	"github.com/sombra-backup/sombra/metadata"
+	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/vss"
 )
 
@@ -220,4 +222,23 @@ func (b *backup) putRanges(put func(name string, data []byte)) {
 	if err == nil {
 		put(DocRangesFiles, data)
 	}
+}
+
+// ReadRangesFiles gives the writers' ranges files that a record keeps. What it
+// reads comes from the medium, and is bounded.
+func ReadRangesFiles(ctx context.Context, rec *repository.Record) (files []*RangesFile, err error) {
+	if _, ok := rec.Documents[DocRangesFiles]; !ok {
+		return nil, nil
+	}
+	data, err := rec.Document(ctx, DocRangesFiles, maxDocument)
+	if err == nil {
+		err = json.Unmarshal(data, &files)
+	}
+	if err == nil && slices.Contains(files, nil) {
+		err = errors.New("an entry is null")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("document %s: %w", DocRangesFiles, err)
+	}
+	return files, nil
 }

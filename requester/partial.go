@@ -57,7 +57,7 @@ func (c *copier) fault(f Fault) {
 	c.failedFile(Failure{Path: f.Path, Writer: f.Component.Writer.Label(), Component: f.Component.FullPath(), Error: f.Text}, r, 0)
 }
 
-// maxWriterErrors bounds what is told of one component's lists; all fail it.
+// maxWriterErrors bounds what is told of one component's lists; each fails it that must.
 const maxWriterErrors = 1000
 
 // saveListedSet saves what a new set of differenced files has to be saved of.
@@ -191,12 +191,14 @@ func (c *copier) savePartial(ctx context.Context, f *PartialFile) error {
 		if err != nil {
 			return c.failNew(ctx, &j, err)
 		}
-		j.part = &byRanges{ranges: f.Ranges, fills: typing.Fills()}
-		if typing.Fills() {
-			j.part.record = c.baseRecord(f.Defining)
-			if j.part.base, err = c.baseLookup(ctx, f.Defining, j.table); err != nil {
-				return err
-			}
+		j.part = &byRanges{ranges: f.Ranges}
+		old, known, err := c.baseLookup(ctx, f.Defining, j.table)
+		if err != nil {
+			return err
+		}
+		j.part.base, j.part.unknown = old, !known
+		if typing.Base != nil {
+			j.part.record = typing.Base.Record.String()
 		}
 		return c.saveAnew(ctx, j)
 	})
@@ -205,57 +207,48 @@ func (c *copier) savePartial(ctx context.Context, f *PartialFile) error {
 // byRanges is what a job knows of the ranges of its file.
 type byRanges struct {
 	ranges vss.Ranges // as the writer gave them
-	// fills: the rest is to be the base's; else nothing but the ranges is kept.
-	fills  bool
-	base   *repository.Entry // nil: the base lacks the file
-	record *repository.Record
+	// base is what the record that the component builds upon has of the file: nil
+	// if nothing, or if unknown: then it cannot be read.
+	base    *repository.Entry
+	unknown bool
+	record  string
 }
 
 // partGot is what reading by ranges gave.
 type partGot struct {
 	ranged bool       // by ranges, not whole
-	ranges vss.Ranges // what was read, normal; with only, all that is held
-	only   bool
-	base   string // the record whose content was continued
+	ranges vss.Ranges // what was read, normal
+	only   bool       // the rest is in no record
+	base   string     // the record whose content was continued
 }
 
 // putPartial stores what is to be stored of a partial file. The ranges are put in
-// order, merged, and cut off at the end of the file. Without a base they are all
-// that is stored. With one, the rest is the base's, if the file is the one that
+// order, merged, and cut off at the end of the file. If the record that the
+// component builds upon lacks the file, or has itself only ranges of it, they are
+// all that is stored. Else the rest is the base's, if the file is the one that
 // the base has; what it has grown by since is read too, ranges or not. In all
 // other cases it is read whole: more than was asked for, and never less.
 func (c *copier) putPartial(ctx context.Context, j *job, g *got, src repository.Source) (repository.Content, error) {
 	p, size := j.part, uint64(src.Size)
 	ranges := p.ranges.Clip(size)
-	if !p.fills {
+	switch {
+	case p.unknown:
+		return c.put(ctx, j, src)
+	case p.base == nil || p.base.Attrs[AttrPartial] != "":
 		g.part = partGot{ranged: true, ranges: ranges, only: true}
 		return c.b.PutFile(ctx, repository.Source{At: src.At, Size: src.Size, Data: within(src, ranges)})
-	}
-	if p.base == nil || !sameStill(p.base, &g.entry, j.cl.Alternate) {
+	case !sameStill(p.base, &g.entry, j.cl.Alternate):
 		return c.put(ctx, j, src)
 	}
-	had := uint64(p.base.Content.Size())
-	if had < size {
+	if had := uint64(p.base.Content.Size()); had < size {
 		ranges = ranges.Union(vss.Ranges{{Offset: had, Length: size - had}})
 	}
 	content, err := c.b.PutRanges(ctx, p.base.Content, src, repositoryRanges(ranges))
 	if errors.Is(err, repository.ErrDamaged) {
 		return c.put(ctx, j, src)
 	}
-	if err != nil {
-		return content, err
-	}
-	g.part = partGot{ranged: true, ranges: ranges, base: p.record.ID.String()}
-	if p.base.Attrs[AttrPartial] == "" {
-		return content, nil
-	}
-	before, err := held(ctx, p.record, p.base)
-	if err != nil {
-		g.part = partGot{}
-		return c.put(ctx, j, src)
-	}
-	g.part.only, g.part.ranges = true, ranges.Union(before).Clip(size)
-	return content, nil
+	g.part = partGot{ranged: true, ranges: ranges, base: p.record}
+	return content, err
 }
 
 // sameStill reports whether a base has the file that its writer gives ranges of,
