@@ -152,6 +152,9 @@ func (c *copier) complete(ctx context.Context, j *job) error {
 	return err
 }
 
+// ReadMark is what AttrRead says in a record of data that its own backup read.
+func ReadMark(rec *repository.Record) string { return readMark(rec.Started) }
+
 // readMark is what AttrRead says of data read by a backup that began then.
 func readMark(began time.Time) string { return began.UTC().Format(time.RFC3339Nano) }
 

@@ -48,6 +48,7 @@ type config struct {
 	AsPlainFiles  bool     `yaml:"as_plain_files"`
 	NoWriters     bool     `yaml:"no_writers"`
 	Reread        bool     `yaml:"reread"`
+	NoPartial     bool     `yaml:"no_partial"`
 
 	Writer           []string `yaml:"writer"`
 	ExcludeWriter    []string `yaml:"exclude_writer"`
@@ -95,7 +96,7 @@ func (c *config) options() map[string][]string {
 	}
 	for name, v := range map[string]bool{
 		"one-file-system": c.OneFileSystem, "as-plain-files": c.AsPlainFiles, "no-writers": c.NoWriters,
-		"reread": c.Reread, "no-discovery": c.NoDiscovery,
+		"reread": c.Reread, "no-partial": c.NoPartial, "no-discovery": c.NoDiscovery,
 	} {
 		if v {
 			m[name] = []string{"true"}

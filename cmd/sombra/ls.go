@@ -39,7 +39,7 @@ what lies below something matched is listed too.
 				l.depth = -1
 			}
 			return a.withRecord(cmd, args[0], func(ctx context.Context, _ *repository.Repository, rec *repository.Record) error {
-				l.w, l.style = bufio.NewWriter(a.stdout), styleOf(rec)
+				l.w, l.style, l.rec = bufio.NewWriter(a.stdout), styleOf(rec), rec
 				paths := args[1:]
 				if len(paths) == 0 {
 					paths = []string{""}
@@ -94,6 +94,7 @@ type lister struct {
 	sort        string
 	reverse     bool
 	style       vss.PathStyle
+	rec         *repository.Record
 }
 
 // below prints what lies below a path of the host or matches a pattern, "" for
@@ -125,7 +126,7 @@ func (l *lister) below(ctx context.Context, rec *repository.Record, p string) er
 			continue
 		}
 		if l.sort == "" && !l.reverse {
-			if err := l.entry(e, requester.HostPath(l.style, e.Path)); err != nil {
+			if err := l.entry(ctx, e, requester.HostPath(l.style, e.Path)); err != nil {
 				return err
 			}
 			continue
@@ -137,7 +138,7 @@ func (l *lister) below(ctx context.Context, rec *repository.Record, p string) er
 	}
 	l.order(kept)
 	for _, e := range kept {
-		if err := l.entry(e, requester.HostPath(l.style, e.Path)); err != nil {
+		if err := l.entry(ctx, e, requester.HostPath(l.style, e.Path)); err != nil {
 			return err
 		}
 	}
@@ -185,7 +186,7 @@ func (l *lister) order(entries []*repository.Entry) {
 	}
 }
 
-func (l *lister) entry(e *repository.Entry, path string) error {
+func (l *lister) entry(ctx context.Context, e *repository.Entry, path string) error {
 	if l.json {
 		line, err := jsonLine("entry", entryLine{path, e.Type.String(), fmt.Sprintf("%04o", e.Mode), e.UID, e.GID, e.User, e.Group,
 			e.Size, e.ModTime, e.LinkTarget, e.Attrs, knownTime(e.AccessTime), knownTime(e.ChangeTime), e.Inode, e.Nlink,
@@ -203,7 +204,7 @@ func (l *lister) entry(e *repository.Entry, path string) error {
 	if e.LinkTarget != "" {
 		path += " -> " + printable(e.LinkTarget)
 	}
-	if facts := entryFacts(e); facts != "" {
+	if facts := entryFacts(ctx, l.rec, e); facts != "" {
 		path += "  [" + facts + "]"
 	}
 	bytes := fmt.Sprint(e.Size)
@@ -231,16 +232,45 @@ func owner(name string, id uint32) string {
 }
 
 // entryFacts is what the requester knows of an entry, in short.
-func entryFacts(e *repository.Entry) string {
+func entryFacts(ctx context.Context, rec *repository.Record, e *repository.Entry) string {
 	var facts []string
 	if s := e.Attrs[requester.AttrSource]; s != "" && s != "shadow" {
 		facts = append(facts, s)
 	}
 	if c := e.Attrs[requester.AttrComponent]; c != "" {
 		facts = append(facts, printable(e.Attrs[requester.AttrWriter]+": "+c))
+		if taken := takenAs(ctx, rec, e); taken != "" {
+			facts = append(facts, taken)
+		}
 	}
 	if o := e.Attrs[requester.AttrOutcome]; o != "" {
 		facts = append(facts, strings.ToUpper(o)+": "+oneLine(e.Attrs[requester.AttrError]))
 	}
 	return strings.Join(facts, ", ")
+}
+
+// takenAs tells how a backup took a component's file, if not whole.
+func takenAs(ctx context.Context, rec *repository.Record, e *repository.Entry) string {
+	since := ""
+	if base := e.Attrs[requester.AttrBase]; base != "" {
+		since = printable(short(base))
+	}
+	if read := e.Attrs[requester.AttrRead]; read != "" && since != "" && read != requester.ReadMark(rec) {
+		return "unchanged since " + since
+	}
+	ranges, ok, err := requester.ReadEntryRanges(ctx, rec, e)
+	switch {
+	case err != nil:
+		return "by ranges that cannot be read: " + oneLine(err.Error())
+	case !ok:
+		return ""
+	}
+	text := fmt.Sprintf("%s of %s", plural(int64(len(ranges)), "range"), size(int64(ranges.Total())))
+	switch {
+	case e.Attrs[requester.AttrPartial] != "":
+		return text + " only"
+	case since != "":
+		return text + " upon " + since
+	}
+	return text
 }

@@ -415,8 +415,8 @@ func TestHelpTellsExitCodes(t *testing.T) {
 // backup, marked as one that the environment sets, too; and the other way round.
 func TestOptionsAreFlagsAndKeys(t *testing.T) {
 	c := config{
-		Exclude: []string{"x"}, ExcludeFile: []string{"x"}, OneFileSystem: true, Tag: []string{"x"}, Type: "x", Consistency: "x",
-		Provider: "x", AsPlainFiles: true, NoWriters: true, Reread: true, Writer: []string{"x"}, ExcludeWriter: []string{"x"},
+		Exclude: []string{"x"}, ExcludeFile: []string{"x"}, OneFileSystem: true, Tag: []string{"x"}, Type: "x", TypeFor: []string{"x"}, Consistency: "x",
+		Provider: "x", AsPlainFiles: true, NoWriters: true, Reread: true, NoPartial: true, Writer: []string{"x"}, ExcludeWriter: []string{"x"},
 		Component: []string{"x"}, ExcludeComponent: []string{"x"}, FreezeLimit: "x", HoldLimit: "x", DiscoveredLimit: "x",
 		EventLimit: "x", IdentifyLimit: "x", PrepareLimit: "x", NoDiscovery: true,
 	}

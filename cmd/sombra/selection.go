@@ -56,10 +56,11 @@ func (b *backupFlags) add(cmd *cobra.Command) {
 	f.BoolVar(&r.OneFileSystem, "one-file-system", false, "leave out volumes mounted or nested below the paths")
 	f.BoolVar(&r.AsPlainFiles, "as-plain-files", false, "take files of writers that are left out or fail as data of no writer")
 	f.BoolVar(&r.Reread, "reread", false, "read every file, even if unchanged since the last backup")
+	f.BoolVar(&r.NoPartial, "no-partial", false, "tell writers that files are saved whole only, not by ranges; ranges that one lists all the same fail its component")
 	f.BoolVar(&r.SystemState, "system-state", false, "take the system state in")
 	f.StringArrayVar(&r.Tags, "tag", nil, "`tag` the backup; repeatable")
 	mark(f, settable, "type", "type-for", "consistency", "writer", "exclude-writer", "component", "exclude-component", "exclude",
-		"exclude-file", "one-file-system", "as-plain-files", "reread", "tag")
+		"exclude-file", "one-file-system", "as-plain-files", "reread", "no-partial", "tag")
 	mark(f, addsUp, "exclude-writer", "exclude-component", "exclude", "exclude-file", "tag")
 	b.addService(cmd)
 }

@@ -141,9 +141,31 @@ func printComponents(w io.Writer, list []requester.ComponentResult, done string)
 			fmt.Fprintf(w, "  %s: %s: %s\n", printable(c.Writer), printable(componentName(c.LogicalPath, c.Name)), state)
 			continue
 		}
-		fmt.Fprintf(w, "  %s: %s: %s (%s, %s)\n", printable(c.Writer), printable(componentName(c.LogicalPath, c.Name)), state,
-			plural(c.Files, "file"), size(c.Bytes))
+		fmt.Fprintf(w, "  %s: %s: %s (%s, %s%s)\n", printable(c.Writer), printable(componentName(c.LogicalPath, c.Name)), state,
+			plural(c.Files, "file"), size(c.Bytes), howRead(c.Read))
+		for _, text := range head(c.WriterErrors) {
+			fmt.Fprintf(w, "    writer error: %s\n", oneLine(text))
+		}
+		more(w, len(c.WriterErrors))
 	}
+}
+
+// howRead tells how a component's files were taken, if not all whole.
+func howRead(r requester.FilesRead) string {
+	var text string
+	add := func(n int64, format string, args ...any) {
+		if n > 0 {
+			text += fmt.Sprintf("; "+format, args...)
+		}
+	}
+	if r.Whole > 0 && r.Ranged+r.Unchanged > 0 {
+		add(r.Whole, "%d whole", r.Whole)
+	}
+	add(r.Ranged, "%d by %s of %s", r.Ranged, plural(r.Ranges, "range"), size(r.RangedBytes))
+	add(r.Unchanged, "%d unchanged", r.Unchanged)
+	add(r.Differenced, "%d as its writer's times want", r.Differenced)
+	add(r.Lacked, "%d that the mask lacks", r.Lacked)
+	return text
 }
 
 func words(o requester.Outcome) string { return strings.ReplaceAll(o.String(), "_", " ") }
