@@ -17,6 +17,10 @@ import (
 // is never saved.
 const areaName = ".sombra"
 
+// neverSaved reports whether a name is that directory's, or one of a file that
+// waits beside its place for the host's next start.
+func neverSaved(name string) bool { return name == areaName || session.IsStagedName(name) }
+
 // maxTreeDepth bounds how deep a walk goes: a tree without end is broken.
 const maxTreeDepth = 4096
 
@@ -92,7 +96,7 @@ func listObjects(ctx context.Context, t session.Tree, dir string, recursive bool
 			return inner
 		}
 		name := path.Join(dir, e.Name)
-		if e.Mode.IsDir() && err == nil || name == areaName || !wants(name) {
+		if e.Mode.IsDir() && err == nil || neverSaved(name) || !wants(name) {
 			return nil
 		}
 		inner = ignoreSkip(visit(name, e, err))

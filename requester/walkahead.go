@@ -158,7 +158,7 @@ func (w *walker) look(dir, name string, e *session.Entry, entryErr error) (enter
 	if !plainName(e.Name) {
 		return false, w.broken(dir, fmt.Errorf("the service lists an object called %q in it", clip(e.Name, 100)))
 	}
-	if name == areaName {
+	if neverSaved(name) {
 		return false, nil
 	}
 	switch err := w.visit(name, *e, entryErr); {

@@ -2,7 +2,9 @@ package session
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -109,6 +111,24 @@ type RebootSet interface {
 
 	// Close removes what was staged, unless Commit has succeeded.
 	Close() error
+}
+
+// stagedPrefix begins the names that [RebootSet].Stage gives on hosts whose files
+// are staged beside their places.
+const stagedPrefix = ".sombra-at-reboot-"
+
+// NewStagedName gives a name, without a directory, for a file staged beside its
+// place.
+func NewStagedName() string { return stagedPrefix + rand.Text() }
+
+// IsStagedName reports whether the last element of a name is one that
+// [NewStagedName] gives. Such files are nobody's data, and not backed up.
+func IsStagedName(name string) bool {
+	if i := strings.LastIndexByte(name, '/'); i >= 0 {
+		name = name[i+1:]
+	}
+	text, ok := strings.CutPrefix(name, stagedPrefix)
+	return ok && len(text) == 26 && strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
 }
 
 // PendingReboot is a set of files that wait for the next start.

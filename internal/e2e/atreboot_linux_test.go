@@ -88,6 +88,13 @@ func TestStagedFilesTakeTheirPlacesAtTheNextStart(t *testing.T) {
 	}
 	h.reads("app.db", "old")
 
+	// A backup before the start has what is in place, and nothing that is staged.
+	h.sombra(0, "init")
+	h.sombra(0, "backup", filepath.Dir(h.data("app.db")))
+	if out := h.sombra(0, "ls", "latest"); !strings.Contains(out, h.data("app.db")) || strings.Contains(out, "at-reboot") {
+		t.Errorf("the backup has\n%s", out)
+	}
+
 	h.restart()
 	h.reads("app.db", "new")
 	h.reads("sub.db", "made")

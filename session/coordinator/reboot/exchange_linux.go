@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sombra-backup/sombra/session"
 )
 
 // aside is where what is replaced lies for a moment, where a file system cannot
@@ -79,7 +81,7 @@ func exchangeSlowly(dir int, from, to string) error {
 
 // stagedOf is the one of two names that is a staged object's.
 func stagedOf(a, b string) string {
-	if len(a) > len(prefix) && a[:len(prefix)] == prefix {
+	if session.IsStagedName(a) {
 		return a
 	}
 	return b

@@ -360,7 +360,7 @@ func TestASetCutShortIsFinishedAtTheNextStart(t *testing.T) {
 // TestAnExchangeCutShortIsSettled: each state that the three steps of an exchange
 // on a file system that has none can leave.
 func TestAnExchangeCutShortIsSettled(t *testing.T) {
-	const staged = prefix + "X"
+	staged := session.NewStagedName()
 	for name, c := range map[string]struct{ before, after map[string]string }{
 		"after the first step":  {map[string]string{staged: "new", aside(staged): "old"}, map[string]string{staged: "new", "a": "old"}},
 		"after the second step": {map[string]string{"a": "new", aside(staged): "old"}, map[string]string{"a": "new", staged: "old"}},
@@ -700,7 +700,7 @@ func TestMountsAreFound(t *testing.T) {
 
 func FuzzParseSet(f *testing.F) {
 	good := `{"format":1,"id":"8f7d3c10-0000-4000-8000-000000000001","created":"2026-11-22T08:00:00Z","what":"w","state":"pending","files":[` +
-		`{"directory":"/srv","name":"a","staged":".sombra-at-reboot-X","type":"file","size":1,"sha256":"` + strings.Repeat("ab", 32) + `","mode":420,"uid":0,"gid":0,"inode":7}]}`
+		`{"directory":"/srv","name":"a","staged":".sombra-at-reboot-ABCDEFGHIJKLMNOPQRSTUVWXYZ","type":"file","size":1,"sha256":"` + strings.Repeat("ab", 32) + `","mode":420,"uid":0,"gid":0,"inode":7}]}`
 	f.Add([]byte(good))
 	f.Add([]byte(strings.Replace(good, `"a"`, `{"base64":"/w=="}`, 1)))
 	f.Add([]byte(strings.Replace(good, `"a"`, `"../a"`, 1)))
@@ -714,7 +714,7 @@ func FuzzParseSet(f *testing.F) {
 			return
 		}
 		for _, x := range s.Files {
-			if !filepath.IsAbs(string(x.Directory)) || strings.Contains(string(x.Name), "/") || !strings.HasPrefix(string(x.Staged), prefix) ||
+			if !filepath.IsAbs(string(x.Directory)) || strings.Contains(string(x.Name), "/") || !session.IsStagedName(string(x.Staged)) ||
 				slices.Contains([]string{"", ".", ".."}, string(x.Name)) {
 				t.Errorf("taken: %+v", x)
 			}

@@ -134,7 +134,7 @@ func (f *file) check() error {
 	if !path.IsAbs(dir) || path.Clean(dir) != dir || strings.ContainsRune(dir, 0) {
 		return fmt.Errorf("%q is no directory's path", dir)
 	}
-	if !isElement(string(f.Name)) || !isElement(string(f.Staged)) || !strings.HasPrefix(string(f.Staged), prefix) || f.Name == f.Staged {
+	if !isElement(string(f.Name)) || !isElement(string(f.Staged)) || !session.IsStagedName(string(f.Staged)) || f.Name == f.Staged {
 		return fmt.Errorf("%q and %q are not names of a file and of one staged for it", f.Name, f.Staged)
 	}
 	if f.Size < 0 {
@@ -151,9 +151,6 @@ func (f *file) check() error {
 	}
 	return nil
 }
-
-// prefix begins the names of staged files.
-const prefix = ".sombra-at-reboot-"
 
 func isElement(s string) bool {
 	return s != "" && s != "." && s != ".." && len(s) <= 255 && !strings.ContainsAny(s, "/\x00")

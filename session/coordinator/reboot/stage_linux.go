@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -94,7 +93,7 @@ func (t *staging) Stage(ctx context.Context, target string) (string, error) {
 	if len(t.set.Files) == maxFiles {
 		return "", vss.Errorf(vss.ErrUnexpected, stageOp, target, "a set of more than %d files is not swapped in at a start", maxFiles)
 	}
-	elem := prefix + rand.Text()
+	elem := session.NewStagedName()
 	staged, dir, last, err := t.beside(target, elem)
 	if err != nil {
 		return "", err
@@ -297,7 +296,7 @@ func (s *Store) tidyOne(id string) error {
 			continue
 		}
 		dir, elem := string(l.Directory), string(l.Staged)
-		if path.IsAbs(dir) && path.Clean(dir) == dir && isElement(elem) && strings.HasPrefix(elem, prefix) {
+		if path.IsAbs(dir) && path.Clean(dir) == dir && isElement(elem) && session.IsStagedName(elem) {
 			errs = append(errs, removeStaged(dir, elem))
 		}
 	}
