@@ -28,6 +28,7 @@ func newRestore(a *app) *cobra.Command {
 	var r requester.RestoreRequest
 	var overwrite, target string
 	var limits limitFlags
+	var wishes wishFlags
 	cmd := &cobra.Command{
 		Use:   "restore BACKUP",
 		Short: "Put back what a backup holds, to where it was",
@@ -38,11 +39,17 @@ the backup is left.
 
 ` + backupHelp + `
 
+Writers can be told more: restore options, new names and new targets, how far to
+replay logs. What a writer's backup schema lacks is refused before anything is
+done.
+
 With --target files are only extracted into a directory, without the writers;
 that is "sombra extract".`,
 		Example: `  sombra restore latest
   sombra restore --component /srv/app/app.db 3f2a91c0
-  sombra restore --include '/srv/app/etc/**' latest`,
+  sombra restore --include '/srv/app/etc/**' latest
+  sombra restore --component main --new-target '/srv/app|*|recursive=/srv/other' latest
+  sombra restore --restore-option 'app:main:"Authoritative"="All"' latest`,
 		Args: takes("BACKUP"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Overwrite = overwriteWords[overwrite]
@@ -53,6 +60,9 @@ that is "sombra extract".`,
 			return a.withRecord(cmd, args[0], func(ctx context.Context, repo *repository.Repository, rec *repository.Record) error {
 				o, err := a.config.sessionOptions(limits)
 				if err != nil {
+					return err
+				}
+				if r.Wishes, err = wishes.wishes(cmd, styleOf(rec)); err != nil {
 					return err
 				}
 				rep := a.reporter()
@@ -75,6 +85,7 @@ that is "sombra extract".`,
 	f.BoolVarP(&r.DryRun, "dry-run", "n", false, "show what would be done, and change nothing")
 	f.StringVarP(&target, "target", "t", "", "extract into this `directory` instead")
 	cmd.MarkFlagsMutuallyExclusive("target", "no-writers")
+	wishes.add(cmd)
 	limits.add(cmd)
 	return cmd
 }

@@ -139,6 +139,7 @@ func printComponents(w io.Writer, list []requester.ComponentResult, done string)
 		}
 		if strings.HasPrefix(done, "would be ") && c.Files == 0 { // not counted in a dry run
 			fmt.Fprintf(w, "  %s: %s: %s\n", printable(c.Writer), printable(componentName(c.LogicalPath, c.Name)), state)
+			printTold(w, c.Told)
 			continue
 		}
 		fmt.Fprintf(w, "  %s: %s: %s (%s, %s%s)\n", printable(c.Writer), printable(componentName(c.LogicalPath, c.Name)), state,
@@ -147,6 +148,14 @@ func printComponents(w io.Writer, list []requester.ComponentResult, done string)
 			fmt.Fprintf(w, "    writer error: %s\n", oneLine(text))
 		}
 		more(w, len(c.WriterErrors))
+		printTold(w, c.Told)
+	}
+}
+
+// printTold prints what a writer is told of a restore.
+func printTold(w io.Writer, told []string) {
+	for _, line := range told {
+		fmt.Fprintf(w, "    %s\n", printable(line))
 	}
 }
 
