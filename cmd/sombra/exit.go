@@ -99,9 +99,12 @@ func exitCode(ctx context.Context, err error) int {
 // hint is what the user can do about an error, or empty.
 func hint(err error) string {
 	var h *hintError
+	var chain *requester.ChainError
 	switch {
 	case errors.As(err, &h):
 		return h.hint
+	case errors.As(err, &chain):
+		return "nothing was touched; restore the backup named, or leave the component out (--exclude-component); --no-writers restores what this backup alone holds"
 	case errors.Is(err, repository.ErrNoRepository):
 		return "make one with: sombra init --repo DIR"
 	case errors.Is(err, repository.ErrWrongPassword):

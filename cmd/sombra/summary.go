@@ -119,6 +119,7 @@ func (a *app) summarizeRestore(r *requester.RestoreResult, err error, rep report
 	}
 	fmt.Fprintf(w, "%s of backup %s%s: %s\n", verb, short(r.Record), what, words(r.Outcome))
 	fmt.Fprintf(w, "%s, %s in %s\n", plural(r.Totals.Files, "file"), size(r.Totals.Bytes), took(r.Started, r.Ended))
+	printChain(w, r)
 	if err == nil {
 		printComponents(w, r.Components, done)
 	}
@@ -126,6 +127,43 @@ func (a *app) summarizeRestore(r *requester.RestoreResult, err error, rep report
 		fmt.Fprintf(w, "%s could not be %s, named above\n", plural(r.Failed, "file"), strings.TrimPrefix(done, "would be "))
 	}
 	printRest(w, r.Components, r.LeftOut, r.LeftOuts, r.Warnings, rep)
+}
+
+// printChain prints the operations of a restore that takes several.
+func printChain(w io.Writer, r *requester.RestoreResult) {
+	if len(r.Chain) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "%s, oldest first:\n", plural(len(r.Chain), "operation"))
+	for i, l := range r.Chain {
+		fmt.Fprintf(w, "  %d. backup %s of %s, type %s\n", i+1, short(l.Record), l.Time.Local().Format(time.DateTime), printable(l.Type))
+		for _, c := range l.Components {
+			fmt.Fprintf(w, "     %s: %s: %s\n", printable(c.Writer), printable(componentName(c.LogicalPath, c.Name)), partWords(c))
+		}
+		if l.Unclaimed {
+			fmt.Fprintf(w, "     data of no writer\n")
+		}
+	}
+}
+
+// partWords say what an operation does with a component.
+func partWords(c requester.ChainPartResult) string {
+	text := c.Type + ", "
+	if c.InPlace {
+		text += "files in place since the first"
+	} else {
+		text += fmt.Sprintf("%s, %s", plural(c.Files, "file"), size(c.Bytes))
+	}
+	if c.Removed > 0 {
+		text += fmt.Sprintf(", %d removed", c.Removed)
+	}
+	if c.More {
+		text += ", more follow"
+	}
+	if c.Error != "" {
+		text += ": FAILED: " + oneLine(c.Error)
+	}
+	return text
 }
 
 func printComponents(w io.Writer, list []requester.ComponentResult, done string) {
