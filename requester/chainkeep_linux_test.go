@@ -1,0 +1,193 @@
+package requester_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sombra-backup/sombra/metadata"
+	"github.com/sombra-backup/sombra/repository"
+	"github.com/sombra-backup/sombra/repository/store/mem"
+	"github.com/sombra-backup/sombra/requester"
+	"github.com/sombra-backup/sombra/vss"
+	"github.com/sombra-backup/sombra/writer"
+)
+
+// TestForgetKeepsChains: what a kept record needs is kept, what it does not need
+// is not, and after a prune the chain is whole.
+func TestForgetKeepsChains(t *testing.T) {
+	for _, tt := range []struct {
+		keep func(h *history) *repository.Record
+		kept func(h *history) []*repository.Record
+	}{
+		{func(h *history) *repository.Record { return h.full }, func(h *history) []*repository.Record { return []*repository.Record{h.full} }},
+		{func(h *history) *repository.Record { return h.log2 }, func(h *history) []*repository.Record { return []*repository.Record{h.full, h.inc, h.log1, h.log2} }},
+		{func(h *history) *repository.Record { return h.diff }, func(h *history) []*repository.Record { return []*repository.Record{h.full, h.diff} }},
+		{func(h *history) *repository.Record { return h.copied }, func(h *history) []*repository.Record { return []*repository.Record{h.copied} }},
+	} {
+		h := newHistory(t)
+		rec := tt.keep(h)
+		records, err := h.repo.Records(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var verdicts []repository.Verdict
+		for _, r := range records {
+			v := repository.Verdict{Record: r}
+			if r.ID == rec.ID {
+				v.Keep = []string{"as the test wants"}
+			}
+			verdicts = append(verdicts, v)
+		}
+		rules := repository.Retention{Chain: requester.Chain}
+		rules.KeepChains(verdicts, records)
+		var gone []repository.ID
+		var kept []string
+		for _, v := range verdicts {
+			if len(v.Keep) == 0 {
+				gone = append(gone, v.Record.ID)
+			} else {
+				kept = append(kept, v.Record.Type)
+			}
+		}
+		var want []string
+		for _, r := range tt.kept(h) {
+			want = append(want, r.Type)
+		}
+		if !slices.Equal(kept, want) {
+			t.Errorf("%s keeps %q, want %q", rec.Type, kept, want)
+		}
+		if _, err := h.repo.Forget(t.Context(), gone); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if _, err := h.repo.Prune(t.Context(), repository.PruneOptions{Grace: 1}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, sequential := range []bool{false, true} {
+			if back := h.back(rec, requester.RestoreRequest{Sequential: sequential}); back.Outcome != requester.Complete {
+				t.Errorf("%s after forget and prune: %v %+v", rec.Type, back.Outcome, back.Failures)
+			}
+			h.expect(rec.Type+" after forget and prune", h.want[rec])
+		}
+	}
+}
+
+// TestChainsInACopiedRepository: copies have other ids than the histories name.
+func TestChainsInACopiedRepository(t *testing.T) {
+	h := newHistory(t)
+	copies := func(list ...*repository.Record) (*repository.Repository, *repository.Record) {
+		repo, err := repository.Create(t.Context(), mem.New(), []byte("other"), repository.Options{KDF: repository.KDF{Time: 1, Memory: 64, Threads: 1}, TempDir: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { repo.Close() })
+		c, err := repository.NewCopier(t.Context(), repo, h.repo, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var last *repository.Record
+		for _, rec := range list {
+			if last, err = c.Copy(t.Context(), rec); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return repo, last
+	}
+	repo, rec := copies(h.full, h.inc, h.log1, h.log2)
+	h.wipe()
+	h.start()
+	back, err := requester.Restore(t.Context(), h.open, repo, rec, requester.RestoreRequest{}, nil)
+	if err != nil || back.Outcome != requester.Complete || len(back.Chain) != 4 {
+		t.Fatalf("%v, outcome %v, %d links", err, back.Outcome, len(back.Chain))
+	}
+	h.expect("from the copy", h.want[h.log2])
+	repo, rec = copies(h.full, h.log1, h.log2)
+	h.start()
+	_, err = requester.Restore(t.Context(), h.open, repo, rec, requester.RestoreRequest{}, nil)
+	var hole *requester.ChainError
+	if !errors.As(err, &hole) || !strings.Contains(err.Error(), h.inc.ID.Short()) {
+		t.Errorf("without the record in the middle: %v", err)
+	}
+}
+
+// TestComponentsOfOneRecordHaveChainsOfTheirOwn: D-30 makes one full where the
+// others are incremental, and it has a part in the last operation only.
+func TestComponentsOfOneRecordHaveChainsOfTheirOwn(t *testing.T) {
+	s := newStore(t, "db")
+	simple := newDocWriter("simple", func(m *metadata.WriterMetadata) []error {
+		return []error{group(m, "", "set", true), files(m, "", "set", s.path("set"), "*", true)}
+	})
+	files := map[string]string{"db/a.dat": "a", "db/1.log": "1", "set/x": "1", "set/gone": "1"}
+	s.set(files)
+	s.writers = append(s.writers, simple)
+	full := s.save(vss.BackupTypeFull, files)
+	want := map[string]string{"db/a.dat": "a", "db/2.log": "2", "set/x": "2"}
+	rec := s.save(vss.BackupTypeIncremental, want)
+	want = with(want, "db/1.log", "1")
+	s.wipe()
+	s.start()
+	simple = simple.again()
+	s.writers = append(s.writers, simple)
+	back := s.restore(rec, requester.RestoreRequest{Sequential: true})
+	if back.Outcome != requester.Complete || len(back.Chain) != 2 || back.Chain[0].Record != full.ID.String() {
+		t.Fatalf("outcome %v, chain %+v", back.Outcome, back.Chain)
+	}
+	s.expect("both", want)
+	var parts []string
+	for i, l := range back.Chain {
+		for _, c := range l.Components {
+			parts = append(parts, fmt.Sprintf("%d %s %s %v", i, c.Name, c.Type, c.More))
+		}
+	}
+	slices.Sort(parts)
+	if !slices.Equal(parts, []string{"0 db full true", "1 db incremental false", "1 set full false"}) {
+		t.Errorf("parts %q", parts)
+	}
+	if n := len(slices.DeleteFunc(simple.seen, func(k writer.EventKind) bool { return k != writer.EventPreRestore })); n != 1 {
+		t.Errorf("the writer whose component has a chain of one saw %d PreRestore", n)
+	}
+}
+
+// TestFailureStopsWhatDependsOnItR_SEL_31: later links of a component are not
+// restored without what it depends on.
+func TestFailureStopsWhatDependsOnItR_SEL_31(t *testing.T) {
+	s := newStore(t, "db")
+	const mask = vss.DefaultFileSpecBackupType
+	front := newDocWriter("front", func(m *metadata.WriterMetadata) []error {
+		return []error{m.SetBackupSchema(vss.SchemaCopy | vss.SchemaIncremental),
+			m.AddComponent(metadata.ComponentInfo{Type: vss.ComponentTypeDatabase, Name: "app", Selectable: true}),
+			m.AddDatabaseLogFiles("", "app", s.path("app"), "*.log", mask), m.AddComponentDependency("", "app", metadata.Dependency{WriterClass: s.doc.class, Name: "db"})}
+	})
+	s.writers = append(s.writers, front)
+	files := map[string]string{"db/a.dat": "a", "db/1.log": "1", "app/1.log": "1"}
+	s.save(vss.BackupTypeFull, files)
+	files = with(files, "db/2.log", "2", "app/2.log", "2")
+	inc := s.save(vss.BackupTypeIncremental, files)
+	rec := s.save(vss.BackupTypeIncremental, with(files, "db/3.log", "3", "app/3.log", "3"))
+	s.wipe()
+	s.start()
+	front = front.again()
+	s.writers = append(s.writers, front)
+	s.mkdir("db/2.log/in the way")
+	back := s.restore(rec, requester.RestoreRequest{Sequential: true})
+	if back.Outcome != requester.Incomplete || len(back.Components) != 2 {
+		t.Fatalf("outcome %v, %+v", back.Outcome, back.Components)
+	}
+	for _, c := range back.Components {
+		if c.Succeeded || !strings.Contains(c.Error, inc.ID.Short()) || c.Status != vss.FileRestoreStatusFailed.String() {
+			t.Errorf("%+v", c)
+		}
+		if c.Name == "app" && !strings.Contains(c.Error, `store:\db`) {
+			t.Errorf("%q does not name what it depends on", c.Error)
+		}
+	}
+	got := s.state()
+	if got["app/3.log"] != "" || got["app/2.log"] == "" {
+		t.Errorf("files %q", slices.Sorted(maps.Keys(got)))
+	}
+}
