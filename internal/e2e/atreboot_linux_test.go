@@ -276,24 +276,58 @@ func TestTheProgramIsGoneAtTheStart(t *testing.T) {
 	h.noUnit()
 }
 
+// TestFilesOnLateMountsAreRefused: what is mounted after services start is not
+// there when files are swapped in.
+func TestFilesOnLateMountsAreRefused(t *testing.T) {
+	dir := scratch(t)
+	units := earlyUnits(dir)
+	mount := func(name, more string) {
+		h := filepath.Join(dir, "data", name)
+		if err := os.MkdirAll(h, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command("systemd-escape", "--path", "--suffix=mount", h).Output()
+		if err != nil {
+			voltest.Skip(t, "no systemd-escape: %v", err)
+		}
+		units[strings.TrimSpace(string(out))] = "[Unit]\n" + more + "[Mount]\nWhat=" + filepath.Join(dir, "bin") + "\nWhere=" + h + "\nType=none\nOptions=bind"
+	}
+	if _, err := os.Stat("/lib/systemd/systemd"); err != nil {
+		voltest.Skip(t, "systemd is not installed: %v", err)
+	}
+	mount("remote", "DefaultDependencies=no\nBefore=remote-fs.target\n")
+	mount("after", "DefaultDependencies=no\nAfter=app.service\n")
+	h := newBooted(t, dir, units)
+	write(t, h.data("app.db"), "old")
+	h.start()
+	h.target("stage", h.data("remote/x")+"=new", "--", "commit").exits(1).says("VSS_E_NOT_SUPPORTED", "_netdev")
+	h.target("stage", h.data("after/x")+"=new", "--", "commit").exits(1).says("VSS_E_NOT_SUPPORTED", "mounted after app.service")
+	h.target("stage", "/tmp/x=new", "--", "commit").exits(1).says("VSS_E_NOT_SUPPORTED", "memory")
+	if left, _ := filepath.Glob(h.data("*/.sombra-*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	h.noUnit()
+}
+
 // TestFilesOnOtherFileSystemsAreSwappedIn: on each kind, mounted below the host's
 // directory.
 func TestFilesOnOtherFileSystemsAreSwappedIn(t *testing.T) {
 	voltest.Need(t, "btrfs", "xfs", "ext4")
 	dir := scratch(t)
-	h := newBooted(t, dir, earlyUnits(dir))
-	write(t, h.data("app.db"), "old")
-	words := []string{"stage", h.data("app.db") + "=new"}
+	data := func(name string) string { return filepath.Join(dir, "data", name) }
+	words := []string{"stage", data("app.db") + "=new"}
 	var names []string
+	// The volumes are made before the host, and so go after it.
 	for i, v := range []*voltest.Volume{voltest.Btrfs(t, 0), voltest.XFS(t, 0), voltest.Ext4(t, 0)} {
 		name := fmt.Sprintf("volume %d/file", i)
-		h.must(os.MkdirAll(filepath.Dir(h.data(name)), 0o755))
-		h.must(exec.Command("mount", "--bind", v.Root, filepath.Dir(h.data(name))).Run())
-		t.Cleanup(func() { exec.Command("umount", filepath.Dir(h.data(name))).Run() })
-		write(t, h.data(name), "old")
+		write(t, data(name), "covered")
+		voltest.Bind(t, v.Root, filepath.Dir(data(name)))
+		write(t, data(name), "old")
 		names = append(names, name)
-		words = append(words, h.data(name)+"=new")
+		words = append(words, data(name)+"=new")
 	}
+	h := newBooted(t, dir, earlyUnits(dir))
+	write(t, h.data("app.db"), "old")
 	h.start()
 	h.target(append(words, "--", "commit")...).exits(0)
 	text, err := os.ReadFile(filepath.Join(dir, "units", h.unitName()))
@@ -305,6 +339,4 @@ func TestFilesOnOtherFileSystemsAreSwappedIn(t *testing.T) {
 	for _, name := range names {
 		h.reads(name, "new")
 	}
-	h.crash()
-	h.start() // the cleanup ends it again, before the mounts go
 }

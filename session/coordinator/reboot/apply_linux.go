@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,12 +26,10 @@ type Outcome struct {
 // told what became of each set. The error is of what concerns no set alone; whether
 // all went well takes both. A set that was begun with is ended even when ctx does.
 func (s *Store) Apply(ctx context.Context, told func(Outcome)) error {
-	if _, err := os.Lstat(s.dir); errors.Is(err, fs.ErrNotExist) {
-		_, err := s.dropUnit()
-		return err
-	}
+	// The unit is there only while something waits: a journal that is not there
+	// is one that was not mounted in time.
 	if err := s.checkDir(); err != nil {
-		return err
+		return fmt.Errorf("nothing is swapped in, as what waits cannot be read: %w", err)
 	}
 	unlock, err := s.lock(ctx)
 	if err != nil {

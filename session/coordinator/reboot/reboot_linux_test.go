@@ -624,6 +624,26 @@ func TestTheJournalIsRootsAlone(t *testing.T) {
 	r.reads("a", "old a")
 }
 
+// TestAJournalThatIsNotThereIsNoEmptyOne: its file system is not mounted.
+func TestAJournalThatIsNotThereIsNoEmptyOne(t *testing.T) {
+	r := newRig(t)
+	r.write("a", "old a")
+	r.stage("w", "a")
+	r.reboot()
+	away := r.store.dir + "-away"
+	r.must(os.Rename(r.store.dir, away))
+	if err := r.store.Apply(t.Context(), func(Outcome) {}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v", err)
+	}
+	r.must(os.Rename(away, r.store.dir))
+	if _, err := os.Lstat(r.store.unitPath()); err != nil {
+		t.Errorf("the unit is gone: %v", err)
+	}
+	r.apply()
+	r.reads("a", "new a")
+	r.clean()
+}
+
 // TestNoRoomForTheJournalMeansNothingWaits: the state's file system is full.
 func TestNoRoomForTheJournalMeansNothingWaits(t *testing.T) {
 	voltest.Need(t, "ext4")

@@ -145,7 +145,9 @@ func (t *staging) Commit(ctx context.Context) (string, error) {
 	}
 	defer unlock()
 	// The unit first: with nothing to do it goes away by itself.
-	if err := s.install(ctx, mounts); err != nil {
+	if err := s.install(ctx, mounts); errors.Is(err, unix.EROFS) {
+		return "", vss.Errorf(vss.ErrNotSupported, stageOp, t.set.What, "%w; units cannot be added to this system while it runs", err)
+	} else if err != nil {
 		return fail(err)
 	}
 	if err := s.mark(id); err != nil {

@@ -302,8 +302,8 @@ func (m mount) early(ctx context.Context) error {
 	if m.point == "/" {
 		return nil
 	}
-	if remote, err := systemd.IsRemote(ctx, m.point); err == nil && remote {
-		return no("it is mounted with the network (_netdev), which is not there so early in a start")
+	if why, err := systemd.MountedLate(ctx, m.point); err == nil && why != "" {
+		return no(why)
 	}
 	return nil
 }

@@ -16,19 +16,28 @@ func Reload(ctx context.Context) error {
 	return err
 }
 
-// IsRemote reports whether a mount point belongs to those that systemd mounts with
-// the network.
-func IsRemote(ctx context.Context, point string) (bool, error) {
+// MountedLate says why a mount point may not be there yet before services start;
+// empty if nothing is known that speaks against it.
+func MountedLate(ctx context.Context, point string) (why string, err error) {
 	path, err := available("look at mount", point, "nothing is to be done")
 	if err != nil {
-		return false, err
+		return "", err
 	}
-	out, err := run(ctx, path, "show", "--no-pager", "--property=Before", "--", MountUnit(point))
+	out, err := run(ctx, path, "show", "--no-pager", "--property=Before,After", "--", MountUnit(point))
 	if err != nil {
-		return false, err
+		return "", err
 	}
-	list := parseShow(out)
-	return len(list) == 1 && slices.Contains(list[0].list("Before"), "remote-fs.target"), nil
+	for _, p := range parseShow(out) {
+		if slices.Contains(p.list("Before"), "remote-fs.target") {
+			return "it is mounted with the network (_netdev), which is not there so early in a start", nil
+		}
+		for _, u := range p.list("After") {
+			if strings.HasSuffix(u, ".service") && !strings.HasPrefix(u, "systemd-") {
+				return "it is mounted after " + u + ", which is not there so early in a start", nil
+			}
+		}
+	}
+	return "", nil
 }
 
 // MountUnit is the unit of a mount point, an absolute path without dots
