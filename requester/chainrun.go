@@ -293,9 +293,9 @@ func (r *restore) takeAway(ctx context.Context, f *filler, s *setRun) error {
 		return nil
 	}
 	for _, e := range s.chain.work().gone {
-		e, err := s.at(e, r.style.Fold())
+		e, _, err := r.placeOf(s, e)
 		if err != nil {
-			return err
+			continue // it was not put
 		}
 		if !s.chain.comp.mine.has(e.Path) {
 			continue
@@ -345,6 +345,7 @@ func (c *chainRun) merge(i int, l *linkRun) {
 		res.LeftOut = res.LeftOut[:min(len(res.LeftOut), maxLeftOut)]
 		res.Warnings = append(res.Warnings, l.res.Warnings...)
 		res.Writers = append(res.Writers, l.res.Writers...)
+		res.Services = append(res.Services, l.res.Services...)
 	}
 	if l.fill != nil {
 		res.Failures = append(res.Failures, l.fill.failures...)

@@ -13,9 +13,9 @@ import (
 	"github.com/sombra-backup/sombra/vss"
 )
 
-// directed restores a component set as its writer directed it in PreRestore
-// (R-RES-23 to R-RES-26). Files that it did not direct anywhere are left out.
-func (r *restore) directed(ctx context.Context, f *filler, s *setRun) error {
+// planDirected checks where a set's writer directed it in PreRestore (R-RES-23 to
+// R-RES-25), and refuses the set if it cannot be restored so.
+func (r *restore) planDirected(ctx context.Context, f *filler, s *setRun) error {
 	list, err := r.directedTargets(ctx, s)
 	if err != nil {
 		return err
@@ -28,8 +28,15 @@ func (r *restore) directed(ctx context.Context, f *filler, s *setRun) error {
 		r.refuse(s, fmt.Sprintf("its writer's restore target is %s, and it cannot be restored so: %v", vss.RestoreTargetDirected, err))
 		return nil
 	}
+	s.directed = files
+	return nil
+}
+
+// directed restores a component set as planned. Files that its writer did not
+// direct anywhere are left out (R-RES-26).
+func (r *restore) directed(ctx context.Context, f *filler, s *setRun) error {
 	used := map[*repository.Entry]bool{}
-	for _, file := range files {
+	for _, file := range s.directed {
 		for _, p := range file.pieces {
 			used[p.source] = true
 		}

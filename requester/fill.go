@@ -54,6 +54,7 @@ type filler struct {
 	dirs         []*repository.Entry // to be given their attributes at the end
 	made         map[string]bool     // directories this run made
 	fresh        map[string]bool     // of them, those that were not there
+	origins      origins
 	names        map[uint64]*linked
 	links        []laterLink
 	totals       Totals
@@ -84,6 +85,12 @@ type setRun struct {
 	chain   *setChain // its part in a chain of restores; nil if there is none
 	told    instructions
 	into    vss.GUID // the writer instance it is moved to; zero: its own
+	// decision is where its files go: by routes, to what diversion has, if that is
+	// where its writer's mappings lead; by directed, if its writer directs them.
+	decision  Decision
+	routes    func(component string) *routes
+	diversion *diversion
+	directed  []*directedFile
 }
 
 func newFiller(ctx context.Context, repo *repository.Repository, t session.Target, rep Reporter) (*filler, context.Context) {
@@ -326,13 +333,8 @@ func (f *filler) parents(ctx context.Context, name string) error {
 		}
 		var e *repository.Entry
 		if !existed {
-			was := f.dirBefore(dir)
-			e, err = f.table.Lookup(ctx, rootID, was)
-			if err != nil && !errors.Is(err, repository.ErrNotFound) {
+			if e, err = f.likeOf(ctx, dir); err != nil {
 				return err
-			}
-			if e != nil && was != dir {
-				e = moved(e, dir)
 			}
 		}
 		f.mu.Lock()
@@ -346,6 +348,40 @@ func (f *filler) parents(ctx context.Context, name string) error {
 		f.mu.Unlock()
 	}
 	return nil
+}
+
+// divert remembers where a diverted entry comes from.
+func (f *filler) divert(from, to string, by *route) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.origins.note(from, to, by)
+}
+
+// likeOf gives the entry whose attributes a directory gets that was missing: its
+// own, or that of the directory it stands for. One above a mapping's destination is
+// made as what was mapped, so that who may use that may reach it.
+func (f *filler) likeOf(ctx context.Context, dir string) (*repository.Entry, error) {
+	f.mu.Lock()
+	from, diverted := f.origins.of[dir]
+	mapped, leads := f.origins.above[dir]
+	f.mu.Unlock()
+	names := []string{f.dirBefore(dir)}
+	if diverted {
+		names[0] = from
+	} else if leads {
+		names = append(names, mapped)
+	}
+	for _, name := range names {
+		e, err := f.table.Lookup(ctx, rootID, name)
+		if errors.Is(err, repository.ErrNotFound) {
+			continue
+		}
+		if err != nil || name == dir {
+			return e, err
+		}
+		return withPath(e, dir), nil
+	}
+	return nil, nil
 }
 
 // end restores the content of the files, makes the further names of files, gives

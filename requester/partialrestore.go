@@ -117,14 +117,10 @@ func (f *filler) partial(ctx context.Context, e *repository.Entry, set *setRun) 
 
 // checkPartials says why a set cannot be restored because of a partial file in it,
 // before anything of the set is written; empty if nothing is in the way.
-func (r *restore) checkPartials(ctx context.Context, f *filler, s *setRun) (string, error) {
-	for _, e := range s.entries {
+func (r *restore) checkPartials(ctx context.Context, f *filler, entries []*repository.Entry) (string, error) {
+	for _, e := range entries {
 		if !isPartial(e) {
 			continue
-		}
-		e, err := s.at(e, r.style.Fold())
-		if err != nil {
-			return "", err
 		}
 		p, err := f.partialOf(ctx, e)
 		if err == nil {

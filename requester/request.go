@@ -119,6 +119,14 @@ type RestoreRequest struct {
 	Sequential bool
 	// DryRun stops before anything is changed.
 	DryRun bool
+	// Destinations are directories of the host, besides the paths that the record
+	// is of, that alternate location mappings may lead to. Those which a running
+	// writer offers need not be here.
+	Destinations []string
+	// Services are names of services that may be stopped and started if the
+	// record's documents name them. Those which a running writer names need not be
+	// here.
+	Services []string
 }
 
 // Overwrite says what a restore does with a file that is there already.

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/sombra-backup/sombra/metadata"
 	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/vss"
@@ -62,6 +61,10 @@ type restore struct {
 	unclaimed        bool
 	fill             *filler
 	history          []HistoryLine
+	placed           map[Mapping]*route // mappings on this host; nil: cannot be used
+	living           []*Writer          // see liveWriters
+	services         map[string]*serviceRun
+	serviceOrder     []*serviceRun
 
 	mu sync.Mutex // held while the result's lists grow: workers warn, too
 }
@@ -339,95 +342,31 @@ func (r *restore) refuse(s *setRun, why string) {
 	r.leave(LeftOut{Writer: c.Writer.Label(), Component: c.FullPath(), Reason: why})
 }
 
-// files writes the files: component sets by their method, then data of no
-// writer, then what must come last.
+// files writes the files: component sets by what is decided of them, then data of
+// no writer, then what must come last.
 func (r *restore) files(ctx context.Context, f *filler) error {
-	targets, err := r.targets(ctx)
-	if err != nil {
-		return err
+	if !r.req.NoWriters {
+		if err := r.decide(ctx, f); err != nil {
+			return err
+		}
 	}
 	for _, s := range r.sets {
+		if s.refused == "" && r.req.NoWriters {
+			if err := r.partialsInWay(ctx, f, s); err != nil {
+				return err
+			}
+		}
 		if s.refused != "" {
 			continue
 		}
-		there, rest, err := s.toNewTargets(s.strange(), r.style.Fold())
-		if err != nil {
-			r.refuse(s, err.Error())
-			continue
-		}
-		if blocked, err := r.newTargetsBlocked(ctx, f, s, there); err != nil {
+		if err := r.putSet(ctx, f, s); err != nil {
 			return err
-		} else if blocked != "" {
-			r.refuse(s, blocked)
-			continue
-		}
-		if !r.req.NoWriters {
-			p, err := look(ctx, f.target, rest, r.shown)
-			if err != nil {
-				return err
-			}
-			target, asked := targets[s.set.Component.key()]
-			if !asked {
-				target = vss.RestoreTargetOriginal
-			}
-			view := RestoreView{Original: p, Unmapped: "a file", NoReboot: "this version does not do that", Running: "this version does not do that"}
-			d := Decide(s.set.Component.Writer.Restore, target, view)
-			if d.Branch == BranchDirected {
-				s.asBackedUp()
-				if err := r.directed(ctx, f, s); err != nil {
-					return err
-				}
-				continue
-			}
-			if d.Branch != BranchOriginal {
-				r.refuse(s, d.Refusal)
-				continue
-			}
-		}
-		if why, err := r.checkPartials(ctx, f, s); err != nil {
-			return err
-		} else if why != "" {
-			r.refuse(s, why)
-			continue
-		}
-		if err := r.takeAway(ctx, f, s); err != nil {
-			return err
-		}
-		for _, e := range s.puts() {
-			if e, err = s.at(e, r.style.Fold()); err != nil {
-				return err
-			}
-			if err := r.put(ctx, f, e, s); err != nil {
-				return err
-			}
 		}
 	}
 	if r.unclaimed {
 		return r.putUnclaimed(ctx, f)
 	}
 	return nil
-}
-
-// targets reads which restore targets writers set in PreRestore.
-func (r *restore) targets(ctx context.Context) (map[setKey]vss.RestoreTarget, error) {
-	out := map[setKey]vss.RestoreTarget{}
-	if !slices.ContainsFunc(r.sets, func(s *setRun) bool { return s.live }) || r.req.DryRun {
-		return out, nil
-	}
-	data, err := r.sess.BackupComponents(ctx)
-	if err != nil {
-		return nil, err
-	}
-	doc, err := metadata.ParseBackupComponents(data)
-	if err != nil {
-		return nil, err
-	}
-	for _, w := range doc.Writers() {
-		for _, c := range w.Components() {
-			out[setKey{w.Key().ClassID, c.FullPath()}] = c.RestoreTarget()
-		}
-	}
-	return out, nil
 }
 
 // put checks an entry's name before anything is done with it.
@@ -464,9 +403,23 @@ func (r *restore) putUnclaimed(ctx context.Context, f *filler) error {
 	return nil
 }
 
-// settle tells the writers how it went and ends the restore (steps 9 to 11).
-// After an error PostRestore is still sent, so that writers open their files.
+// settle starts again what was stopped, and ends the restore (steps 8 to 11 of the
+// model's sequence).
 func (r *restore) settle(ctx context.Context, live bool, failed error) error {
+	r.startServices(context.WithoutCancel(ctx), r.fill.target)
+	err := r.report(ctx, live, failed)
+	if failed == nil && err == nil && !r.req.DryRun && !r.req.NoWriters {
+		err = r.restartServices(ctx, r.fill.target)
+	}
+	for _, v := range r.serviceOrder {
+		r.res.Services = append(r.res.Services, v.result)
+	}
+	return err
+}
+
+// report tells the writers how it went (steps 9 to 11). After an error PostRestore
+// is still sent, so that writers open their files.
+func (r *restore) report(ctx context.Context, live bool, failed error) error {
 	for _, s := range r.sets {
 		s.result.Status = r.restoreStatus(s, failed).String()
 		if failed != nil && s.refused == "" {
@@ -481,6 +434,9 @@ func (r *restore) settle(ctx context.Context, live bool, failed error) error {
 	}
 	for _, s := range r.sets {
 		if s.live {
+			if err := r.tellMappings(ctx, s); err != nil {
+				return err
+			}
 			if err := r.sess.SetFileRestoreStatus(ctx, s.set.Component.Session(), r.restoreStatus(s, failed)); err != nil {
 				return err
 			}

@@ -140,6 +140,10 @@ type ComponentResult struct {
 	Method string   `json:"restore_method,omitempty"`
 	Status string   `json:"file_restore_status,omitempty"`
 	Told   []string `json:"told,omitempty"`
+	// Branch is where its files went, see [Branch], and Mappings are the alternate
+	// location mappings that led there.
+	Branch   string   `json:"restore_branch,omitempty"`
+	Mappings []string `json:"alternate_location_mappings,omitempty"`
 }
 
 // FilesRead counts the files of a component by how a backup took them.
@@ -224,11 +228,13 @@ type RestoreResult struct {
 	Chain   []ChainLinkResult `json:"chain,omitempty"`
 	Writers []WriterResult    `json:"writers"`
 	// Unclaimed tells that data of no writer was restored.
-	Unclaimed bool      `json:"unclaimed"`
-	Totals    Totals    `json:"totals"`
-	Failures  []Failure `json:"failures,omitempty"`
-	Failed    int       `json:"failed_count,omitempty"`
-	LeftOut   []LeftOut `json:"left_out,omitempty"`
-	LeftOuts  int       `json:"left_out_count,omitempty"`
-	Warnings  []string  `json:"warnings,omitempty"`
+	Unclaimed bool `json:"unclaimed"`
+	// Services are those that were to be stopped and started.
+	Services []ServiceResult `json:"services,omitempty"`
+	Totals   Totals          `json:"totals"`
+	Failures []Failure       `json:"failures,omitempty"`
+	Failed   int             `json:"failed_count,omitempty"`
+	LeftOut  []LeftOut       `json:"left_out,omitempty"`
+	LeftOuts int             `json:"left_out_count,omitempty"`
+	Warnings []string        `json:"warnings,omitempty"`
 }
