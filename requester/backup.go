@@ -304,7 +304,7 @@ func (b *backup) commit(ctx context.Context, into *repository.Backup) error {
 	if err != nil {
 		return fmt.Errorf("commit the record: %w", err)
 	}
-	b.res.Record, b.res.ID = rec, rec.ID.String()
+	b.res.Record, b.res.ID, b.recorded = rec, rec.ID.String(), true
 	if err := into.LocalState(); err != nil {
 		text := fmt.Sprintf("%v: the next backup reads every file", err)
 		b.res.Warnings = append(b.res.Warnings, text)
@@ -312,7 +312,10 @@ func (b *backup) commit(ctx context.Context, into *repository.Backup) error {
 	}
 	// From here on the record is there, and the writers must hear of it,
 	// whoever loses patience.
-	return b.complete(context.WithoutCancel(ctx))
+	ctx = context.WithoutCancel(ctx)
+	err = b.complete(ctx)
+	b.tidyShadows(ctx)
+	return err
 }
 
 // finish works out the result from what happened.
@@ -325,6 +328,7 @@ func (b *backup) finish() {
 	}
 	res.Totals, res.Failures, res.Failed = c.totals, c.failures, c.failed
 	res.LeftOut, res.LeftOuts, res.Warnings = b.leftOut, b.leftOuts, b.warnings
+	res.Kept = b.keptShadows()
 	level, any := session.LevelApp, false
 	lower := func(l session.Level) {
 		if !any || l < level {

@@ -26,7 +26,10 @@ type copier struct {
 	// baseTable. damaged: it was said that part of one cannot be read.
 	tables  map[repository.ID]*repository.Table
 	damaged bool
-	work    *crew
+	// compared: files of which only what changed since an earlier shadow copy is
+	// read; see putChanged.
+	compared comparisons
+	work     *crew
 	// mark is what entries say of data that this backup reads, see AttrRead.
 	mark string
 	// files: whoever is reported to wants to hear of files that did not fail.
@@ -132,6 +135,7 @@ func (c *copier) close() {
 	for _, t := range c.shadows {
 		t.Close()
 	}
+	c.compared.close()
 }
 
 // tree gives the volume's shadow copy, or the volume itself if it has none.

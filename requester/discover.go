@@ -49,7 +49,9 @@ type attempt struct {
 	rangesFiles map[string]*RangesFile // by the path in the document
 
 	said
-	done bool // nothing is under way that would have to be aborted
+	shadowSet vss.GUID // persistent, and so to be deleted if no record is made
+	recorded  bool     // the record was committed
+	done      bool     // nothing is under way that would have to be aborted
 }
 
 // said is what the result is to say of what is missing.
@@ -95,15 +97,15 @@ func (a *attempt) begin(ctx context.Context) (err error) {
 	if err := a.sess.InitializeForBackup(ctx, nil); err != nil {
 		return err
 	}
-	snapshots := vss.ContextBackup
-	if a.req.NoWriters {
-		snapshots = vss.ContextFileShareBackup
-	}
-	if err := a.sess.SetContext(ctx, snapshots); err != nil {
+	if err := a.sess.SetContext(ctx, a.req.snapshotContext()); err != nil {
 		return err
 	}
-	err = a.sess.SetBackupState(ctx, session.BackupState{SelectComponents: true,
-		BootableSystemState: a.req.SystemState, Type: a.req.backupType(), PartialFileSupport: !a.req.NoPartial})
+	state := session.BackupState{SelectComponents: true,
+		BootableSystemState: a.req.SystemState, Type: a.req.backupType(), PartialFileSupport: !a.req.NoPartial}
+	if a.req.KeepBaseShadow > 0 {
+		state.Purpose = a.req.purpose()
+	}
+	err = a.sess.SetBackupState(ctx, state)
 	if err != nil || a.req.NoWriters {
 		return err
 	}

@@ -37,6 +37,9 @@ func (r *Request) check() error {
 	default:
 		return vss.Errorf(vss.ErrInvalidArgument, "back up", "", "%s is no type of backup (R-TYPE-1)", t)
 	}
+	if r.KeepBaseShadow < 0 || r.KeepBaseShadow > MaxKeepBaseShadow {
+		return vss.Errorf(vss.ErrInvalidArgument, "back up", "", "%d shadow copies of each volume are to be kept; 0 to %d can be", r.KeepBaseShadow, MaxKeepBaseShadow)
+	}
 	if r.NoWriters && (!r.Selectors.Empty() || r.SystemState) {
 		return vss.Errorf(vss.ErrInvalidArgument, "back up", "", "without writers there are no components to choose")
 	}
@@ -65,6 +68,7 @@ func (a *attempt) plan(ctx context.Context) *Plan {
 		p.Writers = append(p.Writers, PlanWriter{Name: "?", Error: err.Error(), Type: p.Type})
 	}
 	p.FreezeEstimate = a.freezeEstimate()
+	a.planShadows(ctx, p)
 	a.planLevel(p)
 	a.planOutside(ctx, p)
 	a.planNotes(p)

@@ -130,6 +130,9 @@ func (h *memHost) AddToSnapshotSet(ctx context.Context, volume string, _ vss.GUI
 	h.scopes[volume], h.snaps[id] = s, h.volume(volume)
 	return id, nil
 }
+func (h *memHost) QuerySnapshots(context.Context) ([]session.SnapshotProperties, error) {
+	return nil, nil
+}
 func (h *memHost) Estimates(ctx context.Context) (out []session.Estimate, err error) {
 	for id, v := range h.snaps {
 		e := session.Estimate{Snapshot: id, Volume: v.id, Atomic: v.atomic}

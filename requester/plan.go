@@ -25,6 +25,10 @@ type Plan struct {
 	Volumes []PlanVolume `json:"volumes"`
 	// FreezeEstimate is how long applications are expected to be held.
 	FreezeEstimate time.Duration `json:"freeze_estimate_ns"`
+	// KeepBaseShadow is how many shadow copies of each volume are to be kept, and
+	// Shadows counts those that backups have kept by now.
+	KeepBaseShadow int        `json:"keep_base_shadow,omitempty"`
+	Shadows        *KeptCount `json:"kept_count,omitempty"`
 	// Outside lists files of chosen components that lie under none of the paths.
 	Outside      []string `json:"outside,omitempty"`
 	OutsideCount int      `json:"outside_count,omitempty"`

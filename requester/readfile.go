@@ -98,7 +98,7 @@ func (c *copier) readOnce(ctx context.Context, j *job) (g got, err error) {
 	if from := (repository.Source{At: src, Size: g.entry.Size, Data: data}); j.part != nil {
 		g.content, err = c.putPartial(ctx, j, &g, from)
 	} else {
-		g.content, err = c.put(ctx, j, from)
+		g.content, err = c.putWhole(ctx, j, g.entry, from)
 	}
 	switch {
 	case src.err != nil:
@@ -124,6 +124,15 @@ func (c *copier) readOnce(ctx context.Context, j *job) (g got, err error) {
 		return g, &changedError{what}
 	}
 	return g, nil
+}
+
+// putWhole stores a file of which no writer says what changed. Of a large one the
+// service is asked.
+func (c *copier) putWhole(ctx context.Context, j *job, e session.Entry, src repository.Source) (repository.Content, error) {
+	if content, done, err := c.putChanged(ctx, j, e, src); done || err != nil {
+		return content, err
+	}
+	return c.put(ctx, j, src)
 }
 
 // put stores a file. Of a large one it is worth while to look for the blocks

@@ -91,6 +91,9 @@ type Summary struct {
 	LeftOut    int           `json:"left_out"`
 	Hold       time.Duration `json:"hold_ns"`
 	Totals     Totals        `json:"totals"`
+	// Kept are the shadow copies that the backup left behind (--keep-base-shadow).
+	// They may be gone by now.
+	Kept []KeptShadow `json:"kept_shadow_copies,omitempty"`
 }
 
 // ReadSummary reads the summary of a record. Of one that has none, or none that
@@ -105,7 +108,7 @@ const maxSummaryList = 100
 
 func (b *backup) describe(docs map[string]repository.Content) (repository.RecordInfo, error) {
 	s := Summary{Outcome: b.res.Outcome, Level: b.res.Level, Required: b.res.Required, Failed: b.res.Failed,
-		LeftOut: b.res.LeftOuts, Totals: b.res.Totals}
+		LeftOut: b.res.LeftOuts, Totals: b.res.Totals, Kept: b.res.Kept}
 	paths := b.req.dataPaths()
 	for _, p := range paths[:min(len(paths), maxSummaryList)] {
 		s.Paths = append(s.Paths, clip(p, 1000))

@@ -74,6 +74,11 @@ type Totals struct {
 	// removed before they could be read: they are no part of the backup, as if
 	// it had come to their directory later.
 	Vanished int64 `json:"vanished,omitempty"`
+	// Compared are files of which only what changed since the last backup's shadow
+	// copy was read, ComparedBytes their sizes, and ChangedBytes what was read.
+	Compared      int64 `json:"compared,omitempty"`
+	ComparedBytes int64 `json:"compared_bytes,omitempty"`
+	ChangedBytes  int64 `json:"changed_bytes,omitempty"`
 	// Expected are guesses from the plan; 0 where none could be made.
 	ExpectedBytes int64 `json:"expected_bytes,omitempty"`
 }

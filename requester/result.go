@@ -106,11 +106,15 @@ type Result struct {
 	Writers    []WriterResult    `json:"writers"`
 	Receipt    *session.Receipt  `json:"receipt,omitempty"`
 	Totals     Totals            `json:"totals"`
-	Failures   []Failure         `json:"failures,omitempty"`
-	Failed     int               `json:"failed_count,omitempty"`
-	LeftOut    []LeftOut         `json:"left_out,omitempty"`
-	LeftOuts   int               `json:"left_out_count,omitempty"`
-	Warnings   []string          `json:"warnings,omitempty"`
+	// Kept are the shadow copies that the backup left behind, and Shadows counts
+	// all that backups have, when this one had ended.
+	Kept     []KeptShadow `json:"kept_shadow_copies,omitempty"`
+	Shadows  *KeptCount   `json:"kept_count,omitempty"`
+	Failures []Failure    `json:"failures,omitempty"`
+	Failed   int          `json:"failed_count,omitempty"`
+	LeftOut  []LeftOut    `json:"left_out,omitempty"`
+	LeftOuts int          `json:"left_out_count,omitempty"`
+	Warnings []string     `json:"warnings,omitempty"`
 }
 
 // ComponentResult is the outcome of one explicit component and its set.

@@ -41,8 +41,12 @@ func (a *attempt) addAll(ctx context.Context) error {
 	if len(list) == 0 && len(a.sel.Explicit) == 0 {
 		return nil
 	}
-	if _, err := a.sess.StartSnapshotSet(ctx); err != nil {
+	set, err := a.sess.StartSnapshotSet(ctx)
+	if err != nil {
 		return err
+	}
+	if a.req.KeepBaseShadow > 0 {
+		a.shadowSet = set
 	}
 	refused := map[string]string{}
 	for _, v := range list {
@@ -202,6 +206,7 @@ func (a *attempt) close(ctx context.Context) {
 			a.rep.Warning("abort backup: " + err.Error())
 		}
 	}
+	a.dropShadows(context.WithoutCancel(ctx))
 	if err := a.sess.Close(); err != nil {
 		a.rep.Warning("end the session: " + err.Error())
 	}
