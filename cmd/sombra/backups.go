@@ -239,6 +239,10 @@ func (a *app) showText(rec *repository.Record, result, plan []byte, notes []repo
 func showResult(w io.Writer, r *requester.Result, p *requester.Plan) {
 	fmt.Fprintf(w, "outcome: %s\n", words(r.Outcome))
 	fmt.Fprintf(w, "consistency: %s\n", resultLevels(r, p.Volumes))
+	printCompared(w, r.Totals)
+	for _, k := range r.Kept {
+		fmt.Fprintf(w, "shadow copy {%s} of %s was kept, to tell what changed by the next backup\n", k.Snapshot, printable(k.Root))
+	}
 	printComponents(w, r.Components, "saved")
 	printReceipt(w, r.Receipt)
 	if r.Failed > 0 {

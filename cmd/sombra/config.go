@@ -49,6 +49,7 @@ type config struct {
 	NoWriters     bool     `yaml:"no_writers"`
 	Reread        bool     `yaml:"reread"`
 	NoPartial     bool     `yaml:"no_partial"`
+	KeepBase      *int     `yaml:"keep_base_shadow"`
 
 	Writer           []string `yaml:"writer"`
 	ExcludeWriter    []string `yaml:"exclude_writer"`
@@ -90,6 +91,9 @@ func (c *config) options() map[string][]string {
 		if v != "" {
 			m[name] = []string{v}
 		}
+	}
+	if c.KeepBase != nil {
+		m["keep-base-shadow"] = []string{strconv.Itoa(*c.KeepBase)}
 	}
 	if c.Connections != nil {
 		m["connections"] = []string{strconv.Itoa(*c.Connections)}

@@ -60,6 +60,7 @@ func printPlan(w io.Writer, p *requester.Plan, all bool) {
 	if taken > 0 {
 		fmt.Fprintf(w, "applications are held for about %s\n", ms(p.FreezeEstimate))
 	}
+	printKept(w, p.KeepBaseShadow, p.Shadows)
 	if !p.Host.Privileged {
 		fmt.Fprintln(w, "not root: only what this user can read, with the writers and providers that need no privilege")
 	}
@@ -299,6 +300,33 @@ func printLeftOut(w io.Writer, list []requester.LeftOut, count int) {
 		}
 	}
 	more(w, count)
+}
+
+// printKept prints how many shadow copies are to be kept, and are.
+func printKept(w io.Writer, keep int, n *requester.KeptCount) {
+	if keep > 0 {
+		fmt.Fprintf(w, "kept of each volume after the backup, to tell what changes: %s\n", copies(keep))
+	}
+	if n == nil {
+		return
+	}
+	fmt.Fprintf(w, "kept by backups: %s, the oldest of %s", copies(n.Copies), n.Oldest.Local().Format(time.RFC3339))
+	if n.Bytes > 0 || n.Least {
+		least := ""
+		if n.Least {
+			least = "at least "
+		}
+		fmt.Fprintf(w, "; disk space of their own: %s%s", least, size(int64(n.Bytes)))
+	}
+	fmt.Fprintln(w)
+}
+
+// printCompared prints how much reading was spared.
+func printCompared(w io.Writer, t requester.Totals) {
+	if t.Compared > 0 {
+		fmt.Fprintf(w, "%s by what changed since the last backup's shadow copy: %s of %s read\n", plural(t.Compared, "file"),
+			size(t.ChangedBytes), size(t.ComparedBytes))
+	}
 }
 
 // printReceipt prints what was held, and for how long. There is nothing to print

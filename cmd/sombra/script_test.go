@@ -418,7 +418,7 @@ func TestOptionsAreFlagsAndKeys(t *testing.T) {
 		Exclude: []string{"x"}, ExcludeFile: []string{"x"}, OneFileSystem: true, Tag: []string{"x"}, Type: "x", TypeFor: []string{"x"}, Consistency: "x",
 		Provider: "x", AsPlainFiles: true, NoWriters: true, Reread: true, NoPartial: true, Writer: []string{"x"}, ExcludeWriter: []string{"x"},
 		Component: []string{"x"}, ExcludeComponent: []string{"x"}, FreezeLimit: "x", HoldLimit: "x", DiscoveredLimit: "x",
-		EventLimit: "x", IdentifyLimit: "x", PrepareLimit: "x", NoDiscovery: true,
+		KeepBase: new(int), EventLimit: "x", IdentifyLimit: "x", PrepareLimit: "x", NoDiscovery: true,
 	}
 	options := c.options()
 	cmd := newBackup(&app{})
@@ -428,7 +428,7 @@ func TestOptionsAreFlagsAndKeys(t *testing.T) {
 		if f == nil || !marked(f, settable) {
 			t.Errorf("%s is in the configuration and no settable flag", name)
 		}
-		if !slices.Equal(v, []string{"x"}) && !slices.Equal(v, []string{"true"}) {
+		if !slices.Equal(v, []string{"x"}) && !slices.Equal(v, []string{"true"}) && !slices.Equal(v, []string{"0"}) {
 			t.Errorf("%s: %q", name, v)
 		}
 		settables = append(settables, name)

@@ -57,10 +57,12 @@ func (b *backupFlags) add(cmd *cobra.Command) {
 	f.BoolVar(&r.AsPlainFiles, "as-plain-files", false, "take files of writers that are left out or fail as data of no writer")
 	f.BoolVar(&r.Reread, "reread", false, "read every file, even if unchanged since the last backup")
 	f.BoolVar(&r.NoPartial, "no-partial", false, "tell writers that files are saved whole only, not by ranges; ranges that one lists all the same fail its component")
+	f.IntVar(&r.KeepBaseShadow, "keep-base-shadow", 0, "keep the shadow copies of the `N` newest backups (1 without a number), so that the next one reads only what changed in large files, where the file system tells")
+	f.Lookup("keep-base-shadow").NoOptDefVal = "1"
 	f.BoolVar(&r.SystemState, "system-state", false, "take the system state in")
 	f.StringArrayVar(&r.Tags, "tag", nil, "`tag` the backup; repeatable")
 	mark(f, settable, "type", "type-for", "consistency", "writer", "exclude-writer", "component", "exclude-component", "exclude",
-		"exclude-file", "one-file-system", "as-plain-files", "reread", "no-partial", "tag")
+		"exclude-file", "one-file-system", "as-plain-files", "reread", "no-partial", "keep-base-shadow", "tag")
 	mark(f, addsUp, "exclude-writer", "exclude-component", "exclude", "exclude-file", "tag")
 	b.addService(cmd)
 }

@@ -135,7 +135,7 @@ func (a *app) printShadow(p session.SnapshotProperties) error {
 	if a.json {
 		return a.printJSON("shadow_copy", fields{"id": p.ID, "set_id": p.SetID, "count": p.Count,
 			"volume": p.Volume, "root": p.VolumeRoot, "device": p.Device, "exposed": p.Exposed, "provider": p.Provider.Name,
-			"context": p.Context.String(), "created": p.Created})
+			"context": p.Context.String(), "created": p.Created, "purpose": p.Purpose})
 	}
 	fmt.Fprintf(a.stdout, "shadow copy {%s}\n", p.ID)
 	return table(a.stdout, func(t *tabwriter.Writer) {
@@ -143,6 +143,9 @@ func (a *app) printShadow(p session.SnapshotProperties) error {
 		fmt.Fprintf(t, "    volume\t%s (%s)\n", p.VolumeRoot, p.Volume)
 		fmt.Fprintf(t, "    created\t%s by %s, %s\n", p.Created.Local().Format(time.RFC3339), p.Provider.Name, p.Context)
 		fmt.Fprintf(t, "    read it at\t%s\n", p.Device)
+		if p.Purpose != "" {
+			fmt.Fprintf(t, "    kept as\t%s\n", printable(p.Purpose))
+		}
 		if p.Exposed != "" {
 			fmt.Fprintf(t, "    exposed at\t%s\n", p.Exposed)
 		}

@@ -36,8 +36,10 @@ func (a *app) summarizeBackup(r *requester.Result, rep reporter) {
 	}
 	fmt.Fprintf(w, "consistency: %s\n", resultLevels(r, volumes))
 	fmt.Fprintf(w, "%s (%d unchanged), %s in %s\n", plural(r.Totals.Files, "file"), r.Totals.Unchanged, size(r.Totals.Bytes), took(r.Started, r.Ended))
+	printCompared(w, r.Totals)
 	printComponents(w, r.Components, "saved")
 	if !a.quiet {
+		printKept(w, 0, r.Shadows)
 		printReceipt(w, r.Receipt)
 	}
 	if r.Totals.Vanished > 0 && a.verbose > 0 {
