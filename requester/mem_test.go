@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"io/fs"
 	"path"
@@ -270,7 +271,9 @@ func (m *memTree) entry(name string) (session.Entry, bool) {
 		if n := m.v.inodes[name]; n != 0 {
 			e.Inode, e.Links = n, 2
 		} else {
-			e.Inode = uint64(len(name))<<32 + uint64(len(m.v.files))
+			h := fnv.New64a() // one that stays, as long as the file does
+			h.Write([]byte(name))
+			e.Inode = h.Sum64()
 		}
 		return e, true
 	}
