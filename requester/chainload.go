@@ -214,6 +214,8 @@ func (l *linkRun) find(key HistoryKey, comp *chainComp, part *setChain) (why str
 			return ""
 		}
 		part.run = l.newSet(set, l.covered(set))
+		part.run.told = comp.top.told.of(def, l.style)
+		part.run.result.Told = comp.top.result.Told
 		return ""
 	}
 	return "has no such component in its documents"
