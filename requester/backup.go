@@ -224,6 +224,11 @@ func (b *backup) copy(ctx context.Context, into *repository.Backup, base *reposi
 			Writer: def.Writer.Name, InstanceName: def.Writer.InstanceName, Class: def.Writer.Class, Instance: def.Writer.Instance,
 			LogicalPath: def.LogicalPath, Name: def.Name, Type: def.Type.Word(), Succeeded: true, Level: session.LevelApp.String(),
 		}
+		t := b.typing(def)
+		r.BackupType, r.TypeNotes = t.Type.Word(), t.Notes
+		if t.Base != nil {
+			r.Base = t.Base.Record.String()
+		}
 		for _, m := range def.Members() {
 			r.Members = append(r.Members, m.FullPath())
 		}

@@ -194,28 +194,42 @@ func (a *attempt) choose(ctx context.Context) error {
 		return err
 	}
 	for again := true; again; {
-		a.sel = Select(a.writers, a.wish)
-		left, err := a.decideTypes(ctx)
-		if err != nil {
+		var err error
+		if again, err = a.selectOnce(ctx); err != nil {
 			return err
 		}
-		unserved, err := a.barUnserved(ctx)
-		if err != nil {
-			return err
-		}
-		rivals, err := a.conflicts(ctx)
-		if err != nil {
-			return err
-		}
-		again = left || unserved || rivals
-	}
-	if err := a.divide(); err != nil {
-		return err
 	}
 	if err := a.needVolumes(ctx); err != nil {
 		return err
 	}
 	return a.listOut(ctx)
+}
+
+// selectOnce makes the selection and decides what each of its components is
+// backed up as. It reports whether a component is out because of that, so that
+// another selection must be made.
+func (a *attempt) selectOnce(ctx context.Context) (again bool, err error) {
+	a.sel = Select(a.writers, a.wish)
+	if err := a.divide(); err != nil {
+		return false, err
+	}
+	left, err := a.decideTypes(ctx)
+	if err != nil {
+		return false, err
+	}
+	unserved, err := a.barUnserved(ctx)
+	if left || unserved || err != nil {
+		return true, err
+	}
+	if len(a.req.TypesFor) == 0 {
+		return a.conflicts(ctx)
+	}
+	// What has a type of its own is not here, and claims files all the same.
+	part := a.sel
+	a.sel = Select(a.writers, a.wish)
+	again, err = a.conflicts(ctx)
+	a.sel = part
+	return again, err
 }
 
 // barUnlessAsked bars a component, and tells whether that is new.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/vss"
 )
@@ -13,13 +15,33 @@ import (
 // MakePlan finds out what a backup would do, up to the point where nothing has
 // been frozen or copied, and undoes what it began. A level of consistency out
 // of reach is told in the plan, not an error.
+//
+// What a component builds upon only the repository knows; without it a backup of
+// a type that goes by that is planned as if there were something. See
+// [MakePlansTo].
 func MakePlan(ctx context.Context, open Opener, r Request, rep Reporter) (*Plan, error) {
+	return makePlan(ctx, open, nil, r, rep)
+}
+
+// makePlan is MakePlan for a backup into a repository, which is opened only if it
+// is needed; nil: there is none.
+func makePlan(ctx context.Context, open Opener, repo RepositoryOpener, r Request, rep Reporter) (*Plan, error) {
 	if err := r.check(); err != nil {
 		return nil, err
 	}
 	rep = orQuiet(rep)
 	var plan *Plan
-	err := reach(ctx, open, &r, rep, nil, func(a *attempt) error {
+	var past *histories
+	if repo != nil {
+		past = &histories{open: func(ctx context.Context) (*repository.Repository, error) {
+			opened, err := repo(ctx)
+			if err != nil {
+				return nil, &OpenError{err}
+			}
+			return opened, nil
+		}}
+	}
+	err := reach(ctx, open, &r, rep, past, func(a *attempt) error {
 		plan = a.plan(ctx)
 		rep.Plan(plan)
 		return nil
@@ -128,8 +150,9 @@ func (a *attempt) planWriter(w *Writer) PlanWriter {
 		Discovered: w.Info.Discovered, Required: w.Info.Required, ReadsPaused: w.Info.ReadsPaused, Weak: w.Info.Weak,
 		Stillness: stillness(w.Info), Type: a.req.backupType().Word(),
 	}
-	if a.req.backupType() == vss.BackupTypeCopy && !w.Schema.Supports(vss.BackupTypeCopy) {
-		pw.TypeNote = "the writer does not declare copy backups; it is told copy, and its logs are not to be truncated (D-30)"
+	if asked := a.req.backupType(); !w.Schema.Supports(asked) {
+		t := DecideType(asked, w, ComponentHistory{}, a.req.StrictType)
+		pw.TypeNote = strings.Join(append(t.Notes, t.LeftOut), "")
 	}
 	for _, c := range w.Components {
 		pw.Components = append(pw.Components, a.planComponent(c))
@@ -162,6 +185,13 @@ func (a *attempt) planComponent(c *Component) PlanComponent {
 		pc.Why = "not selected"
 		if bar, ok := a.sel.Out[c]; ok {
 			pc.Why = bar.Why
+		}
+	}
+	if pc.Selected == "explicit" {
+		t := a.typing(c)
+		pc.BackupType, pc.TypeNotes = t.Type.Word(), t.Notes
+		if t.Base != nil && !t.Base.Record.IsZero() {
+			pc.Base, pc.BaseTime = t.Base.Record.String(), t.Base.Time
 		}
 	}
 	return pc
@@ -254,6 +284,9 @@ func (a *attempt) outsideOf(ctx context.Context, g *claimGroup, p *Plan) {
 
 func (a *attempt) planNotes(p *Plan) {
 	p.Warnings = append(p.Warnings, a.warnings...)
+	if a.past == nil && usesHistory(a.req.backupType()) && len(a.sel.Explicit) > 0 {
+		p.Warnings = append(p.Warnings, "planned without the repository: components that find no backup in it to build upon are saved whole")
+	}
 	a.warnResting(p)
 	for _, w := range a.writers {
 		for _, c := range w.Components {

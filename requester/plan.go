@@ -90,6 +90,13 @@ type PlanComponent struct {
 	Level   string   `json:"level,omitempty"`
 	Volumes []string `json:"volumes,omitempty"`
 	Files   int      `json:"file_specifications"`
+	// BackupType is what the type asked for comes to for an explicit component and
+	// its set, Base the record that it builds upon and BaseTime that one's instant.
+	// TypeNotes say why it is not what was asked for.
+	BackupType string    `json:"backup_type,omitempty"`
+	Base       string    `json:"base,omitempty"`
+	BaseTime   time.Time `json:"base_time,omitzero"`
+	TypeNotes  []string  `json:"type_notes,omitempty"`
 }
 
 // PlanVolume is one volume with data in the plan.

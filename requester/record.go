@@ -85,12 +85,14 @@ type Summary struct {
 	// Roots are the host's paths that data begins at; all of it lies at or
 	// below them. A restore in place writes nowhere else, and may reach them,
 	// and what is above them, through links.
-	Roots      []string      `json:"roots,omitempty"`
-	Components []string      `json:"components,omitempty"`
-	Failed     int           `json:"failed"`
-	LeftOut    int           `json:"left_out"`
-	Hold       time.Duration `json:"hold_ns"`
-	Totals     Totals        `json:"totals"`
+	Roots      []string `json:"roots,omitempty"`
+	Components []string `json:"components,omitempty"`
+	// Types counts the explicit components by what the type asked for came to.
+	Types   map[string]int `json:"types,omitempty"`
+	Failed  int            `json:"failed"`
+	LeftOut int            `json:"left_out"`
+	Hold    time.Duration  `json:"hold_ns"`
+	Totals  Totals         `json:"totals"`
 	// Kept are the shadow copies that the backup left behind (--keep-base-shadow).
 	// They may be gone by now.
 	Kept []KeptShadow `json:"kept_shadow_copies,omitempty"`
@@ -118,6 +120,13 @@ func (b *backup) describe(docs map[string]repository.Content) (repository.Record
 	}
 	for _, c := range b.sel.Explicit[:min(len(b.sel.Explicit), maxSummaryList)] {
 		s.Components = append(s.Components, clip(c.Label(), 1000))
+	}
+	for _, c := range b.sel.Explicit {
+		if s.Types == nil {
+			s.Types = map[string]int{}
+		}
+		t := b.typing(c)
+		s.Types[t.Type.Word()]++
 	}
 	if b.res.Receipt != nil {
 		s.Hold = b.res.Receipt.Hold

@@ -126,6 +126,11 @@ type ComponentResult struct {
 	LogicalPath  string   `json:"logical_path,omitempty"`
 	Name         string   `json:"name"`
 	Type         string   `json:"type"`
+	// BackupType is what the type asked for came to, Base the record that it was
+	// built upon. TypeNotes say why it is not what was asked for.
+	BackupType string   `json:"backup_type,omitempty"`
+	Base       string   `json:"base,omitempty"`
+	TypeNotes  []string `json:"type_notes,omitempty"`
 	// Members are the full paths of the implicit components of its set.
 	Members   []string `json:"members,omitempty"`
 	Succeeded bool     `json:"succeeded"`

@@ -46,6 +46,11 @@ func (a *attempt) decideTypes(ctx context.Context) (changed bool, err error) {
 	return changed, nil
 }
 
+// usesHistory reports whether a backup of the type builds upon another.
+func usesHistory(t vss.BackupType) bool {
+	return t == vss.BackupTypeIncremental || t == vss.BackupTypeDifferential || t == vss.BackupTypeLog
+}
+
 // barWriter leaves out all components of a writer, as the user wants it.
 func (a *attempt) barWriter(w *Writer, why string) (changed bool) {
 	for _, c := range w.Components {
@@ -61,8 +66,7 @@ func (a *attempt) barWriter(w *Writer, why string) (changed bool) {
 // types that do not go by it. Without a repository it is as if there were a
 // backup of every kind to build upon.
 func (a *attempt) historyOf(ctx context.Context, c *Component) (h ComponentHistory, err error) {
-	switch a.req.backupType() {
-	case vss.BackupTypeFull, vss.BackupTypeCopy:
+	if !usesHistory(a.req.backupType()) {
 		return h, nil
 	}
 	if a.past == nil {

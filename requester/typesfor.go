@@ -58,8 +58,9 @@ func BackupTypes(ctx context.Context, open Opener, repo RepositoryOpener, r Requ
 		res, err := BackupTo(ctx, open, repo, r, rep)
 		return []*Result{res}, err
 	}
+	repo = openedOnce(repo)
 	if r.Consistency != session.LevelNone {
-		plans, err := MakePlans(ctx, open, r, nil)
+		plans, err := MakePlansTo(ctx, open, repo, r, nil)
 		if err != nil {
 			return failedPart(r), err
 		}
@@ -70,7 +71,6 @@ func BackupTypes(ctx context.Context, open Opener, repo RepositoryOpener, r Requ
 			}
 		}
 	}
-	repo = openedOnce(repo)
 	var others []vss.BackupType
 	r.part.others = &others
 	res, err := BackupTo(ctx, open, repo, r, rep)
@@ -102,9 +102,19 @@ func failedPart(r Request) []*Result {
 
 // MakePlans makes the plans of what [BackupTypes] would do, in its order.
 func MakePlans(ctx context.Context, open Opener, r Request, rep Reporter) (list []*Plan, err error) {
+	return MakePlansTo(ctx, open, nil, r, rep)
+}
+
+// MakePlansTo makes the plans of backups into a repository, which is opened, once,
+// if what they build upon must be known. If that fails the error wraps an
+// [OpenError]. The caller closes it.
+func MakePlansTo(ctx context.Context, open Opener, repo RepositoryOpener, r Request, rep Reporter) (list []*Plan, err error) {
+	if repo != nil {
+		repo = openedOnce(repo)
+	}
 	var others []vss.BackupType
 	r.part.others = &others
-	p, err := MakePlan(ctx, open, r, rep)
+	p, err := makePlan(ctx, open, repo, r, rep)
 	quiet := true
 	switch {
 	case errors.Is(err, errEmptyPart):
@@ -117,7 +127,7 @@ func MakePlans(ctx context.Context, open Opener, r Request, rep Reporter) (list 
 	for _, t := range others {
 		own := r
 		own.Type, own.part = t, part{own: true, quiet: quiet}
-		p, err := MakePlan(ctx, open, own, rep)
+		p, err := makePlan(ctx, open, repo, own, rep)
 		if err != nil {
 			return nil, fmt.Errorf("backup of type %s: %w", t.Word(), err)
 		}

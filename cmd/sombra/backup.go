@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/requester"
+	"github.com/sombra-backup/sombra/vss"
 )
 
 func newBackup(a *app) *cobra.Command {
@@ -26,8 +28,13 @@ shadow copies. What cannot be saved at the consistency asked for is never saved
 at a lower one in silence: the plan, the result and the exit code say so.
 
 Without PATH, and without components chosen by name, the configuration's paths
-are taken.`,
+are taken.
+
+A full backup begins a chain, and an incremental, differential or log backup goes
+on from the one before, component by component; the default, copy, leaves the
+writers' logs and history alone.`,
 		Example: `  sombra backup /srv/app
+  sombra backup --type incremental /srv/app
   sombra backup --consistency app --tag nightly /srv /home
   sombra backup --component /srv/app/app.db`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -102,13 +109,41 @@ reached, and what would be left out. Nothing is frozen and nothing is copied.`,
 	return cmd
 }
 
-// plan shows what a backup would do. No repository is needed for that.
+// goesByHistory reports whether a type is asked for of which the backups before
+// decide what it comes to.
+func (b *backupFlags) goesByHistory() bool {
+	is := func(t vss.BackupType) bool { return t != 0 && t != vss.BackupTypeFull && t != vss.BackupTypeCopy }
+	return is(b.request.Type) || slices.ContainsFunc(b.request.TypesFor, func(f requester.TypeFor) bool { return is(f.Type) })
+}
+
+// plan shows what a backup would do. A repository is needed only to say what
+// components have to build upon, and can be done without there too.
 func (a *app) plan(cmd *cobra.Command, b *backupFlags, args []string) error {
 	open, err := b.fill(cmd, a, args)
 	if err != nil {
 		return err
 	}
-	plans, err := requester.MakePlans(cmd.Context(), open, b.request, nil)
+	var into requester.RepositoryOpener
+	if b.goesByHistory() && a.repo != "" {
+		ready, err := a.readyToOpen(cmd.Context(), a.passwordSource())
+		if err != nil {
+			return err
+		}
+		var repo *repository.Repository
+		defer func() {
+			if repo != nil {
+				repo.Close()
+			}
+		}()
+		into = func(ctx context.Context) (_ *repository.Repository, err error) {
+			repo, err = ready(ctx)
+			return repo, err
+		}
+	}
+	plans, err := requester.MakePlansTo(cmd.Context(), open, into, b.request, nil)
+	if unopened := (*requester.OpenError)(nil); errors.As(err, &unopened) {
+		return unopened.Err
+	}
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,8 @@ type recordLine struct {
 	User      string            `json:"user,omitempty"`
 	Program   string            `json:"program,omitempty"`
 	Type      string            `json:"type"`
+	Types     map[string]int    `json:"types,omitempty"`
+	Bases     []string          `json:"bases,omitempty"`
 	State     string            `json:"state"`
 	Tags      []string          `json:"tags,omitempty"`
 	Paths     []string          `json:"paths"`
@@ -52,8 +54,14 @@ func newRecordLine(r *repository.Record) recordLine {
 		Host: r.Host.Name, User: r.User, Program: r.Program, Type: r.Type, State: r.State.String(), Tags: r.Tags, Totals: r.Totals,
 		Paths: recordPaths(r), Roots: []string{},
 	}
-	if s, ok := requester.ReadSummary(r); ok && len(s.Roots) > 0 {
-		l.Roots = s.Roots
+	if s, ok := requester.ReadSummary(r); ok {
+		l.Types = s.Types
+		if len(s.Roots) > 0 {
+			l.Roots = s.Roots
+		}
+	}
+	for _, b := range requester.Chain(r) {
+		l.Bases = append(l.Bases, b.String())
 	}
 	for _, p := range r.Parents {
 		l.Parents = append(l.Parents, p.String())
@@ -100,7 +108,7 @@ func newBackups(a *app) *cobra.Command {
 				}
 				for _, r := range rows {
 					fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", r.ID.Short(), r.Time.Local().Format(time.DateTime), printable(r.Host.Name),
-						r.Type, r.State, r.Totals.Files, size(r.Totals.Bytes), printable(strings.Join(r.Tags, ",")), printable(strings.Join(recordPaths(r), " ")))
+						typeWords(r), r.State, r.Totals.Files, size(r.Totals.Bytes), printable(strings.Join(r.Tags, ",")), printable(strings.Join(recordPaths(r), " ")))
 				}
 			})
 			if err != nil {
@@ -116,6 +124,23 @@ func newBackups(a *app) *cobra.Command {
 	cmd.Flags().StringArrayVar(&tags, "tag", nil, "only those with this `tag`; repeatable")
 	cmd.Flags().StringArrayVar(&paths, "path", nil, "only those of this `path`; repeatable")
 	return cmd
+}
+
+// typeWords is the type that a backup was asked for and, where components came to
+// another, how many to which.
+func typeWords(r *repository.Record) string {
+	text := printable(r.Type)
+	s, _ := requester.ReadSummary(r)
+	var other []string
+	for _, t := range slices.Sorted(maps.Keys(s.Types)) {
+		if t != r.Type && len(other) < len(backupTypes) {
+			other = append(other, fmt.Sprintf("%d %s", s.Types[t], printable(t)))
+		}
+	}
+	if len(other) > 0 {
+		text += " (" + strings.Join(other, ", ") + ")"
+	}
+	return text
 }
 
 func hasTags(have, want []string) bool {
@@ -206,13 +231,21 @@ func (a *app) showText(rec *repository.Record, result, plan []byte, notes []repo
 	w := a.stdout
 	fmt.Fprintf(w, "backup %s\n", rec.ID)
 	fmt.Fprintf(w, "of %s at %s, by %s with %s\n", printable(rec.Host.Name), rec.Time.Local().Format(time.RFC3339Nano), printable(rec.User), printable(rec.Program))
-	fmt.Fprintf(w, "type %s, %s, %s, %s; %s of them new in the repository\n", rec.Type, rec.State, plural(rec.Totals.Files, "file"),
+	fmt.Fprintf(w, "type %s, %s, %s, %s; %s of them new in the repository\n", typeWords(rec), rec.State, plural(rec.Totals.Files, "file"),
 		size(rec.Totals.Bytes), size(rec.Totals.BytesStored))
 	if s, ok := requester.ReadSummary(rec); ok && len(s.Roots) > 0 {
 		fmt.Fprintf(w, "of %s and what is below\n", printable(strings.Join(s.Roots, ", ")))
 	}
 	if len(rec.Tags) > 0 {
 		fmt.Fprintf(w, "tags %s\n", printable(strings.Join(rec.Tags, ", ")))
+	}
+	if bases := requester.Chain(rec); len(bases) > 0 {
+		var ids []string
+		for _, b := range head(bases) {
+			ids = append(ids, b.Short())
+		}
+		fmt.Fprintf(w, "built upon %s\n", strings.Join(ids, ", "))
+		more(w, len(bases))
 	}
 	var r requester.Result
 	var p requester.Plan
@@ -243,7 +276,7 @@ func showResult(w io.Writer, r *requester.Result, p *requester.Plan) {
 	for _, k := range r.Kept {
 		fmt.Fprintf(w, "shadow copy {%s} of %s was kept, to tell what changed by the next backup\n", k.Snapshot, printable(k.Root))
 	}
-	printComponents(w, r.Components, "saved")
+	printComponents(w, r.Components, "saved", r.Type)
 	printReceipt(w, r.Receipt)
 	if r.Failed > 0 {
 		fmt.Fprintf(w, "\nfailed (%d)\n", r.Failed)

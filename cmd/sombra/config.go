@@ -43,6 +43,7 @@ type config struct {
 	Tag           []string `yaml:"tag"`
 	Type          string   `yaml:"type"`
 	TypeFor       []string `yaml:"type_for"`
+	StrictType    bool     `yaml:"strict_type"`
 	Consistency   string   `yaml:"consistency"`
 	Provider      string   `yaml:"provider"`
 	AsPlainFiles  bool     `yaml:"as_plain_files"`
@@ -100,7 +101,7 @@ func (c *config) options() map[string][]string {
 	}
 	for name, v := range map[string]bool{
 		"one-file-system": c.OneFileSystem, "as-plain-files": c.AsPlainFiles, "no-writers": c.NoWriters,
-		"reread": c.Reread, "no-partial": c.NoPartial, "no-discovery": c.NoDiscovery,
+		"reread": c.Reread, "no-partial": c.NoPartial, "no-discovery": c.NoDiscovery, "strict-type": c.StrictType,
 	} {
 		if v {
 			m[name] = []string{"true"}

@@ -122,7 +122,10 @@ func printWriters(w io.Writer, p *requester.Plan, all bool) {
 			if idle(c) && !all {
 				continue
 			}
-			fmt.Fprintf(w, "    %s: %s\n", printable(componentName(c.LogicalPath, c.Name)), chosen(c, p.Volumes))
+			fmt.Fprintf(w, "    %s: %s\n", printable(componentName(c.LogicalPath, c.Name)), chosen(p, c))
+			if c.Selected == "explicit" {
+				printTypeNotes(w, "      ", c.TypeNotes, wr.TypeNote)
+			}
 		}
 		if n > 0 {
 			fmt.Fprintf(w, "    %s not chosen; -v lists them\n", plural(n, "component"))
@@ -221,17 +224,38 @@ func componentName(logicalPath, name string) string {
 
 // chosen says what becomes of a component. A volume's refusal stands with the
 // volume.
-func chosen(c requester.PlanComponent, volumes []requester.PlanVolume) string {
+func chosen(p *requester.Plan, c requester.PlanComponent) string {
 	if c.Selected == "no" {
 		why := c.Why
-		for _, v := range volumes {
+		for _, v := range p.Volumes {
 			if v.Refusal != "" {
 				why = strings.ReplaceAll(why, ": "+v.Refusal, "")
 			}
 		}
 		return "left out: " + oneLine(why)
 	}
-	return c.Level + ", " + oneLine(c.Why)
+	return c.Level + typeText(p.Type, c.BackupType, c.Base) + ", " + oneLine(c.Why)
+}
+
+// typeText says what the type asked for came to for a component, where there is
+// something to say.
+func typeText(asked, own, base string) string {
+	switch {
+	case base != "":
+		return ", " + printable(own) + " upon " + printable(short(base))
+	case own != "" && own != asked:
+		return ", " + printable(own)
+	}
+	return ""
+}
+
+// printTypeNotes says why it came to that, if it was not said already.
+func printTypeNotes(w io.Writer, indent string, notes []string, said string) {
+	for _, n := range notes {
+		if n != said {
+			fmt.Fprintf(w, "%s%s\n", indent, oneLine(n))
+		}
+	}
 }
 
 func pathList(places []requester.Place) string {

@@ -29,6 +29,9 @@ func addSelectors(cmd *cobra.Command, s *requester.Selectors) {
 	f.StringArrayVar(&s.ExcludeComponents, "exclude-component", nil, "leave this `component` out")
 }
 
+// backupTypes are the types of backup.
+var backupTypes = []string{"copy", "full", "incremental", "differential", "log"}
+
 // backupFlags are those of backup and plan.
 type backupFlags struct {
 	request     requester.Request
@@ -46,7 +49,8 @@ type backupFlags struct {
 func (b *backupFlags) add(cmd *cobra.Command) {
 	r := &b.request
 	addSelectors(cmd, &r.Selectors)
-	addChoice(cmd, &b.typ, "type", "type", "type of backup: copy (the default; changes nothing for the writers) or full", "copy", "full")
+	addChoice(cmd, &b.typ, "type", "type", "type of backup: copy (the default; changes nothing for the writers), full, incremental, differential or log", backupTypes...)
+	cmd.Flags().BoolVar(&r.StrictType, "strict-type", false, "leave writers that do not know log backups out of one, where otherwise they get a full one")
 	cmd.Flags().StringArrayVar(&b.typesFor, "type-for", nil, "give a writer or component a type of its own, as in `SELECTOR=TYPE`: it gets a backup of its own, after the others; repeatable, the last that names a component counts")
 	addChoice(cmd, &b.consistency, "consistency", "level", "least level wanted, app, crash or none; out of reach is an error before anything is frozen", "app", "crash", "none")
 	f := cmd.Flags()
@@ -61,7 +65,7 @@ func (b *backupFlags) add(cmd *cobra.Command) {
 	f.Lookup("keep-base-shadow").NoOptDefVal = "1"
 	f.BoolVar(&r.SystemState, "system-state", false, "take the system state in")
 	f.StringArrayVar(&r.Tags, "tag", nil, "`tag` the backup; repeatable")
-	mark(f, settable, "type", "type-for", "consistency", "writer", "exclude-writer", "component", "exclude-component", "exclude",
+	mark(f, settable, "type", "strict-type", "type-for", "consistency", "writer", "exclude-writer", "component", "exclude-component", "exclude",
 		"exclude-file", "one-file-system", "as-plain-files", "reread", "no-partial", "keep-base-shadow", "tag")
 	mark(f, addsUp, "exclude-writer", "exclude-component", "exclude", "exclude-file", "tag")
 	b.addService(cmd)

@@ -37,7 +37,7 @@ func (a *app) summarizeBackup(r *requester.Result, rep reporter) {
 	fmt.Fprintf(w, "consistency: %s\n", resultLevels(r, volumes))
 	fmt.Fprintf(w, "%s (%d unchanged), %s in %s\n", plural(r.Totals.Files, "file"), r.Totals.Unchanged, size(r.Totals.Bytes), took(r.Started, r.Ended))
 	printCompared(w, r.Totals)
-	printComponents(w, r.Components, "saved")
+	printComponents(w, r.Components, "saved", r.Type)
 	if !a.quiet {
 		printKept(w, 0, r.Shadows)
 		printReceipt(w, r.Receipt)
@@ -123,7 +123,7 @@ func (a *app) summarizeRestore(r *requester.RestoreResult, err error, rep report
 	fmt.Fprintf(w, "%s, %s in %s\n", plural(r.Totals.Files, "file"), size(r.Totals.Bytes), took(r.Started, r.Ended))
 	printChain(w, r)
 	if err == nil {
-		printComponents(w, r.Components, done)
+		printComponents(w, r.Components, done, "")
 	}
 	if r.Failed > 0 {
 		fmt.Fprintf(w, "%s could not be %s, named above\n", plural(r.Failed, "file"), strings.TrimPrefix(done, "would be "))
@@ -168,7 +168,9 @@ func partWords(c requester.ChainPartResult) string {
 	return text
 }
 
-func printComponents(w io.Writer, list []requester.ComponentResult, done string) {
+// printComponents prints what became of components. asked is the type of a backup;
+// what is not as asked is said.
+func printComponents(w io.Writer, list []requester.ComponentResult, done, asked string) {
 	for _, c := range list {
 		state := done
 		if !c.Succeeded {
@@ -176,6 +178,9 @@ func printComponents(w io.Writer, list []requester.ComponentResult, done string)
 		}
 		if c.Level != "" && c.Succeeded {
 			state += ", " + c.Level
+		}
+		if asked != "" {
+			state += typeText(asked, c.BackupType, c.Base)
 		}
 		if strings.HasPrefix(done, "would be ") && c.Files == 0 { // not counted in a dry run
 			fmt.Fprintf(w, "  %s: %s: %s\n", printable(c.Writer), printable(componentName(c.LogicalPath, c.Name)), state)
@@ -189,6 +194,9 @@ func printComponents(w io.Writer, list []requester.ComponentResult, done string)
 		}
 		more(w, len(c.WriterErrors))
 		printTold(w, c.Told)
+		if asked != "" {
+			printTypeNotes(w, "    ", c.TypeNotes, "")
+		}
 	}
 }
 
