@@ -416,7 +416,7 @@ func TestHelpTellsExitCodes(t *testing.T) {
 func TestOptionsAreFlagsAndKeys(t *testing.T) {
 	c := config{
 		Exclude: []string{"x"}, ExcludeFile: []string{"x"}, OneFileSystem: true, Tag: []string{"x"}, Type: "x", TypeFor: []string{"x"}, Consistency: "x",
-		Provider: "x", AsPlainFiles: true, NoWriters: true, Reread: true, NoPartial: true, Writer: []string{"x"}, ExcludeWriter: []string{"x"},
+		Provider: "x", AsPlainFiles: true, NoWriters: true, Reread: true, NoPartial: true, StrictType: true, Writer: []string{"x"}, ExcludeWriter: []string{"x"},
 		Component: []string{"x"}, ExcludeComponent: []string{"x"}, FreezeLimit: "x", HoldLimit: "x", DiscoveredLimit: "x",
 		KeepBase: new(int), EventLimit: "x", IdentifyLimit: "x", PrepareLimit: "x", NoDiscovery: true,
 	}
