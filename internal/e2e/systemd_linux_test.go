@@ -200,7 +200,11 @@ func (h *booted) restart() {
 // command runs in the host.
 func (h *booted) command(args ...string) *exec.Cmd {
 	cmd := exec.Command("nsenter", append([]string{"-t", strconv.Itoa(h.pid), "-m", "-p", "-C", "--wd=/", "--"}, args...)...)
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + h.dir, "SOMBRA_CONFIG=" + os.DevNull, "SOMBRA_STATE_DIR=" + h.state(),
+	config := filepath.Join(h.dir, "sombra.yaml")
+	if _, err := os.Stat(config); err != nil {
+		config = os.DevNull
+	}
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + h.dir, "SOMBRA_CONFIG=" + config, "SOMBRA_STATE_DIR=" + h.state(),
 		"SOMBRA_REPOSITORY=" + filepath.Join(h.dir, "repository"), "SOMBRA_PASSWORD=e2e"}
 	return cmd
 }
