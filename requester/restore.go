@@ -65,6 +65,8 @@ type restore struct {
 	living           []*Writer          // see liveWriters
 	services         map[string]*serviceRun
 	serviceOrder     []*serviceRun
+	kept             []*RangesFile // of the record, read once
+	temporary        []string      // ranges files put where none was
 
 	mu sync.Mutex // held while the result's lists grow: workers warn, too
 }
@@ -443,7 +445,9 @@ func (r *restore) report(ctx context.Context, live bool, failed error) error {
 		}
 	}
 	r.rep.Phase(PhasePostRestore)
-	if err := r.sess.PostRestore(ctx, r.rep.Step); err != nil {
+	err := r.sess.PostRestore(ctx, r.rep.Step)
+	r.dropTemporary(ctx, r.fill.target)
+	if err != nil {
 		return err
 	}
 	list, err := r.status(ctx, PhasePostRestore)

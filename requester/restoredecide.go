@@ -296,6 +296,12 @@ func (r *restore) placeOf(s *setRun, e *repository.Entry) (to *repository.Entry,
 
 // putSet restores a set by what was decided.
 func (r *restore) putSet(ctx context.Context, f *filler, s *setRun) error {
+	if why, err := r.putRangesFiles(ctx, f, s); err != nil {
+		return err
+	} else if why != "" {
+		r.refuse(s, why)
+		return nil
+	}
 	if s.decision.Branch == BranchDirected {
 		return r.directed(ctx, f, s)
 	}
