@@ -63,6 +63,9 @@ func (s *service) mergePart(p *participant, kind writer.EventKind, w *metadata.W
 		err = s.checkDirected(p, kind, w)
 	}
 	if err == nil {
+		err = s.checkLists(p, kind, w)
+	}
+	if err == nil {
 		err = s.doc.MergeWriterPart(p.documentInstance(), w.Part())
 	}
 	if err != nil {

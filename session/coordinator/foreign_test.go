@@ -121,6 +121,54 @@ func TestForeignWriterMayDirectToItsOwnFilesOnly(t *testing.T) {
 	}
 }
 
+// TestForeignWriterMayListItsOwnFilesOnly: root would read the partial and
+// differenced files that a user's writer lists, and its ranges files.
+func TestForeignWriterMayListItsOwnFilesOnly(t *testing.T) {
+	needRoot(t)
+	base := scratch(t)
+	must(t, os.Chmod(base, 0o755))
+	for _, d := range []string{"his", "roots"} {
+		must(t, os.Mkdir(filepath.Join(base, d), 0o755))
+		must(t, os.WriteFile(filepath.Join(base, d, "f"), []byte("x"), 0o644))
+	}
+	his := filepath.Join(base, "his")
+	for _, f := range []string{"his", "his/f"} {
+		must(t, os.Chown(filepath.Join(base, f), nobody, nobody))
+	}
+	must(t, os.Symlink("../roots", filepath.Join(his, "link")))
+	must(t, os.Lchown(filepath.Join(his, "link"), nobody, nobody))
+	sockets := startWriter(t, nobody, his)
+	list := filepath.Join(his, "list")
+	for text, ok := range map[string]bool{
+		"partial his/f": true, "partial his/new": true, "partial roots/f": false, "partial roots/new": false, "partial his/link/f": false,
+		"ranges his/f": true, "ranges roots/f": false, "ranges his/link/f": false,
+		"set his/*": true, "set roots/*": false, "tree his/f": true, "tree roots/none": false,
+	} {
+		t.Run(text, func(t *testing.T) {
+			r := newRig(t)
+			r.o.SocketDirs = []string{sockets}
+			r.o.Log = new(logBuffer).logger()
+			way, file, _ := strings.Cut(text, " ")
+			must(t, os.WriteFile(list, []byte(way+" "+filepath.Join(base, file)), 0o644))
+			must(t, os.Chown(list, nobody, nobody))
+			c := deadline(t)
+			must(t, r.to("InitializeForBackup"))
+			must(t, r.s.SetBackupState(c, session.BackupState{SelectComponents: true, Type: vss.BackupTypeFull, PartialFileSupport: true}))
+			must(t, r.from("SetBackupState", "GatherWriterMetadata"))
+			list, err := r.s.WriterMetadata(c)
+			must(t, err)
+			must(t, r.s.AddComponent(c, session.Component{Instance: list[0].Instance, Writer: scriptClass, Type: vss.ComponentTypeFileGroup, Name: "data"}))
+			must(t, r.from("AddComponent", "StartSnapshotSet"))
+			must(t, r.s.PrepareForBackup(c, nil))
+			st := statusOf(t, r.s, list[0].Instance)
+			failed := st.State == vss.WriterFailedAtPrepareBackup
+			if failed == ok || failed && !strings.Contains(st.Message, "may list nothing there") {
+				t.Errorf("%v: %s", st.State, st.Message)
+			}
+		})
+	}
+}
+
 // directDocument is a stored document with the component of a scripted writer.
 func directDocument(t *testing.T) []byte {
 	t.Helper()

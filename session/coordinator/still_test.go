@@ -353,6 +353,22 @@ func writerProcess(args []string) int {
 		return c.AddDirectedTarget(metadata.DirectedTarget{SourcePath: args[1], SourceName: "f", SourceRanges: "0:1",
 			DestinationPath: filepath.Dir(string(to)), DestinationName: filepath.Base(string(to)), DestinationRanges: "0:1"})
 	}}
+	// A file "list" names a way of listing and a file that it lists so.
+	w.On[writer.EventPrepareForBackup] = sessiontest.Behaviour{Do: func(_ context.Context, e *writer.Event) error {
+		text, err := os.ReadFile(filepath.Join(args[1], "list"))
+		if err != nil {
+			return nil
+		}
+		way, file, _ := strings.Cut(string(text), " ")
+		c, dir, name := e.Components.Components()[0], filepath.Dir(file), filepath.Base(file)
+		switch way {
+		case "partial":
+			return c.AddPartialFile(metadata.PartialFile{Path: dir, Name: name, Ranges: "0:1"})
+		case "ranges":
+			return c.AddPartialFile(metadata.PartialFile{Path: args[1], Name: "f", Ranges: "File=" + file})
+		}
+		return c.AddDifferencedFilesByLastModifyTime(metadata.DifferencedFile{FileSpec: vss.FileSpec{Path: dir, Pattern: name, Recursive: way == "tree"}})
+	}}
 	if err := writer.Serve(context.Background(), args[0], w); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
