@@ -77,6 +77,17 @@ func (s *storeWorld) start() {
 	s.events, s.states = nil, nil
 }
 
+// after has the writer do something in its nth PostRestore.
+func (s *storeWorld) after(n int, do func()) {
+	told := s.doc.on[writer.EventPostRestore]
+	s.doc.on[writer.EventPostRestore] = func(e *writer.Event) error {
+		if n--; n == 0 {
+			do()
+		}
+		return told(e)
+	}
+}
+
 // set makes the files below the data what is given, and removes all others.
 func (s *storeWorld) set(files map[string]string) {
 	s.t.Helper()
@@ -301,7 +312,7 @@ func TestFailedLinkStopsTheLaterOnes(t *testing.T) {
 	rec := s.save(vss.BackupTypeIncremental, with(files, "one/3.log", "n1", "two/3.log", "n2"))
 	s.wipe()
 	s.start()
-	s.mkdir("one/2.log/in the way") // blocks one of the second link
+	s.after(1, func() { s.mkdir("one/2.log/in the way") }) // blocks a file of the second link
 	back := s.restore(rec, requester.RestoreRequest{Sequential: true})
 	if back.Outcome != requester.Incomplete || len(back.Components) != 2 {
 		t.Fatalf("outcome %v, %+v", back.Outcome, back.Components)
@@ -331,13 +342,7 @@ func TestStoppedChainCanBeRunAgain(t *testing.T) {
 		h.wipe()
 		h.start()
 		ctx, cancel := context.WithCancel(t.Context())
-		n := 0
-		h.doc.on[writer.EventPostRestore] = func(*writer.Event) error {
-			if n++; n == 2 {
-				cancel()
-			}
-			return nil
-		}
+		h.after(2, cancel)
 		back, err := requester.Restore(ctx, h.open, h.repo, h.log2, requester.RestoreRequest{Sequential: sequential}, nil)
 		if back.Outcome != requester.Interrupted || !errors.Is(err, context.Canceled) {
 			t.Fatalf("outcome %v, %v", back.Outcome, err)
@@ -347,5 +352,56 @@ func TestStoppedChainCanBeRunAgain(t *testing.T) {
 			t.Errorf("sequential %v: outcome %v, %+v: what is in place is not written again", sequential, back.Outcome, back.Totals)
 		}
 		h.expect("after it was run again", h.want[h.log2])
+	}
+}
+
+// TestChainTakesOneBranchR_RES_2: what is decided of a set holds for all its
+// links, and what the restore has put itself is no reason to decide otherwise.
+func TestChainTakesOneBranchR_RES_2(t *testing.T) {
+	for _, tt := range []struct {
+		name, there string
+		method      vss.RestoreMethod
+		alternate   bool
+	}{
+		{"nothing is there", "", vss.RestoreMethodIfNotThere, false},
+		{"a file of the first link is there", "db/a.dat", vss.RestoreMethodIfNotThere, true},
+		{"a file of the second link is there", "db/2.log", vss.RestoreMethodIfNotThere, true},
+		{"a directory is in the way of the second link", "db/2.log/x", vss.RestoreMethodIfCanReplace, true},
+		{"always elsewhere", "", vss.RestoreMethodToAlternateLocation, true},
+	} {
+		for _, sequential := range []bool{false, true} {
+			name := fmt.Sprintf("%s, sequential %v", tt.name, sequential)
+			s := newStore(t, "db")
+			build := s.doc.build
+			s.doc.build = func(m *metadata.WriterMetadata) []error {
+				errs := build(m)
+				for _, pattern := range []string{"*.dat", "*.new", "*.log"} {
+					errs = append(errs, m.AddAlternateLocationMapping(metadata.AlternateLocationMapping{
+						FileSpec: vss.FileSpec{Path: s.path("db"), Pattern: pattern}, AlternatePath: s.path("alt")}))
+				}
+				return errs
+			}
+			s.doc.method.Method = tt.method
+			s.start()
+			files := map[string]string{"db/a.dat": "a", "db/1.log": "1", "db/gone.new": "g"}
+			s.save(vss.BackupTypeFull, files)
+			rec := s.save(vss.BackupTypeIncremental, map[string]string{"db/a.dat": "a", "db/2.log": "2", "db/x.new": "x"})
+			s.wipe()
+			s.start()
+			want := map[string]string{}
+			if tt.there != "" {
+				s.write(tt.there, "somebody else's")
+				want[tt.there] = "somebody else's"
+			}
+			back := s.restore(rec, requester.RestoreRequest{Sequential: sequential})
+			if back.Outcome != requester.Complete {
+				t.Errorf("%s: %v %+v %s", name, back.Outcome, back.Components, leftOut(back.LeftOut))
+			}
+			dir := "db/"
+			if tt.alternate {
+				dir = "alt/"
+			}
+			s.expect(name, with(want, dir+"a.dat", "a", dir+"1.log", "1", dir+"2.log", "2", dir+"x.new", "x"))
+		}
 	}
 }

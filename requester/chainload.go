@@ -35,6 +35,7 @@ type chainComp struct {
 	// collapsed is nil if the links must be restored one after the other, and
 	// why says what for.
 	written, collapsed []linkWork
+	plan               filePlan
 	why                string
 	// mine are the paths that this restore has put.
 	mine ownPaths
@@ -229,7 +230,8 @@ func (c *chainRun) verify(ctx context.Context) (holes []*Hole, err error) {
 		for i, p := range comp.parts {
 			links[i] = linkFiles{typ: p.typ, mark: readMark(p.link.rec.Started), entries: p.run.entries, carried: carried(p.run.set.Component)}
 		}
-		p := planFiles(links)
+		comp.plan = planFiles(links)
+		p := &comp.plan
 		comp.written, comp.why = p.sequential, p.why
 		comp.files, comp.bytes = count(p.final)
 		work := comp.written

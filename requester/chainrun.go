@@ -222,10 +222,14 @@ func (o *ownPaths) has(path string) bool {
 	return o.paths[path]
 }
 
-// puts are the entries that are restored of a set.
+// puts are the entries that are restored of a set. What is staged for the next
+// start is staged once.
 func (s *setRun) puts() []*repository.Entry {
-	if s.chain == nil {
+	switch {
+	case s.chain == nil:
 		return s.entries
+	case s.decision.Branch == BranchReboot && s.settled():
+		return nil
 	}
 	return s.chain.write()
 }
@@ -245,19 +249,76 @@ func (s *setRun) asBackedUp() {
 	}
 }
 
-// strange are the entries whose place is looked at before it is decided where a
-// set goes: what this restore has put there itself says nothing (R-RES-3).
-func (s *setRun) strange() []*repository.Entry {
-	if s.chain == nil || s.chain.n == 0 {
+// looked are the entries whose places are looked at to decide where a set goes. All
+// its files take the same branch (R-RES-2), and so do those that later operations
+// bring: the first one looks at all of them.
+func (s *setRun) looked() []*repository.Entry {
+	if s.chain == nil || s.chain.n > 0 {
 		return s.entries
 	}
+	at := map[string]int{}
 	var out []*repository.Entry
-	for _, e := range s.entries {
-		if !s.own(e.Path) {
-			out = append(out, e)
+	for _, w := range s.chain.comp.written {
+		for _, e := range w.write {
+			if i, known := at[e.Path]; known {
+				out[i] = e.Entry
+				continue
+			}
+			at[e.Path] = len(out)
+			out = append(out, e.Entry)
 		}
 	}
 	return out
+}
+
+// strange are those of which this restore has not put anything there itself, which
+// says nothing (R-RES-3).
+func (s *setRun) strange() []*repository.Entry {
+	list := s.looked()
+	if s.chain == nil || s.chain.n == 0 {
+		return list
+	}
+	return slices.DeleteFunc(slices.Clone(list), func(e *repository.Entry) bool { return s.own(e.Path) })
+}
+
+// before is the branch that the operation before took; refused if there is none, or
+// the writer says itself where files go (R-RES-16).
+func (s *setRun) before(target vss.RestoreTarget) Branch {
+	if s.chain == nil || s.chain.n == 0 || target != vss.RestoreTargetOriginal {
+		return BranchRefused
+	}
+	return s.chain.comp.parts[s.chain.n-1].run.decision.Branch
+}
+
+// follow has a later operation see the host so that it takes the branch of the one
+// before.
+func (s *setRun) follow(target vss.RestoreTarget, v *RestoreView) {
+	switch s.before(target) {
+	case BranchOriginal:
+		v.Original.There = ""
+	case BranchAlternate, BranchReboot:
+		const why = "the operation before restored the set elsewhere"
+		v.Original = Presence{There: "a file of it", Blocked: "a file of it", Why: why}
+	}
+}
+
+// strays says why a set cannot be restored by a decision that is another than that
+// of the operation before; empty if it can.
+func (s *setRun) strays(target vss.RestoreTarget) string {
+	before := s.before(target)
+	if before == BranchRefused || before == BranchDirected || s.decision.Branch == before || s.decision.Branch == BranchRefused {
+		return ""
+	}
+	return fmt.Sprintf("the operation before restored it by branch %s, and this one would have to by %s (R-RES-2)", before, s.decision.Branch)
+}
+
+// atOnce has the first operation bring all that the chain comes to: what is staged
+// for the next start nobody sees before the last one.
+func (s *setRun) atOnce() {
+	if s.chain != nil && s.chain.n == 0 && len(s.chain.comp.parts) > 1 {
+		s.chain.comp.collapsed = s.chain.comp.plan.collapsed()
+		s.entries = s.chain.own()
+	}
 }
 
 // own reports whether an earlier operation of this restore has put the path.

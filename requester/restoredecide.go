@@ -65,12 +65,18 @@ func (r *restore) decideSet(ctx context.Context, f *filler, s *setRun, target vs
 	if m.UsesReboot() {
 		view.NoReboot = "this version does not do that"
 	}
+	s.follow(target, &view)
 	s.decision = Decide(m, target, view)
+	if why := s.strays(target); why != "" {
+		s.decision = Decision{Refusal: why}
+	}
 	s.result.Branch = s.decision.Branch.String()
 	switch s.decision.Branch {
 	case BranchRefused:
 		r.refuse(s, s.decision.Refusal)
 		return nil
+	case BranchReboot:
+		s.atOnce()
 	case BranchDirected:
 		s.asBackedUp()
 		return r.planDirected(ctx, f, s)
@@ -117,7 +123,7 @@ func (r *restore) viewAlternate(ctx context.Context, f *filler, s *setRun, v *Re
 		return err
 	}
 	s.routes = of
-	_, rest, err := s.toNewTargets(s.entries, r.style.Fold())
+	_, rest, err := s.toNewTargets(s.looked(), r.style.Fold())
 	if err != nil {
 		return err
 	}
