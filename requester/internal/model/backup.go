@@ -108,6 +108,9 @@ func (s *saver) save() {
 	if !s.noPartial {
 		s.partial(files, done)
 	}
+	if s.builds() {
+		s.stayed(files, done)
+	}
 	for path, f := range files {
 		if !done[path] {
 			s.byMask(path, f)
@@ -175,27 +178,48 @@ func (s *saver) differenced(files map[string]found, done map[string]bool) {
 	}
 }
 
-// partial does what the writer gave ranges for (R-SET-35, R-SET-36).
+// partial does what the writer gave ranges for (R-SET-35, R-SET-36). What builds
+// upon another record has the rest of the file from there, if that is the same
+// file, and else all of it; what does not has the ranges alone.
 func (s *saver) partial(files map[string]found, done map[string]bool) {
+	ranges := map[string][]Range{}
 	for _, c := range s.members {
 		for _, p := range c.Partial {
-			if done[p.Path] || s.w.excludes(p.Path) { // R-SET-42, R-SET-45
-				continue
+			if !done[p.Path] && !s.w.excludes(p.Path) { // R-SET-42, R-SET-45
+				ranges[p.Path] = append(ranges[p.Path], p.Ranges...)
 			}
-			f, in := files[p.Path]
-			if !in {
-				f.now, in = s.host.Shadow[p.Path]
-				f.live = s.host.Live[p.Path]
-			}
-			if !in {
-				continue
-			}
-			done[p.Path] = true
-			if s.had(p.Path) {
-				s.put(p.Path, f, patched(s.base[p.Path].Data, f.now, p.Ranges))
-			} else {
-				s.put(p.Path, f, onlyRanges(f.now, p.Ranges))
-			}
+		}
+	}
+	for path, list := range ranges {
+		f, in := files[path]
+		if !in {
+			f.now, in = s.host.Shadow[path]
+		}
+		if !in {
+			continue
+		}
+		done[path] = true
+		had, ok := s.base[path]
+		aside := f.set != nil && f.set.Alternate != "" // made for each backup
+		switch {
+		case !s.builds():
+			s.put(path, f, onlyRanges(f.now, list))
+		case ok && had.Of == s.of && (aside || had.file == f.now.ID):
+			s.put(path, f, patched(had.Held, f.now, list))
+		default:
+			s.put(path, f, whole(f.now))
+		}
+	}
+}
+
+// stayed keeps what the base has of files in no file set that its writer listed
+// then, and lists no more, as long as they are there.
+func (s *saver) stayed(files map[string]found, done map[string]bool) {
+	for path, e := range s.base {
+		_, in := files[path]
+		_, there := s.host.Shadow[path]
+		if e.listed && e.Of == s.of && !in && there && !done[path] && !s.w.excludes(path) {
+			s.keep(path)
 		}
 	}
 }
@@ -214,7 +238,7 @@ func (s *saver) byMask(path string, f found) {
 }
 
 func (s *saver) put(path string, f found, h Held) {
-	e := Entry{Held: h, Of: s.of, Shadow: true}
+	e := Entry{Held: h, Of: s.of, Shadow: true, file: f.now.ID, listed: f.set == nil}
 	if f.set != nil {
 		e.Shadow = f.set.NeedsShadow(s.part.Type)
 		e.Carried = f.set.Log || !f.set.Due(vss.BackupTypeFull)
@@ -222,7 +246,7 @@ func (s *saver) put(path string, f found, h Held) {
 	s.to[path] = e
 }
 
-// had reports whether the base holds all of a file for this component.
+// had reports whether the base holds a file, and all of it, for this component.
 func (s *saver) had(path string) bool {
 	e, ok := s.base[path]
 	return ok && e.Of == s.of && e.Known == nil

@@ -22,14 +22,20 @@ func within(ranges []Range, at int64) bool {
 
 // patched is a file made of what was held and, in the ranges and past the end of
 // what was held, of what the file has now.
-func patched(base string, now File, ranges []Range) Held {
+func patched(base Held, now File, ranges []Range) Held {
 	out := []byte(now.Data)
+	known := make([]bool, len(out))
 	for i := range out {
-		if i < len(base) && !within(ranges, int64(i)) {
-			out[i] = base[i]
+		if i >= len(base.Data) || within(ranges, int64(i)) {
+			known[i] = true
+			continue
 		}
+		out[i], known[i] = base.Data[i], base.Known == nil || base.Known[i]
 	}
-	return Held{Data: string(out)}
+	if base.Known == nil {
+		known = nil
+	}
+	return Held{Data: string(out), Known: known}
 }
 
 // onlyRanges is nothing but ranges of a file.

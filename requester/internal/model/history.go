@@ -30,7 +30,9 @@ type ID struct{ Writer, Component string }
 // Entry is a file of a record.
 type Entry struct {
 	Held
-	Of     ID   // the explicit component; zero if the data is nobody's
+	Of     ID // the explicit component; zero if the data is nobody's
+	file   uint64
+	listed bool // it is in no file set: a list of the writer's named it
 	Shadow bool // it must come from the shadow copy
 	// Carried: a later backup of the chain may lack it though it is still a part
 	// of what a restore needs, since its writer may let it go once it is saved.

@@ -7,10 +7,13 @@ import (
 	"github.com/sombra-backup/sombra/vss"
 )
 
-// File is a file of a tree. Time is when it was last modified, in any unit.
+// File is a file of a tree. Time is when it was last modified, in any unit. ID
+// tells one that was written anew in the place of another from the one before; 0
+// is not known.
 type File struct {
 	Data string
 	Time int64
+	ID   uint64
 }
 
 // Tree maps paths to files.
