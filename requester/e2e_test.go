@@ -65,6 +65,7 @@ type world struct {
 	repo    *repository.Repository
 	opts    coordinator.Options
 	writers []*docWriter
+	more    []writer.Writer // in this process too
 }
 
 // scratch is a directory on a real file system, not on tmpfs.
@@ -102,6 +103,7 @@ func newWorldIn(t *testing.T, dir string) *world {
 
 func (w *world) open(ctx context.Context) (session.Session, error) {
 	o := w.opts
+	o.InProcess = slices.Clone(w.more)
 	for _, d := range w.writers {
 		o.InProcess = append(o.InProcess, d)
 	}

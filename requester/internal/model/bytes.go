@@ -6,6 +6,9 @@ type Held struct {
 	// Known tells for each byte whether it is held; nil: all are. It is not nil
 	// where a writer gave ranges and nothing was there that they could change.
 	Known []bool
+	// Now is what a file held by ranges upon a base was in all. To save more of
+	// it than its writer asked for is no mistake.
+	Now string
 }
 
 func whole(f File) Held { return Held{Data: f.Data} }
@@ -35,7 +38,7 @@ func patched(base Held, now File, ranges []Range) Held {
 	if base.Known == nil {
 		known = nil
 	}
-	return Held{Data: string(out), Known: known}
+	return Held{Data: string(out), Known: known, Now: now.Data}
 }
 
 // onlyRanges is nothing but ranges of a file.
@@ -47,16 +50,17 @@ func onlyRanges(now File, ranges []Range) Held {
 	return out
 }
 
-// onto is what a file on disk becomes when h is written into it.
+// onto is what a file on disk becomes when h is written into it: as long as it was
+// when it was saved, and in what is not held as it was.
 func (h Held) onto(disk string) string {
-	if h.Known == nil {
-		return h.Data
-	}
-	out := make([]byte, max(len(disk), len(h.Data)))
-	copy(out, disk)
-	for i, known := range h.Known {
-		if known {
-			out[i] = h.Data[i]
+	out := []byte(h.Data)
+	for i := range out {
+		switch {
+		case h.Known == nil || h.Known[i]:
+		case i < len(disk):
+			out[i] = disk[i]
+		default:
+			out[i] = 0
 		}
 	}
 	return string(out)

@@ -79,6 +79,10 @@ func (w *testWriter) check(c *metadata.Component) ([]string, error) {
 		w.log.event("PostRestore: component %s is not checked, its restore ended with %v", c.FullPath(), status)
 		return nil, nil
 	}
+	if c.AdditionalRestores() { // R-RES-28: the files may be of a later backup already
+		w.log.event("PostRestore: component %s is not checked before its last restore", c.FullPath())
+		return nil, nil
+	}
 	var problems []string
 	if w.config.Check.Includes {
 		text, ok := c.BackupMetadata()

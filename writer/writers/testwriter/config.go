@@ -29,6 +29,7 @@ type Config struct {
 	LockFile     string // ours; empty if there is none
 	PIDFile      string // ours; empty if there is none
 	Stillness    writer.Stillness
+	AddIn        writer.EventKind // ours: the event in which partial and differenced files are added
 	Restore      metadata.RestoreMethod
 	Mappings     []metadata.AlternateLocationMapping
 	ExcludeFiles []vss.FileSpec
@@ -76,7 +77,8 @@ type PartialFile struct {
 	Ranges string
 }
 
-// DifferencedFile is one element DifferencedFile. Since is local time.
+// DifferencedFile is one element DifferencedFile. Since is local time; zero if
+// the element gives none (ours): then the requester decides (R-SET-31).
 type DifferencedFile struct {
 	vss.FileSpec
 	Since time.Time

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/sombra-backup/sombra/metadata"
@@ -67,7 +68,7 @@ func Parse(data []byte, file string, style vss.PathStyle) (*Config, error) {
 func (p *parser) root(n *xmldoc.Node) *Config {
 	p.form(n, "usage", "verbosity", "deleteFiles", "deletePartialFiles", "deleteDifferencedFiles",
 		"checkIncludes", "checkExcludes", "supportsCopy", "supportsDifferential", "supportsIncremental",
-		"supportsLog", "supportsNewTarget", "lockFile", "pidFile", "stillness")
+		"supportsLog", "supportsNewTarget", "lockFile", "pidFile", "stillness", "addIn")
 	c := &Config{
 		Usage:     word(p, n, "usage", vss.UsageUserData, vss.ParseUsageType),
 		Verbosity: word(p, n, "verbosity", Medium, oneOf(map[string]Verbosity{"low": Low, "medium": Medium, "high": High})),
@@ -92,6 +93,9 @@ func (p *parser) root(n *xmldoc.Node) *Config {
 	}
 	c.Stillness = word(p, n, "stillness", stillness,
 		oneOf(map[string]writer.Stillness{"filesStill": writer.FilesStill, "commitsHeld": writer.CommitsHeld}))
+
+	c.AddIn = word(p, n, "addIn", writer.EventPostSnapshot,
+		oneOf(map[string]writer.EventKind{"PostSnapshot": writer.EventPostSnapshot, "PrepareForBackup": writer.EventPrepareForBackup}))
 
 	first := true
 	p.children(n, "RestoreMethod ExcludeFile Component FailEvent", func(e *xmldoc.Node) {
@@ -238,8 +242,20 @@ func (p *parser) partial(n *xmldoc.Node) PartialFile {
 }
 
 func (p *parser) differenced(n *xmldoc.Node) DifferencedFile {
-	p.form(n, "!path", "!filespec", "recursive", "!year", "!month", "!day", "!hour", "!minute", "!second")
+	date := []string{"year", "month", "day", "hour", "minute", "second"}
+	form := []string{"!path", "!filespec", "recursive"}
+	given := slices.ContainsFunc(date, func(name string) bool { _, ok := n.Attr(name); return ok })
+	for _, name := range date {
+		if given {
+			name = "!" + name
+		}
+		form = append(form, name)
+	}
+	p.form(n, form...)
 	f := DifferencedFile{FileSpec: p.spec(n)}
+	if !given {
+		return f
+	}
 	year, month, day := p.number(n, "year", 1601, 9999, 0), p.number(n, "month", 1, 12, 0), p.number(n, "day", 1, 31, 0)
 	hour, minute, second := p.number(n, "hour", 0, 23, 0), p.number(n, "minute", 0, 59, 0), p.number(n, "second", 0, 59, 0)
 	f.Since = time.Date(year, time.Month(month), day, hour, minute, second, 0, time.Local)

@@ -97,6 +97,9 @@ func (w *testWriter) PrepareForBackup(_ context.Context, e *writer.Event) error 
 		}
 		plans = append(plans, p)
 	}
+	if err := w.addEarly(e, plans); err != nil {
+		return err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.plans = plans
@@ -307,8 +310,8 @@ func (w *testWriter) report(e *writer.Event) error {
 		if !ok {
 			continue
 		}
-		for _, m := range p.members {
-			if err := addChanges(c, m, e.State.PartialFileSupport); err != nil {
+		if w.config.AddIn == writer.EventPostSnapshot {
+			if err := p.addChanges(c, e.State.PartialFileSupport); err != nil {
 				return err
 			}
 		}
@@ -326,8 +329,33 @@ func (w *testWriter) report(e *writer.Event) error {
 	return nil
 }
 
-// addChanges adds the partial and differenced files of one member of a
-// component set to the component that stands for the set (R-SEL-17).
+// addEarly adds partial and differenced files before there is a shadow copy, as
+// must be where none is made (D-32).
+func (w *testWriter) addEarly(e *writer.Event, plans []*plan) error {
+	for _, p := range plans {
+		if e.Components == nil || w.config.AddIn != writer.EventPrepareForBackup {
+			return nil
+		}
+		if c, ok := e.Components.Component(p.component.LogicalPath, p.component.Name); ok {
+			if err := p.addChanges(c, e.State.PartialFileSupport); err != nil {
+				return vss.Errorf(vss.ErrWriterErrorNonRetryable, "PrepareForBackup", p.component.FullPath(), "%w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// addChanges adds the partial and differenced files of a component set to the
+// component that stands for the set (R-SEL-17).
+func (p *plan) addChanges(c *metadata.Component, partial bool) error {
+	for _, m := range p.members {
+		if err := addChanges(c, m, partial); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func addChanges(c *metadata.Component, m *Component, partial bool) error {
 	for _, f := range m.Partial {
 		if !partial {
@@ -338,10 +366,11 @@ func addChanges(c *metadata.Component, m *Component, partial bool) error {
 		}
 	}
 	for _, d := range m.Differenced {
-		err := c.AddDifferencedFilesByLastModifyTime(metadata.DifferencedFile{
-			FileSpec: d.FileSpec, LastModifyTime: vss.FileTimeOf(d.Since),
-		})
-		if err != nil {
+		f := metadata.DifferencedFile{FileSpec: d.FileSpec}
+		if !d.Since.IsZero() {
+			f.LastModifyTime = vss.FileTimeOf(d.Since)
+		}
+		if err := c.AddDifferencedFilesByLastModifyTime(f); err != nil {
 			return err
 		}
 	}
