@@ -235,7 +235,7 @@ func (c *copier) putPartial(ctx context.Context, j *job, g *got, src repository.
 	case p.unknown:
 		return c.put(ctx, j, src)
 	case p.base == nil || p.base.Attrs[AttrPartial] != "":
-		g.part = partGot{ranged: true, ranges: ranges, only: true}
+		g.part = partGot{ranged: true, ranges: ranges, only: ranges.Total() < size} // they may be all of the file
 		return c.b.PutFile(ctx, repository.Source{At: src.At, Size: src.Size, Data: within(src, ranges)})
 	case !sameStill(p.base, &g.entry, j.cl.Alternate):
 		return c.put(ctx, j, src)

@@ -54,7 +54,9 @@ func (s *complexStore) change() {
 	if s.r.IntN(2) == 0 {
 		s.mkdir(s.fresh("sub/empty/", ""))
 	}
-	s.put("added/new.n", s.content())
+	if len(s.names("added")) == 0 || s.r.IntN(2) == 0 {
+		s.put("added/new.n", s.content())
+	}
 	if s.r.IntN(2) == 0 {
 		s.put(s.fresh("added/more", ".n"), s.content())
 	}
@@ -136,10 +138,14 @@ func (s *complexStore) list(typ vss.BackupType) {
 			return
 		}
 		for _, name := range append(s.names("data"), "added/new.n") {
-			before, had := s.trees[base][s.path(name)]
-			f := now[s.path(name)]
-			if had && before.Data != f.Data {
-				c.Partial = append(c.Partial, model.Partial{Path: s.path(name), Ranges: s.ranges(before.Data, f.Data)})
+			p := s.path(name)
+			before, had := s.trees[base][p]
+			if f := now[p]; had && before.Data != f.Data {
+				ranges := s.ranges(before.Data, f.Data)
+				if held, ok := s.h[base].Files[p]; !ok || held.Known != nil {
+					ranges = []model.Range{{Offset: 0, Length: int64(len(f.Data))}} // the base has not all of it
+				}
+				c.Partial = append(c.Partial, model.Partial{Path: p, Ranges: ranges})
 			}
 		}
 	case s.r.IntN(3) == 0:

@@ -179,8 +179,8 @@ func (s *saver) differenced(files map[string]found, done map[string]bool) {
 }
 
 // partial does what the writer gave ranges for (R-SET-35, R-SET-36). What builds
-// upon another record has the rest of the file from there, if that is the same
-// file, and else all of it; what does not has the ranges alone.
+// upon another record that has all of the file has the rest from there, if that is
+// the same file, and else reads it all; what does not has the ranges alone.
 func (s *saver) partial(files map[string]found, done map[string]bool) {
 	ranges := map[string][]Range{}
 	for _, c := range s.members {
@@ -199,14 +199,13 @@ func (s *saver) partial(files map[string]found, done map[string]bool) {
 			continue
 		}
 		done[path] = true
-		had, ok := s.base[path]
 		aside := f.set != nil && f.set.Alternate != "" // made for each backup
 		switch {
-		case !s.builds():
+		case !s.builds() || !s.had(path):
 			s.put(path, f, onlyRanges(f.now, list))
-		case ok && had.Of == s.of && (aside || had.file == f.now.ID):
-			s.put(path, f, patched(had.Held, f.now, list))
-		default:
+		case aside || s.base[path].file == f.now.ID:
+			s.put(path, f, patched(s.base[path].Data, f.now, list))
+		default: // another file in its place
 			s.put(path, f, whole(f.now))
 		}
 	}

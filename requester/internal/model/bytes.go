@@ -1,5 +1,7 @@
 package model
 
+import "slices"
+
 // Held is what a record holds of a file.
 type Held struct {
 	Data string
@@ -25,27 +27,24 @@ func within(ranges []Range, at int64) bool {
 
 // patched is a file made of what was held and, in the ranges and past the end of
 // what was held, of what the file has now.
-func patched(base Held, now File, ranges []Range) Held {
+func patched(base string, now File, ranges []Range) Held {
 	out := []byte(now.Data)
-	known := make([]bool, len(out))
 	for i := range out {
-		if i >= len(base.Data) || within(ranges, int64(i)) {
-			known[i] = true
-			continue
+		if i < len(base) && !within(ranges, int64(i)) {
+			out[i] = base[i]
 		}
-		out[i], known[i] = base.Data[i], base.Known == nil || base.Known[i]
 	}
-	if base.Known == nil {
-		known = nil
-	}
-	return Held{Data: string(out), Known: known, Now: now.Data}
+	return Held{Data: string(out), Now: now.Data}
 }
 
-// onlyRanges is nothing but ranges of a file.
+// onlyRanges is nothing but ranges of a file, which may be all of it.
 func onlyRanges(now File, ranges []Range) Held {
 	out := Held{Data: now.Data, Known: make([]bool, len(now.Data))}
 	for i := range out.Known {
 		out.Known[i] = within(ranges, int64(i))
+	}
+	if !slices.Contains(out.Known, false) {
+		out.Known = nil
 	}
 	return out
 }

@@ -282,16 +282,16 @@ func TestDifferencedAndPartialFiles(t *testing.T) {
 	c := &b.w.Components[0]
 	c.Partial = []Partial{{"/d/p", []Range{{2, 3}, {4, 2}}}, {"/d/x", []Range{{0, 1}}}, {"/other/n", []Range{{1, 2}, {5, 1 << 62}}}}
 	b.tree["/other/n"] = File{Data: "abcdefgh", Time: b.time}
-	expect(t, "D-28, R-SET-36, R-SET-34, R-SET-45", b.backup(incremental), "/other/n=abcdefgh a=0123456789 b=0123456789 p=01CDEF6789KL")
+	expect(t, "D-28, R-SET-36, R-SET-34, R-SET-45", b.backup(incremental), "/other/n=.bc..fgh a=0123456789 b=0123456789 p=01CDEF6789KL")
 	c.Differenced = []Differenced{{Spec: Spec{"/d", "*", true}, After: b.time}}
 	b.write("b", "B")
-	expect(t, "R-SET-42: treated as differenced", b.backup(incremental), "/other/n=abcdefgh a=0123456789 b=B p=01CDEF6789KL")
+	expect(t, "R-SET-42: treated as differenced", b.backup(incremental), "/other/n=.bc..fgh a=0123456789 b=B p=01CDEF6789KL")
 	c.Differenced = []Differenced{{Spec: Spec{"/d", "*", true}}}
-	expect(t, "R-SET-31: zero", b.backup(incremental), "/other/n=abcdefgh a=after b=B p=ABCDEFGHIJKL")
+	expect(t, "R-SET-31: zero", b.backup(incremental), "/other/n=.bc..fgh a=after b=B p=ABCDEFGHIJKL")
 	b.w.Schema = everything
-	expect(t, "R-SET-32", b.backup(incremental), "/other/n=abcdefgh a=after b=B p=ABCDEFGHIJKL")
+	expect(t, "R-SET-32", b.backup(incremental), "/other/n=.bc..fgh a=after b=B p=ABCDEFGHIJKL")
 	c.Differenced, c.Partial = nil, nil
-	expect(t, "listed no more, and still there", b.backup(incremental), "/other/n=abcdefgh a=after b=B p=ABCDEFGHIJKL")
+	expect(t, "listed no more, and still there", b.backup(incremental), "/other/n=.bc..fgh a=after b=B p=ABCDEFGHIJKL")
 	delete(b.tree, "/other/n")
 	expect(t, "and gone", b.backup(incremental), "a=after b=B p=ABCDEFGHIJKL")
 }
@@ -303,12 +303,15 @@ func TestRangesAlone(t *testing.T) {
 	expect(t, "full", b.backup(full), "p=.bc..fgh")
 	b.write("p", "ABCDEFGHIJ")
 	b.w.Components[0].Partial[0].Ranges = []Range{{0, 1}, {6, 0}}
-	expect(t, "incremental upon ranges alone", b.backup(incremental), "p=Abc..fghIJ")
+	expect(t, "incremental upon ranges alone", b.backup(incremental), "p=A.........")
 	expect(t, "copy", b.backup(copied), "p=A.........")
-	if got := b.h.Restore(1, ID{"w", "c"})["/d/p"]; got != "Abc\x00\x00fghIJ" {
+	if got := b.h.Restore(1, ID{"w", "c"})["/d/p"]; got != "Abc\x00\x00fgh\x00\x00" {
 		t.Errorf("they are restored as %q", got)
 	}
+	b.w.Components[0].Partial = nil
+	b.backup(full)
 	b.tree["/d/p"] = File{Data: "another", Time: b.time, ID: 7}
+	b.w.Components[0].Partial = []Partial{{"/d/p", []Range{{1, 2}}}}
 	expect(t, "another file in its place", b.backup(incremental), "p=another")
 }
 
