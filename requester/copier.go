@@ -25,6 +25,7 @@ type copier struct {
 	// tables are those of the records that component sets build upon; see
 	// baseTable. damaged: it was said that part of one cannot be read.
 	tables  map[repository.ID]*repository.Table
+	added   map[*Component]int64 // files saved that are in no specification; with mu
 	damaged bool
 	// compared: files of which only what changed since an earlier shadow copy is
 	// read; see putChanged.
@@ -114,7 +115,7 @@ func newCopier(ctx context.Context, a *attempt, b *repository.Backup, base *repo
 	work, ctx := newCrew(ctx, workers())
 	c := &copier{a: a, b: b, base: base, work: work, shadows: map[string]session.Tree{}, device: map[string]uint64{},
 		links: map[inode]*link{}, comps: map[*Component]*ComponentResult{}, owners: map[*Writer]owner{},
-		tables: map[repository.ID]*repository.Table{}, listed: map[placeKey]bool{}, files: true}
+		tables: map[repository.ID]*repository.Table{}, added: map[*Component]int64{}, listed: map[placeKey]bool{}, files: true}
 	if r, ok := a.rep.(FailureReporter); ok {
 		c.files = !r.OnlyFailures()
 	}
@@ -391,6 +392,9 @@ func (c *copier) count(j *job, g got) {
 	if j.cl != nil {
 		r := c.comps[j.def]
 		r.count(j, &g)
+		if j.fresh {
+			c.added[j.def]++
+		}
 		if j.fresh && g.entry.Source == session.FromLive {
 			r.Level = session.LevelNone.String()
 		}

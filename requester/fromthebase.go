@@ -118,6 +118,9 @@ func (c *copier) fill(ctx context.Context, j *job) (filled bool, err error) {
 	was := old.Attrs
 	e.Attrs = facts(j.cl, j.def)
 	e.Attrs[AttrBase] = t.Base.Record.String()
+	if j.fresh {
+		e.Attrs[AttrMatched] = j.matched // no specification tells why it is here
+	}
 	for _, key := range []string{AttrRead, AttrSource} {
 		if v := was[key]; v != "" {
 			e.Attrs[key] = v

@@ -152,7 +152,7 @@ func (h *histories) base(lines []pastLine) *Base {
 	if err != nil {
 		return nil
 	}
-	return &Base{Record: top.in.ID, Time: top.in.Time, Type: t, Stamp: top.BackupStamp}
+	return &Base{Record: top.in.ID, Time: top.in.Time, Type: t, Stamp: top.BackupStamp, Added: top.Added}
 }
 
 // record gives a record that a base names; nil if its files cannot be read here.

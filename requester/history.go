@@ -35,6 +35,9 @@ type HistoryLine struct {
 	// "log"; empty: they build upon what was before it. See [Typing].
 	Counts    string `json:"counts,omitempty"`
 	Succeeded bool   `json:"succeeded"`
+	// Added counts the files that the record has of the component though no file
+	// specification has them: its writer listed them (R-SET-34).
+	Added int64 `json:"added,omitempty"`
 	// Notes say in words why Type is not Asked, or what else was done otherwise.
 	Notes []string `json:"notes,omitempty"`
 }
@@ -45,6 +48,7 @@ type Base struct {
 	Time   time.Time // the record's instant
 	Type   vss.BackupType
 	Stamp  string // opaque; of the writer (GetBackupStamp)
+	Added  int64  // as in its [HistoryLine]
 }
 
 // ComponentHistory is what the records tell of one component: nil where there is

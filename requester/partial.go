@@ -18,7 +18,7 @@ import (
 func (c *copier) saveLists(ctx context.Context, def *Component) error {
 	p := c.a.writerLists
 	if p == nil {
-		return nil
+		return c.saveStayed(ctx, def)
 	}
 	for _, f := range p.Faults {
 		if f.Component == def {
@@ -39,7 +39,7 @@ func (c *copier) saveLists(ctx context.Context, def *Component) error {
 			}
 		}
 	}
-	return nil
+	return c.saveStayed(ctx, def)
 }
 
 // fault tells of a writer's mistake, and fails its component if it must be.

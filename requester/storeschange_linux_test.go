@@ -132,7 +132,10 @@ func (s *complexStore) list(typ vss.BackupType) {
 		if base >= 0 && s.r.IntN(4) > 0 {
 			after = s.when[base].Unix()
 		}
-		c.Differenced = []model.Differenced{{Spec: c.Sets[0].Spec, After: after}, {Spec: model.Spec{Dir: s.path("added"), Pattern: "*.n"}, After: after}}
+		c.Differenced = []model.Differenced{{Spec: c.Sets[0].Spec, After: after}}
+		if s.r.IntN(4) > 0 {
+			c.Differenced = append(c.Differenced, model.Differenced{Spec: model.Spec{Dir: s.path("added"), Pattern: "*.n"}, After: after})
+		}
 	case typ == vss.BackupTypeIncremental || typ == vss.BackupTypeDifferential:
 		if base < 0 {
 			return

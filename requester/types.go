@@ -116,7 +116,7 @@ func (b *backup) history(bcd []byte) (lines []HistoryLine, err error) {
 	for _, c := range b.sel.Explicit {
 		t := b.typing(c)
 		l := HistoryLine{HistoryKey: b.historyKey(c), Asked: t.Asked.Word(), Type: t.Type.Word(), Notes: t.Notes,
-			Stamp: b.previousStamp(c) != "", Succeeded: b.copier.comps[c].Succeeded}
+			Stamp: b.previousStamp(c) != "", Succeeded: b.copier.comps[c].Succeeded, Added: b.copier.added[c]}
 		if t.Base != nil {
 			l.Base = t.Base.Record.String()
 		}
