@@ -153,6 +153,8 @@ func TestParseErrorsSayWhereAndWhatToDo(t *testing.T) {
 		{"wildcard in a partial file", comp(`<PartialFile path="/a" filespec="*" ranges="0:1"/>`), "R-SET-35"},
 		{"ranges", comp(`<PartialFile path="/a" filespec="x" ranges="5-9"/>`), `such as "0:5,100:20"`},
 		{"no such day", comp(`<DifferencedFile path="/a" filespec="x" year="2023" month="2" day="29" hour="0" minute="0" second="0"/>`), "there is no 2023-02-29"},
+		{"part of a time", comp(`<DifferencedFile path="/a" filespec="x" year="2023"/>`), "lacks the attribute month"},
+		{"event to add in", `<TestWriter addIn="Thaw"><RestoreMethod method="CUSTOM" writerRestore="never"/></TestWriter>`, `"Thaw" is none of PostSnapshot, PrepareForBackup`},
 		{"no such hour", comp(`<DifferencedFile path="/a" filespec="x" year="2023" month="2" day="2" hour="24" minute="0" second="0"/>`), "from 0 to 23"},
 		{"dependency", comp(`<Dependency writerId="x" componentName="c"/>`), "is no GUID"},
 		{"event", in(`<FailEvent writerEvent="Frieze" retryable="no"/>`), `"Frieze"`},
