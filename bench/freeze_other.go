@@ -18,3 +18,7 @@ func benchFreeze(context.Context, []string, io.Writer) error {
 func benchRepository(context.Context, []string, io.Writer) error {
 	return errors.New("repository measures the processes of tools, and how they leave the disk: it needs Linux")
 }
+
+func benchIncremental(context.Context, []string, io.Writer) error {
+	return errors.New("incremental measures shadow copies of btrfs and XFS: it needs Linux")
+}

@@ -27,6 +27,9 @@ type usage struct {
 	wall, cpu time.Duration
 	// peak is the largest resident set of any one of the processes, in bytes.
 	peak int64
+	// read is what the processes and all they waited for were given by calls that
+	// read, from files and else.
+	read int64
 	// stored is by how much the repository grew, in bytes.
 	stored int64
 }
@@ -85,6 +88,7 @@ func runAll(ctx context.Context, procs []proc) (u usage, err error) {
 		errs = append(errs, c.Close())
 	}
 	for i, cmd := range cmds[:started] {
+		u.read += readBy(cmd.Process.Pid)
 		if err := cmd.Wait(); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w: %s", strings.Join(procs[i].args, " "), err, logs[i]))
 		}
@@ -95,6 +99,23 @@ func runAll(ctx context.Context, procs []proc) (u usage, err error) {
 		}
 	}
 	return u, errors.Join(append(errs, ctx.Err())...)
+}
+
+// readBy waits until a process has ended, and tells how much it read; its parent has
+// still to wait for it.
+func readBy(pid int) int64 {
+	for {
+		if err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != unix.EINTR {
+			break
+		}
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+	if err != nil {
+		return 0
+	}
+	var n int64
+	fmt.Sscanf(string(b), "rchar: %d", &n)
+	return n
 }
 
 // environment is what every tool gets: nothing of the user's own settings.
