@@ -212,7 +212,7 @@ func backedUpSets(t testing.TB, w *Writer, explicit ...string) (list []*Componen
 
 func TestSelectForRestore(t *testing.T) {
 	build := func(t *testing.T) *Writer {
-		return wr(t, "w", `top s`, `top\a r`, `top\a\x`, `top\a\y r`, `top\b`, `alone s`, `must`, `notsaved s`)
+		return wr(t, "w", `top s`, `top\c\z r`, `top\c r`, `top\a r`, `top\a\x`, `top\a\y r`, `top\b`, `top\d s r`, `alone s`, `must`, `notsaved s`)
 	}
 	for _, tt := range []struct {
 		rule   string
@@ -226,6 +226,10 @@ func TestSelectForRestore(t *testing.T) {
 		{"R-SEL-24: a member through its defining component", []string{`top\a`}, `top[top\a]`, ""},
 		{"R-SEL-26: which defines a set itself", []string{`top\a`, `top\a\y`}, `top[top\a]`, ""},
 		{"R-SEL-23: with its set named, a member adds nothing", []string{"top", `top\a`}, "top", ""},
+		{"R-SEL-26: whichever the document has first", []string{`top\c\z`, `top\c`}, `top[top\c]`, ""},
+		{"R-SEL-24: several of one set", []string{`top\a`, `top\c\z`}, `top[top\a top\c\z]`, ""},
+		{"R-SEL-21: the flag means nothing where a component was explicit", []string{"alone"}, "alone", ""},
+		{"R-SEL-24, D-2: selectable for backup too", []string{`top\d`}, `top[top\d]`, ""},
 		{"R-SEL-27: one that is not selectable for restore", []string{`top\b`}, "", "restore top"},
 		{"R-SEL-27: nor below one that is", []string{`top\a\x`}, "", `restore top\a`},
 		{"what was not saved", []string{"notsaved"}, "", "not in this backup"},
@@ -259,6 +263,32 @@ func TestSelectForRestore(t *testing.T) {
 				t.Errorf("sets %q, want %q", got, tt.sets)
 			}
 		})
+	}
+}
+
+// A document of another program may have an explicit component in the set of
+// another one.
+func TestSelectForRestoreNearestExplicitR_SEL_24(t *testing.T) {
+	w := wr(t, "w", `top s`, `top\a s r`, `top\a\x r`, `top\b r`)
+	for _, order := range [][]string{{"top", `top\a`}, {`top\a`, "top"}} {
+		s := &stored{defining: map[*Component]*Component{}}
+		for _, e := range order {
+			s.explicit = append(s.explicit, comp(t, w, e))
+		}
+		s.nearest()
+		for wanted, want := range map[string]string{`top\a`: `top\a`, `top\a\x`: `top\a[top\a\x]`, `top\b`: `top[top\b]`} {
+			sel, err := SelectForRestore(s.explicit, s.defining, restoreWish(t, w, wanted))
+			if err != nil || len(sel.Sets) != 1 {
+				t.Fatalf("%v: %s: %+v, %v", order, wanted, sel, err)
+			}
+			got := sel.Sets[0].Component.FullPath()
+			if subs := sel.Sets[0].Subcomponents; len(subs) > 0 {
+				got += "[" + names(subs) + "]"
+			}
+			if got != want {
+				t.Errorf("%v: %s gives %s, want %s", order, wanted, got, want)
+			}
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package requester
 
 import (
 	"fmt"
+	"slices"
 )
 
 // RestoreSet is one component set chosen for restore.
@@ -99,7 +100,7 @@ func (r *restoreSelector) named(chosen map[*Component]*RestoreSet, wanted map[*C
 	for _, def := range r.explicit {
 		for _, m := range def.Members() {
 			why, ok := wanted[m]
-			if !ok || hasKey(wanted, def) {
+			if !ok || hasKey(wanted, def) || r.defining[m] != def {
 				continue
 			}
 			if !m.SelectableForRestore {
@@ -111,6 +112,7 @@ func (r *restoreSelector) named(chosen map[*Component]*RestoreSet, wanted map[*C
 				chosen[def] = set
 			}
 			if !coveredBy(set.Subcomponents, m) {
+				set.Subcomponents = slices.DeleteFunc(set.Subcomponents, func(s *Component) bool { return coveredBy([]*Component{m}, s) })
 				set.Subcomponents = append(set.Subcomponents, m)
 			}
 		}

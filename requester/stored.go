@@ -109,12 +109,23 @@ func (s *stored) join() error {
 			ok, known := c.BackupSucceeded()
 			s.explicit = append(s.explicit, comp)
 			s.succeeded[comp] = ok && known
-			for _, m := range comp.Set() {
+		}
+	}
+	s.nearest()
+	return nil
+}
+
+// nearest finds the component through which each one is reached: its nearest
+// explicit ancestor (R-SEL-24). Other programs' documents may have one explicit
+// component in the set of another.
+func (s *stored) nearest() {
+	for _, comp := range s.explicit {
+		for _, m := range comp.Set() {
+			if old := s.defining[m]; old == nil || comp.ID().IsDescendantOf(old.ID()) {
 				s.defining[m] = comp
 			}
 		}
 	}
-	return nil
 }
 
 func (s *stored) writer(instance, class vss.GUID) *Writer {
