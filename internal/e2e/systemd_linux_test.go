@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,7 +25,8 @@ type booted struct {
 	t   *testing.T
 	dir string // seen at the same path inside
 	cmd *exec.Cmd
-	pid int // of systemd, as seen from here
+	end io.Closer // ends it when closed, as the end of this process does
+	pid int       // of systemd, as seen from here
 }
 
 // boot brings the host up, as PID 1 of a new namespace. All that is mounted below
@@ -48,6 +50,13 @@ printf '[Journal]\nStorage=volatile\nReadKMsg=no\nAudit=no\nForwardToWall=no\n' 
 exec env -i container=sombra-e2e PATH=/usr/sbin:/usr/bin:/sbin:/bin \
 	/lib/systemd/systemd --system --unit=e2e.target --log-target=null --show-status=0 --dump-core=0 --crash-reboot=0
 `
+
+// watched runs it, in namespaces, until its standard input ends.
+const watched = `unshare -pfmC --kill-child --mount-proc sh -c "$0" sh "$1" </dev/null &
+echo $! >"$1/unshare.pid"
+cat >/dev/null
+kill -9 $!
+wait $!`
 
 // newBooted makes a host that is not started yet; units are by name.
 func newBooted(t *testing.T, dir string, units map[string]string) *booted {
@@ -137,17 +146,30 @@ func (h *booted) bin(name string) string { return filepath.Join(h.dir, "bin", na
 // launch starts the host.
 func (h *booted) launch(said *os.File) {
 	h.t.Helper()
-	h.cmd = exec.Command("unshare", "-pfmC", "--kill-child", "--mount-proc", "sh", "-c", boot, "sh", h.dir)
+	h.must(ignoreMissing(os.Remove(filepath.Join(h.dir, "unshare.pid"))))
+	h.cmd = exec.Command("sh", "-c", watched, boot, h.dir)
 	h.cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	h.cmd.Stdout, h.cmd.Stderr = said, said
 	h.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	var err error
+	h.end, err = h.cmd.StdinPipe()
+	h.must(err)
 	h.pid = 0
 	h.must(h.cmd.Start())
 }
 
+func ignoreMissing(err error) error {
+	if os.IsNotExist(err) {
+		return nil
+	}
+	return err
+}
+
 // findPID finds out which process the host's first one is, if there is one yet.
 func (h *booted) findPID() bool {
-	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", h.cmd.Process.Pid, h.cmd.Process.Pid))
+	text, _ := os.ReadFile(filepath.Join(h.dir, "unshare.pid"))
+	above := strings.TrimSpace(string(text))
+	data, _ := os.ReadFile("/proc/" + above + "/task/" + above + "/children")
 	h.pid, _ = strconv.Atoi(strings.TrimSpace(string(data)))
 	return h.pid > 0
 }
@@ -179,7 +201,7 @@ func (h *booted) start() {
 // crash ends all processes of the host at once.
 func (h *booted) crash() {
 	h.t.Helper()
-	h.cmd.Process.Kill() // and the kernel PID 1 of its child, and with that all
+	h.end.Close() // unshare is killed, with it the namespace's first process, and with that all
 	h.cmd.Wait()
 	h.cmd = nil
 	// The first process of a namespace ends when all others have; who reaps it

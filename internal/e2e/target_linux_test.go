@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -11,9 +12,11 @@ import (
 
 	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/session/coordinator"
+	"github.com/sombra-backup/sombra/session/pipe"
 )
 
-// targetClient is a session's target, worked by the words of a command line:
+// targetClient is a session's target behind a pipe, worked by the words of a command
+// line:
 //
 //	look NAME, stop NAME, start NAME       a service
 //	stage NAME=TEXT... -- commit           files for the next start; NAME*N are N
@@ -24,14 +27,22 @@ func targetClient(args []string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), longest)
 	defer cancel()
-	s, err := coordinator.Open(ctx, coordinator.Options{
+	own, err := coordinator.Open(ctx, coordinator.Options{
 		StateDir: args[1], Executable: args[0], RebootArgs: []string{"at-reboot", "--state-dir", args[1]},
 		Options: session.Options{Limits: session.Limits{Event: 2 * time.Second}},
 	})
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	// Every call goes through the pipe, as one to another host does.
+	near, far := net.Pipe()
+	served := make(chan error, 1)
+	go func() { served <- pipe.Serve(ctx, far, own) }()
+	s := pipe.Connect(near)
+	defer func() {
+		s.Close()
+		<-served
+	}()
 	t, err := s.Target(ctx, "", nil)
 	if err != nil {
 		return err
