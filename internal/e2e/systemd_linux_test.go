@@ -51,8 +51,8 @@ exec env -i container=sombra-e2e PATH=/usr/sbin:/usr/bin:/sbin:/bin \
 	/lib/systemd/systemd --system --unit=e2e.target --log-target=null --show-status=0 --dump-core=0 --crash-reboot=0
 `
 
-// watched runs it, in namespaces, until its standard input ends.
-const watched = `unshare -pfmC --kill-child --mount-proc sh -c "$0" sh "$1" </dev/null &
+// unshared runs it, in namespaces, until its standard input ends.
+const unshared = `unshare -pfmC --kill-child --mount-proc sh -c "$0" sh "$1" </dev/null &
 echo $! >"$1/unshare.pid"
 cat >/dev/null
 kill -9 $!
@@ -147,7 +147,7 @@ func (h *booted) bin(name string) string { return filepath.Join(h.dir, "bin", na
 func (h *booted) launch(said *os.File) {
 	h.t.Helper()
 	h.must(ignoreMissing(os.Remove(filepath.Join(h.dir, "unshare.pid"))))
-	h.cmd = exec.Command("sh", "-c", watched, boot, h.dir)
+	h.cmd = exec.Command("sh", "-c", unshared, boot, h.dir)
 	h.cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	h.cmd.Stdout, h.cmd.Stderr = said, said
 	h.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
