@@ -1,6 +1,11 @@
 package model
 
-import "github.com/sombra-backup/sombra/vss"
+import (
+	"slices"
+	"strings"
+
+	"github.com/sombra-backup/sombra/vss"
+)
 
 // Restore gives what a place that held nothing holds after the component was
 // restored from record i, links of its chain one after the other: each writes
@@ -43,4 +48,40 @@ func (h History) RestoreAll(i int) map[string]string {
 		}
 	}
 	return out
+}
+
+// Selected gives, for the components that were explicit in a backup and those
+// somebody wants restored, which members of each set are restored: all of a set
+// that is wanted itself (R-SEL-22, R-SEL-23), else the members that were named and
+// what lies below them (R-SEL-24, R-SEL-26). ok is false if one is wanted that
+// comes with its set alone (R-SEL-27), or was not backed up.
+func (w *Writer) Selected(explicit, wanted []string) (sets map[string][]string, ok bool) {
+	sets, ok = map[string][]string{}, true
+	for _, full := range wanted {
+		taken := false
+		for _, e := range explicit {
+			members := w.Members(e)
+			if !slices.Contains(members, full) {
+				continue
+			}
+			taken = true
+			switch {
+			case slices.Contains(wanted, e):
+				sets[e] = members
+			case !w.component(full).SelectableForRestore:
+				ok = false
+			default:
+				for _, m := range members {
+					if (m == full || strings.HasPrefix(m, full+`\`)) && !slices.Contains(sets[e], m) {
+						sets[e] = append(sets[e], m)
+					}
+				}
+			}
+		}
+		ok = ok && taken
+	}
+	for _, list := range sets {
+		slices.Sort(list)
+	}
+	return sets, ok
 }
