@@ -28,6 +28,17 @@ func (r *restore) planDirected(ctx context.Context, f *filler, s *setRun) error 
 		r.refuse(s, fmt.Sprintf("its writer's restore target is %s, and it cannot be restored so: %v", vss.RestoreTargetDirected, err))
 		return nil
 	}
+	for _, file := range files {
+		key := r.foldName(file.path)
+		if by := r.directedTo[key]; by != nil {
+			r.refuse(s, fmt.Sprintf("its writer directs to %s, and so does that of %s", r.shown(file.path), by.Label()))
+			return nil
+		}
+		if r.directedTo == nil {
+			r.directedTo = map[string]*Component{}
+		}
+		r.directedTo[key] = s.set.Component
+	}
 	s.directed = files
 	return nil
 }

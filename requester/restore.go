@@ -65,8 +65,9 @@ type restore struct {
 	living           []*Writer          // see liveWriters
 	services         map[string]*serviceRun
 	serviceOrder     []*serviceRun
-	kept             []*RangesFile // of the record, read once
-	temporary        []string      // ranges files put where none was
+	kept             []*RangesFile         // of the record, read once
+	temporary        []string              // ranges files put where none was
+	directedTo       map[string]*Component // files that writers direct to, folded
 
 	mu sync.Mutex // held while the result's lists grow: workers warn, too
 }

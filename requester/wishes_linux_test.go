@@ -271,3 +271,47 @@ func TestRestoreIntoAnotherInstanceR_SEL_30(t *testing.T) {
 		t.Errorf("outcome %v, %s", back.Outcome, leftOut(back.LeftOut))
 	}
 }
+
+// In a restore of several records each operation tells the writer the same, and
+// what a later record lacks is taken away where it was put.
+func TestWishesHoldForEachLinkOfAChain(t *testing.T) {
+	w, d := wishWorld(t, everyCall|vss.SchemaIncremental)
+	full := w.paths()
+	full.Type = vss.BackupTypeFull
+	w.backup(full)
+	if err := os.Remove(w.path("main/sub/b")); err != nil {
+		t.Fatal(err)
+	}
+	w.write("main/a", "a, changed")
+	incremental := w.paths()
+	incremental.Type = vss.BackupTypeIncremental
+	rec := w.backup(incremental).Record
+	for _, sequential := range []bool{false, true} {
+		place := scratch(t)
+		w.wipe()
+		d = d.again()
+		told := 0
+		d.on = map[writer.EventKind]func(*writer.Event) error{writer.EventPreRestore: func(e *writer.Event) error {
+			c, ok := e.Components.Component("", "main")
+			if o, _ := c.RestoreOptions(); ok && o == `"a"="b"` && len(c.NewTargets()) == 1 {
+				told++
+			}
+			return nil
+		}}
+		w.writers = []*docWriter{d}
+		back := w.restore(rec, requester.RestoreRequest{Selectors: requester.Selectors{Components: []string{"main"}}, Sequential: sequential, Wishes: requester.Wishes{
+			Options:    []requester.OptionWish{option(t, `main:"a"="b"`)},
+			NewTargets: []requester.NewTargetWish{target(t, w.path("main")+"|*|recursive="+filepath.Join(place, "new"))}}})
+		if back.Outcome != requester.Complete || told != 2 {
+			t.Errorf("sequential %v: outcome %v, told %d times, %s %+v", sequential, back.Outcome, told, leftOut(back.LeftOut), back.Failures)
+		}
+		if got, err := os.ReadFile(filepath.Join(place, "new/a")); err != nil || string(got) != "a, changed" {
+			t.Errorf("sequential %v: %q, %v", sequential, got, err)
+		}
+		for _, gone := range []string{filepath.Join(place, "new/sub/b"), w.path("main/a")} {
+			if _, err := os.Lstat(gone); err == nil {
+				t.Errorf("sequential %v: %s is there", sequential, gone)
+			}
+		}
+	}
+}
