@@ -220,6 +220,15 @@ type Refresher interface {
 	Refresh(ctx context.Context) error
 }
 
+// Sizer is implemented by a [Provider] that can tell how much disk space a
+// finished copy takes that nothing else shares: what deleting it would free, its
+// records aside. (On btrfs that is less than what was changed since: an extent
+// stays as long as a part of it is in use.) Where the context's deadline comes first, all is false and bytes
+// what was found by then.
+type Sizer interface {
+	Held(ctx context.Context, ref Ref) (bytes uint64, all bool, err error)
+}
+
 // RangeTeller is implemented by a [Provider] that can compare two of its
 // copies without reading them. The ranges returned cover every byte of the
 // file at path (slash-separated, from the volume's root) that differs between

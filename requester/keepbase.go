@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/vss"
 )
 
@@ -153,15 +154,24 @@ type KeptCount struct {
 	Oldest time.Time `json:"oldest,omitzero"`
 }
 
+// countLimit is how long the space of kept copies is looked at.
+const countLimit = 2 * time.Second
+
 // countShadows counts what is kept for comparison on the host now.
 func (a *attempt) countShadows(ctx context.Context) (*KeptCount, error) {
 	all, err := a.sess.QuerySnapshots(ctx)
 	n := &KeptCount{}
+	begun := time.Now()
 	for _, p := range all {
 		if !strings.HasPrefix(p.Purpose, basePurpose) {
 			continue
 		}
 		n.Copies++
+		space, serr := session.Space{Least: true}, error(nil)
+		if time.Since(begun) < countLimit {
+			space, serr = a.sess.SnapshotSpace(ctx, p.ID)
+		}
+		n.Bytes, n.Least = n.Bytes+space.Bytes, n.Least || space.Least || serr != nil
 		if n.Oldest.IsZero() || p.Created.Before(n.Oldest) {
 			n.Oldest = p.Created
 		}

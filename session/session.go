@@ -204,6 +204,11 @@ type Snapshots interface {
 
 	SnapshotProperties(ctx context.Context, snapshot vss.GUID) (SnapshotProperties, error)
 
+	// SnapshotSpace tells how much disk space deleting a finished copy would free.
+	// It does not look for longer than a moment. VSS_E_NOT_SUPPORTED where
+	// nobody knows.
+	SnapshotSpace(ctx context.Context, snapshot vss.GUID) (Space, error)
+
 	// QuerySnapshots and QueryProviders are Query. They list finished copies
 	// of this host and the providers known to it.
 	QuerySnapshots(ctx context.Context) ([]SnapshotProperties, error)

@@ -245,6 +245,13 @@ type SnapshotProperties struct {
 	Purpose string
 }
 
+// Space is the disk space that only one shadow copy takes.
+type Space struct {
+	Bytes uint64
+	// Least: there was no time to look at all of it, and it is more.
+	Least bool
+}
+
 // Receipt is the freeze receipt of a set: what was held, and for how long. A
 // duration not measured is zero.
 type Receipt struct {

@@ -92,6 +92,7 @@ func Run(t *testing.T, h Harness) {
 		{"ChangedRangesCoverWhatDiffers", testRangesCover},
 		{"ChangedRangesOfRandomChanges", testRangesFuzz},
 		{"ChangedRangesAreRefused", testRangesRefused},
+		{"SpaceOfItsOwn", testHeld},
 	}
 	for _, c := range tests {
 		t.Run(c.name, func(t *testing.T) { c.f(t, newFixture(t, h, h.Volume(t))) })

@@ -16,6 +16,9 @@ func copyPath(ref provider.Ref) string {
 	return filepath.Join(ref.Area, ref.SnapshotID.String())
 }
 
+// TreePath is where the files of a copy lie.
+func TreePath(ref provider.Ref) string { return filepath.Join(copyPath(ref), treeName) }
+
 // Delete is [provider.Provider]'s Delete for copies made file by file.
 func Delete(ctx context.Context, ref provider.Ref) error {
 	a, err := area.Open(ref.Area)

@@ -2,8 +2,10 @@ package coordinator
 
 import (
 	"context"
+	"time"
 
 	"github.com/sombra-backup/sombra/provider"
+	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/session/coordinator/localfs"
 	"github.com/sombra-backup/sombra/vss"
 )
@@ -22,6 +24,37 @@ func (s *service) changedSince(c *shadow) localfs.ChangedRanges {
 		}
 		return bounded(ctx, func(ctx context.Context) ([]vss.Range, error) { return teller.ChangedRanges(ctx, old, c.ref, name) }, nil)
 	}
+}
+
+// spaceLimit is how long one copy's space is looked at.
+const spaceLimit = time.Second
+
+// SnapshotSpace implements [session.Snapshots].
+func (s *service) SnapshotSpace(ctx context.Context, id vss.GUID) (session.Space, error) {
+	const op = "SnapshotSpace"
+	ctx, leave, err := s.enter(ctx, op, 0, 0)
+	if err != nil {
+		return session.Space{}, err
+	}
+	defer leave()
+	ref := provider.Ref{}
+	if c := s.own(id); c != nil {
+		ref = c.ref
+	} else if e, i, err := s.journalOf(id); err == nil {
+		ref = e.Copies[i].Ref
+	} else {
+		return session.Space{}, err
+	}
+	sizer, ok := providerByID(s.opts.Providers, ref.Provider).(provider.Sizer)
+	if !ok {
+		return session.Space{}, vss.Errorf(vss.ErrNotSupported, op, id.String(), "its provider does not know")
+	}
+	ctx, cancel := context.WithTimeout(ctx, spaceLimit)
+	defer cancel()
+	return bounded(ctx, func(ctx context.Context) (session.Space, error) {
+		bytes, all, err := sizer.Held(ctx, ref)
+		return session.Space{Bytes: bytes, Least: !all}, err
+	}, nil)
 }
 
 // comparable finds the earlier copy that one is to be compared with: a finished

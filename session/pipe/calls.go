@@ -149,6 +149,10 @@ func (far *client) SnapshotProperties(ctx context.Context, snapshot vss.GUID) (o
 	return out, err
 }
 
+func (far *client) SnapshotSpace(ctx context.Context, snapshot vss.GUID) (out session.Space, err error) {
+	err = far.do(ctx, 0, "SnapshotSpace", []any{snapshot}, &out)
+	return out, err
+}
 func (far *client) QuerySnapshots(ctx context.Context) (out []session.SnapshotProperties, err error) {
 	err = far.do(ctx, 0, "QuerySnapshots", nil, &out)
 	return out, err

@@ -57,6 +57,15 @@ func ChangedRanges(t *testing.T, h Harness) {
 	if p.Purpose != "suite" {
 		t.Errorf("the kept copy is for %q, want %q", p.Purpose, "suite")
 	}
+	space, err := r.s.SnapshotSpace(c, base)
+	if !able {
+		wantCode(t, err, vss.ErrNotSupported)
+	} else if must(t, err); space.Bytes > 1<<20 || space.Least {
+		t.Errorf("the kept copy takes %+v, and two blocks were changed since", space)
+	}
+	if _, err := r.s.SnapshotSpace(c, vss.NewGUID()); err == nil {
+		t.Error("the space of no copy is known")
+	}
 	loc, err := r.s.ResolvePath(c, r.writers[0].Dir)
 	must(t, err)
 	name := path.Join(loc.Name, "large")

@@ -17,7 +17,10 @@ import (
 	"github.com/sombra-backup/sombra/vss"
 )
 
-var _ provider.RangeTeller = (*Provider)(nil)
+var (
+	_ provider.RangeTeller = (*Provider)(nil)
+	_ provider.Sizer       = (*Provider)(nil)
+)
 
 // ChangedRanges implements [provider.RangeTeller]. It compares where the data of
 // the file lies in the two snapshots (see package extents). Both must be as they
@@ -47,6 +50,11 @@ func (*Provider) ChangedRanges(ctx context.Context, base, now provider.Ref, path
 		}
 	}
 	return ranges, nil
+}
+
+// Held implements [provider.Sizer].
+func (*Provider) Held(ctx context.Context, ref provider.Ref) (bytes uint64, all bool, err error) {
+	return extents.Held(ctx, copyPath(ref))
 }
 
 func cannot(path, format string, args ...any) error {

@@ -9,7 +9,15 @@ import (
 	"github.com/sombra-backup/sombra/vss"
 )
 
-var _ provider.RangeTeller = (*Provider)(nil)
+var (
+	_ provider.RangeTeller = (*Provider)(nil)
+	_ provider.Sizer       = (*Provider)(nil)
+)
+
+// Held implements [provider.Sizer].
+func (*Provider) Held(ctx context.Context, ref provider.Ref) (bytes uint64, all bool, err error) {
+	return extents.Held(ctx, staging.TreePath(ref))
+}
 
 // ChangedRanges implements [provider.RangeTeller]. The clones of a file share
 // with each other what did not change between them, for they shared it with the
