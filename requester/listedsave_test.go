@@ -299,7 +299,21 @@ func TestPartialFileOfWhichTheBaseIsNoHelp(t *testing.T) {
 	l.write("db/b.dat", "abcdef", 0)
 	l.partial = []metadata.PartialFile{rangesOf("/db", "a.dat", "2:3"), rangesOf("/db", "b.dat", "1:1")}
 	l.holds("ranges upon ranges", l.backup(vss.BackupTypeIncremental),
-		"db/a.dat=\x00\x00234\x00\x00\x00\x00\x00|TO 2:3", "db/b.dat=\x00b\x00\x00\x00\x00|TO 1:1")
+		"db/a.dat=\x00\x00234\x00\x00\x00\x00\x00|TO 2:3", "db/b.dat=abcdef|T")
+}
+
+// TestPartialFileWithoutABaseIsSavedWhole: a writer without stamps does not know
+// that what it counts its ranges from is not in this repository (R-TYPE-14).
+func TestPartialFileWithoutABaseIsSavedWhole(t *testing.T) {
+	for typ, want := range map[vss.BackupType]string{
+		vss.BackupTypeIncremental: "db/a.dat=0123456789|T", vss.BackupTypeDifferential: "db/a.dat=0123456789|T", vss.BackupTypeLog: "db/a.dat=0123456789|T",
+		vss.BackupTypeFull: "db/a.dat=012\x00\x00\x00\x00\x00\x00\x00|TO 0:3", vss.BackupTypeCopy: "db/a.dat=012\x00\x00\x00\x00\x00\x00\x00|TO 0:3",
+	} {
+		l := newListHost(t, everyMask)
+		l.write("db/a.dat", "0123456789", 0)
+		l.partial = []metadata.PartialFile{rangesOf("/db", "a.dat", "0:3")}
+		l.holds(typ.Word(), l.backup(typ), want)
+	}
 }
 
 func TestR_SET_31_DifferencedFilesUponABase(t *testing.T) {

@@ -196,7 +196,7 @@ func (c *copier) savePartial(ctx context.Context, f *PartialFile) error {
 		if err != nil {
 			return err
 		}
-		j.part.base, j.part.unknown = old, !known
+		j.part.base, j.part.whole = old, !known || typing.wantsWhole(old != nil)
 		if typing.Base != nil {
 			j.part.record = typing.Base.Record.String()
 		}
@@ -208,10 +208,10 @@ func (c *copier) savePartial(ctx context.Context, f *PartialFile) error {
 type byRanges struct {
 	ranges vss.Ranges // as the writer gave them
 	// base is what the record that the component builds upon has of the file: nil
-	// if nothing, or if unknown: then it cannot be read.
-	base    *repository.Entry
-	unknown bool
-	record  string
+	// if nothing, or if it cannot be read.
+	base   *repository.Entry
+	whole  bool // the ranges alone would not do
+	record string
 }
 
 // partGot is what reading by ranges gave.
@@ -222,17 +222,32 @@ type partGot struct {
 	base   string     // the record whose content was continued
 }
 
+// wantsWhole reports whether a partial file is saved whole because nothing has what
+// its ranges leave out: there is no backup to build upon, or it lacks the file. The
+// writer may not know that: one without stamps counts from a backup that this
+// repository may have lost. In a full backup or a copy its ranges are all that it
+// wants to be saved, and what a log backup lacks is in the backups before it.
+func (t *Typing) wantsWhole(inBase bool) bool {
+	switch t.Asked {
+	case vss.BackupTypeIncremental, vss.BackupTypeDifferential:
+		return !inBase
+	case vss.BackupTypeLog:
+		return t.Base == nil
+	}
+	return false
+}
+
 // putPartial stores what is to be stored of a partial file. The ranges are put in
-// order, merged, and cut off at the end of the file. If the record that the
-// component builds upon lacks the file, or has itself only ranges of it, they are
-// all that is stored. Else the rest is the base's, if the file is the one that
+// order, merged, and cut off at the end of the file. If nothing has the rest it is
+// stored whole ([Typing.wantsWhole]); if that is as the writer wants it, or the
+// base has itself only ranges of the file, the ranges are all that is stored. Else the rest is the base's, if the file is the one that
 // the base has; what it has grown by since is read too, ranges or not. In all
 // other cases it is read whole: more than was asked for, and never less.
 func (c *copier) putPartial(ctx context.Context, j *job, g *got, src repository.Source) (repository.Content, error) {
 	p, size := j.part, uint64(src.Size)
 	ranges := p.ranges.Clip(size)
 	switch {
-	case p.unknown:
+	case p.whole:
 		return c.put(ctx, j, src)
 	case p.base == nil || p.base.Attrs[AttrPartial] != "":
 		g.part = partGot{ranged: true, ranges: ranges, only: ranges.Total() < size} // they may be all of the file
