@@ -2,6 +2,7 @@ package repository
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -128,21 +129,17 @@ func (r *Repository) Verify(ctx context.Context, c Content) error {
 	return f.Each(ctx, func(int64, []byte) error { return nil })
 }
 
-// Holds says whether everything the content needs is in the index, as
-// [Backup.Holds] does: nil, or an error that wraps ErrDamaged. The extent lists
-// of large content are read, its data is not.
+// Holds says whether everything the content needs is there to be read: nil, or an
+// error that wraps ErrDamaged. The extent lists of large content are read, its data
+// is not. Of packs that are gone from the store the last [Repository.Survey] tells.
 func (r *Repository) Holds(ctx context.Context, c Content) error {
 	if err := r.ready(ctx); err != nil {
 		return err
 	}
 	node := func(n *listNode) error {
 		for _, ref := range n.refs {
-			loc, ok, err := r.index.holds(ctx, ref.id)
-			if err != nil {
+			if err := r.findable(ctx, ref); err != nil {
 				return err
-			}
-			if !ok || loc.length != ref.length {
-				return damagef("chunk %s of %d bytes is not stored", ref.id, ref.length)
 			}
 		}
 		return nil
@@ -151,4 +148,36 @@ func (r *Repository) Holds(ctx context.Context, c Content) error {
 		return err
 	}
 	return r.eachNode(ctx, &c.top, node)
+}
+
+// findable says whether a chunk can be found as a reader finds it.
+func (r *Repository) findable(ctx context.Context, ref chunkRef) error {
+	for again := false; ; again = true {
+		found := false
+		err := r.index.find(ctx, ref.id, func(l location) bool {
+			found = l.length == ref.length && !l.pack.absent
+			return found
+		})
+		switch {
+		case found:
+			return nil
+		case err != nil && !errors.Is(err, ErrDamaged):
+			return err
+		case again:
+			return damagef("chunk %s of %d bytes is not stored", ref.id, ref.length)
+		}
+		// The index may lack what packs name in their own directories.
+		if err := r.index.adopt(ctx, r); err != nil {
+			return err
+		}
+	}
+}
+
+// Survey looks which packs are in the store, so that Holds tells of what was in
+// those that are gone.
+func (r *Repository) Survey(ctx context.Context) error {
+	if err := r.ready(ctx); err != nil {
+		return err
+	}
+	return r.index.compare(ctx)
 }

@@ -112,8 +112,10 @@ func (r *restore) chains(ctx context.Context) (*chainRun, error) {
 		holes = append(holes, more...)
 	}
 	if len(holes) == 0 {
-		holes, err = run.verify(ctx)
-		if err != nil {
+		if err := r.repo.Survey(ctx); err != nil {
+			return nil, err
+		}
+		if holes, err = run.verify(ctx); err != nil {
 			return nil, err
 		}
 	}

@@ -92,7 +92,7 @@ func params(dir string, vars map[string]string) testscript.Params {
 		Condition: condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "note": note, "unchanged": unchanged, "sql": sqlCmd, "flip": flip,
-			"jsonlines": jsonLines, "waitfor": waitFor, "alldocs": allDocs, "owner": ownerCmd, "begins": begins,
+			"jsonlines": jsonLines, "waitfor": waitFor, "alldocs": allDocs, "owner": ownerCmd, "begins": begins, "named": named,
 		},
 	}
 }
@@ -438,4 +438,16 @@ func TestOptionsAreFlagsAndKeys(t *testing.T) {
 			t.Errorf("--%s is settable and has no key", f.Name)
 		}
 	})
+}
+
+// named puts the id of the backup that the last command made into a variable.
+func named(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: named VARIABLE")
+	}
+	m := regexp.MustCompile(`(?m)^backup ([0-9a-f]+): `).FindStringSubmatch(ts.ReadFile("stdout"))
+	if m == nil {
+		ts.Fatalf("the last command made no backup")
+	}
+	ts.Setenv(args[0], m[1])
 }
