@@ -10,6 +10,7 @@ import (
 
 	"github.com/sombra-backup/sombra/metadata"
 	"github.com/sombra-backup/sombra/repository"
+	"github.com/sombra-backup/sombra/repository/store"
 	"github.com/sombra-backup/sombra/repository/store/mem"
 	"github.com/sombra-backup/sombra/requester"
 	"github.com/sombra-backup/sombra/vss"
@@ -189,5 +190,89 @@ func TestFailureStopsWhatDependsOnItR_SEL_31(t *testing.T) {
 	got := s.state()
 	if have := slices.Sorted(maps.Keys(got)); !slices.Equal(have, []string{"app/1.log", "db/1.log", "db/a.dat"}) {
 		t.Errorf("files %q: only the first link is there", have)
+	}
+}
+
+// TestEveryLinkIsLookedAtBeforeAnythingIsTouched: data, file tables and documents
+// of any link that are gone from the store are told, with the backup to restore
+// instead, and neither a file nor a writer is touched.
+func TestEveryLinkIsLookedAtBeforeAnythingIsTouched(t *testing.T) {
+	for _, tt := range []struct {
+		prefix string // of the packs that go
+		of     int    // the link that wrote them
+		want   string
+		none   bool // no earlier one can be restored
+	}{
+		{"data/", 0, "lacks data of ", true},
+		{"data/", 1, "lacks data of ", false},
+		{"data/", 2, "lacks data of ", false},
+		{"meta/", 0, "cannot be used: ", true},
+		{"meta/", 1, "cannot be used: ", false},
+	} {
+		s := newStore(t, "db")
+		st := mem.New()
+		o := repository.Options{PackSize: 1}
+		s.useRepository(st, o)
+		packs := func() (out []string) {
+			s.must(st.List(t.Context(), tt.prefix, func(i store.Info) error {
+				out = append(out, i.Name)
+				return nil
+			}))
+			return out
+		}
+		files := map[string]string{"db/a.dat": "a", "db/1.log": "1"}
+		var records []*repository.Record
+		var gone []string
+		for i := range 4 {
+			before := packs()
+			typ := vss.BackupTypeFull
+			if i > 0 {
+				typ = vss.BackupTypeIncremental
+			}
+			s.start() // records of one instance share its document
+			files = with(files, fmt.Sprintf("db/%d.log", i+2), fmt.Sprint("log ", i))
+			records = append(records, s.save(typ, files))
+			if i == tt.of {
+				gone = slices.DeleteFunc(packs(), func(name string) bool { return slices.Contains(before, name) })
+			}
+		}
+		if len(gone) == 0 {
+			t.Fatalf("%s: no pack was written", tt.prefix)
+		}
+		for _, name := range gone {
+			s.must(st.Delete(t.Context(), name))
+		}
+		s.useRepository(st, o)
+		rec, err := s.repo.Record(t.Context(), records[3].ID.String())
+		s.must(err)
+		s.wipe()
+		s.start()
+		res, err := requester.Restore(t.Context(), s.open, s.repo, rec, requester.RestoreRequest{}, nil)
+		var hole *requester.ChainError
+		if !errors.As(err, &hole) || res.Outcome != requester.Failed {
+			t.Errorf("%s of %d: outcome %v, %v", tt.prefix, tt.of, res.Outcome, err)
+			continue
+		}
+		want := "can be restored is " + records[max(tt.of, 1)-1].ID.Short()
+		if tt.none {
+			want = "no earlier backup"
+		}
+		at := records[tt.of]
+		if tt.prefix == "data/" {
+			at = records[3] // which has read the file, too
+		}
+		if text := err.Error(); !strings.Contains(text, "record "+at.ID.Short()) || !strings.Contains(text, tt.want) || !strings.Contains(text, want) {
+			t.Errorf("%s of %d: %s", tt.prefix, tt.of, text)
+		}
+		if s.expect("after a refusal", map[string]string{}); len(s.events) > 0 {
+			t.Errorf("%s of %d: the writer saw %q", tt.prefix, tt.of, s.events)
+		}
+		if !tt.none {
+			rec, err := s.repo.Record(t.Context(), hole.Holes[0].Instead.String())
+			s.must(err)
+			if back := s.back(rec, requester.RestoreRequest{}); back.Outcome != requester.Complete {
+				t.Errorf("%s of %d: what is to be restored instead: %v", tt.prefix, tt.of, back.Outcome)
+			}
+		}
 	}
 }

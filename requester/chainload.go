@@ -15,6 +15,7 @@ type chainRun struct {
 	past     *PastRecords
 	links    []*linkRun
 	comps    []*chainComp
+	trial    bool // nothing is restored: another record is looked at
 }
 
 // linkRun is one operation: the restore of one record's part.
@@ -68,14 +69,11 @@ func historyKey(host string, c *Component) HistoryKey {
 	return HistoryKey{Host: host, Class: c.Writer.Class, InstanceName: c.Writer.InstanceName, LogicalPath: c.LogicalPath, Name: c.Name}
 }
 
-// chains finds out whether restoring what was chosen takes more records than
-// this one. It gives nil if it does not; the error, a [*ChainError], says that
-// something it takes is not there.
+// chains finds out whether restoring what was chosen takes more records than this
+// one. It gives nil if it does not; the error, a [*ChainError], says that something
+// it takes is not there.
 func (r *restore) chains(ctx context.Context) (*chainRun, error) {
 	if r.extract || r.req.NoWriters || len(r.sets) == 0 {
-		return nil, nil
-	}
-	if _, ok := r.rec.Documents[DocHistory]; !ok {
 		return nil, nil
 	}
 	past, err := ReadPastRecords(ctx, r.repo)
@@ -86,56 +84,102 @@ func (r *restore) chains(ctx context.Context) (*chainRun, error) {
 	if chosen == nil {
 		return nil, fmt.Errorf("restore: record %s cannot be read again: %w", r.rec.ID.Short(), repository.ErrNotFound)
 	}
-	run := &chainRun{restore: r, past: past}
-	var keys []HistoryKey
-	byKey := map[HistoryKey]*chainComp{}
-	for _, s := range r.sets {
-		c := &chainComp{key: historyKey(chosen.Host, s.set.Component), top: s, mine: ownPaths{paths: map[string]bool{}}}
-		run.comps, keys, byKey[c.key] = append(run.comps, c), append(keys, c.key), c
+	if err := r.repo.Survey(ctx); err != nil {
+		return nil, err
 	}
-	plan, err := past.PlanChains(chosen, keys)
+	run := newChainRun(r, past, r.sets)
+	holes, err := run.prepare(ctx, chosen)
 	if err != nil {
 		return nil, err
 	}
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
+	if len(holes) > 0 {
+		for _, h := range holes {
+			if err := run.lookBack(ctx, h, chosen); err != nil {
+				return nil, err
+			}
+		}
+		return nil, &ChainError{Holes: holes}
 	}
-	if len(plan.Holes) == 0 && len(plan.Links) == 1 {
+	if len(run.links) == 1 {
+		for _, s := range r.sets {
+			s.chain = nil // as any other restore
+		}
 		return nil, nil
+	}
+	return run, nil
+}
+
+func newChainRun(r *restore, past *PastRecords, sets []*setRun) *chainRun {
+	run := &chainRun{restore: r, past: past}
+	for _, s := range sets {
+		run.comps = append(run.comps, &chainComp{key: historyKey(r.rec.Host.ID, s.set.Component), top: s, mine: ownPaths{paths: map[string]bool{}}})
+	}
+	return run
+}
+
+// prepare plans the chains, reads all records, and looks whether everything is
+// there.
+func (c *chainRun) prepare(ctx context.Context, chosen *PastRecord) ([]*Hole, error) {
+	var keys []HistoryKey
+	byKey := map[HistoryKey]*chainComp{}
+	for _, comp := range c.comps {
+		keys, byKey[comp.key] = append(keys, comp.key), comp
+	}
+	plan, err := c.past.PlanChains(chosen, keys)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return nil, err
 	}
 	holes := plan.Holes
 	for _, link := range plan.Links {
-		more, err := run.load(ctx, link, byKey)
+		more, err := c.load(ctx, link, byKey)
 		if err != nil {
 			return nil, err
 		}
 		holes = append(holes, more...)
 	}
 	if len(holes) == 0 {
-		if err := r.repo.Survey(ctx); err != nil {
-			return nil, err
-		}
-		if holes, err = run.verify(ctx); err != nil {
+		if holes, err = c.verify(ctx); err != nil {
 			return nil, err
 		}
 	}
-	if len(holes) > 0 {
-		for _, h := range holes {
-			h.Label = byKey[h.Key].top.set.Component.Label()
-			if h.Instead.IsZero() {
-				past.instead(h, chosen)
-			}
-		}
-		return nil, &ChainError{Holes: holes}
+	for _, h := range holes {
+		h.Label = byKey[h.Key].top.set.Component.Label()
 	}
-	return run, nil
+	return holes, nil
+}
+
+// maxLookBack bounds the records that are read to find one that can be restored
+// instead.
+const maxLookBack = 20
+
+// lookBack finds the newest record before the chosen one that a component can be
+// restored from: one that was looked at as the chosen one was.
+func (c *chainRun) lookBack(ctx context.Context, h *Hole, chosen *PastRecord) error {
+	i := slices.IndexFunc(c.comps, func(comp *chainComp) bool { return comp.key == h.Key })
+	for range maxLookBack {
+		h.Instead = repository.ID{}
+		if c.past.instead(h, chosen); h.Instead.IsZero() {
+			return nil
+		}
+		try := newChainRun(c.restore, c.past, []*setRun{c.comps[i].top})
+		try.trial = true
+		holes, err := try.prepare(ctx, c.past.Find(h.Instead))
+		if err != nil || len(holes) == 0 {
+			return err
+		}
+	}
+	h.Instead = repository.ID{}
+	return nil
 }
 
 // load reads the record of a link: what it says of the components that have a
 // part in it, and lists of them.
 func (c *chainRun) load(ctx context.Context, link *ChainLink, byKey map[HistoryKey]*chainComp) (holes []*Hole, err error) {
 	l := &linkRun{restore: c.restore, link: link}
-	if link.Past.ID != c.rec.ID {
+	if link.Past.ID != c.rec.ID || c.trial {
 		l.restore, err = c.another(ctx, link.Past.Record)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -269,7 +313,7 @@ func (c *chainRun) stored(ctx context.Context, comp *chainComp, work []linkWork)
 				return nil, ctx.Err()
 			}
 			if err != nil {
-				past := comp.parts[e.from].link.link.Past
+				past := comp.reader(e)
 				why := fmt.Sprintf("lacks data of %s: %v", c.shown(e.Path), err)
 				past.spoil(comp.key, why)
 				return &Hole{Key: comp.key, By: past.ID, Needed: past.ID.String(), Why: why}, nil
@@ -277,6 +321,16 @@ func (c *chainRun) stored(ctx context.Context, comp *chainComp, work []linkWork)
 		}
 	}
 	return nil, nil
+}
+
+// reader is the record whose backup read the data of an entry: a link of the chain.
+func (c *chainComp) reader(e chainEntry) *PastRecord {
+	for _, p := range c.parts {
+		if e.Attrs[AttrRead] == readMark(p.link.rec.Started) {
+			return p.link.link.Past
+		}
+	}
+	return c.parts[e.from].link.link.Past
 }
 
 // carried tells which files of a set its writer may have let go of after they
