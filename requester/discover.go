@@ -35,6 +35,7 @@ type attempt struct {
 	sel      *Selection
 	typings  map[*Component]Typing // by explicit component; see typing
 	past     *histories            // nil: nobody knows, as there is no repository
+	toldPast string                // what was said of it
 	failed   map[*Component]string // taking part, but lost on the way
 	under    map[*Component]string // see underPaths
 

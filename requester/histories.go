@@ -1,7 +1,6 @@
 package requester
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,9 +11,12 @@ import (
 	"github.com/sombra-backup/sombra/vss"
 )
 
-// maxHistoryRecords bounds the records whose histories are read for one backup.
-// A component of which no full backup is found in so many begins anew.
-const maxHistoryRecords = 1000
+// Bounds on the records whose histories are read for one backup, and on their
+// bytes. A component of which no full backup is found within them begins anew.
+const (
+	maxHistoryRecords = 1000
+	maxHistoryBytes   = 64 << 20
+)
 
 // histories finds what the records of a repository tell of this host's
 // components. They are read from the newest to the oldest, as far back as the
@@ -27,16 +29,32 @@ type histories struct {
 	// read is how many of them were looked into.
 	list []*PastRecord
 	read int
+	size int64 // of what was read of them
 	// records are those of the repository, oldest first; none if the key cannot
 	// read them. past finds the bases of copies too.
 	records []*repository.Record
 	past    *PastRecords
 	lines   map[HistoryKey][]pastLine // newest first
-	full    map[HistoryKey]bool       // one that counts as full was met
-	// doubt says why a newer backup than those found may have been missed. A
-	// writer that uses stamps is told which backup is built upon; any other goes
-	// by what it remembers itself, which may then be another one.
-	doubt string
+	full    map[HistoryKey]int        // the record in list of the newest that counts as full
+	// doubt says why a backup may have been missed that is newer than those found
+	// from the record at doubtAt on. A writer that uses stamps is told which backup
+	// is built upon; any other goes by what it remembers itself, which may then be
+	// another one.
+	doubt   string
+	doubtAt int
+	most    bool // there are more records than are read
+}
+
+// warning is what the user must hear of what was found.
+func (h *histories) warning() string {
+	switch {
+	case h.doubt != "":
+		return h.doubt + "; components whose writers use no stamps begin anew, as a newer backup of theirs may have been missed"
+	case h.most:
+		return fmt.Sprintf("no more than %d backups, or %d MiB of their histories, are looked into: components whose last full backup lies before begin anew",
+			maxHistoryRecords, maxHistoryBytes>>20)
+	}
+	return ""
 }
 
 // pastLine is a line and the record it is in.
@@ -53,7 +71,7 @@ func (h *histories) begin(ctx context.Context) (err error) {
 	if h.repo, err = h.open(ctx); err != nil {
 		return err
 	}
-	h.lines, h.full = map[HistoryKey][]pastLine{}, map[HistoryKey]bool{}
+	h.lines, h.full = map[HistoryKey][]pastLine{}, map[HistoryKey]int{}
 	var list []*PastRecord
 	if h.repo.WriteOnly() {
 		list, h.doubt, err = knownRecords(ctx, h.repo)
@@ -75,29 +93,45 @@ func (h *histories) begin(ctx context.Context) (err error) {
 	return nil
 }
 
-// of is what the records tell of a component.
-func (h *histories) of(ctx context.Context, key HistoryKey) (ComponentHistory, error) {
+// of is what the records tell of a component; sure is false if a newer backup of
+// it may have been missed.
+func (h *histories) of(ctx context.Context, key HistoryKey) (_ ComponentHistory, sure bool, err error) {
 	if err := h.begin(ctx); err != nil {
-		return ComponentHistory{}, err
+		return ComponentHistory{}, false, err
 	}
-	for !h.full[key] && h.read < min(len(h.list), maxHistoryRecords) {
+	for h.read < len(h.list) {
+		if _, found := h.full[key]; found {
+			break
+		}
+		if h.read == maxHistoryRecords || h.size > maxHistoryBytes {
+			h.list = h.list[:h.read]
+			h.most = true
+			break
+		}
 		if err := h.next(ctx); err != nil {
-			return ComponentHistory{}, err
+			return ComponentHistory{}, false, err
 		}
 	}
-	return h.sum(key), nil
+	at, found := h.full[key]
+	return h.sum(key), h.doubt == "" || found && at < h.doubtAt, nil
 }
 
 // next looks into one more record.
 func (h *histories) next(ctx context.Context) error {
 	r := h.list[h.read]
 	h.read++
+	if r.Record != nil {
+		doc := r.Record.Documents[DocHistory]
+		h.size += doc.Size()
+	}
 	lines, err := r.all()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if err != nil {
-		h.doubt = cmp.Or(h.doubt, fmt.Sprintf("the history in backup %s cannot be read: %v", r.ID.Short(), err))
+		if h.doubt == "" {
+			h.doubt, h.doubtAt = fmt.Sprintf("the history in backup %s cannot be read: %v", r.ID.Short(), err), h.read-1
+		}
 		return nil
 	}
 	for _, l := range lines {
@@ -105,7 +139,9 @@ func (h *histories) next(ctx context.Context) error {
 			continue
 		}
 		h.lines[l.HistoryKey] = append(h.lines[l.HistoryKey], pastLine{l, r})
-		h.full[l.HistoryKey] = h.full[l.HistoryKey] || l.Counts == vss.BackupTypeFull.Word()
+		if _, found := h.full[l.HistoryKey]; !found && l.Counts == vss.BackupTypeFull.Word() {
+			h.full[l.HistoryKey] = h.read - 1
+		}
 	}
 	return nil
 }

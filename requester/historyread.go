@@ -1,11 +1,13 @@
 package requester
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -13,32 +15,73 @@ import (
 	"github.com/sombra-backup/sombra/vss"
 )
 
-// maxHistoryLines bounds the explicit components that a record tells of.
-const maxHistoryLines = 1 << 20
+// Bounds on what a record tells of explicit components: one has a line, and a
+// line some notes and a stamp.
+const (
+	maxHistoryLines    = 1 << 16
+	maxHistoryDocument = 16 << 20
+)
 
 // ParseHistory reads a record's document [DocHistory]. It comes from the medium:
 // a line that names no component, a type that is none, a base that is no id and
 // a component that has two lines are errors.
 func ParseHistory(data []byte) ([]HistoryLine, error) {
-	var lines []HistoryLine
-	if err := json.Unmarshal(data, &lines); err != nil {
+	lines, err := readList[HistoryLine](data, maxHistoryLines)
+	if err != nil {
 		return nil, fmt.Errorf("document %s: %w", DocHistory, err)
 	}
-	if len(lines) > maxHistoryLines {
-		return nil, fmt.Errorf("document %s: %d lines, more than %d", DocHistory, len(lines), maxHistoryLines)
+	if err := checkLines(lines); err != nil {
+		return nil, fmt.Errorf("document %s: %w", DocHistory, err)
 	}
+	return lines, nil
+}
+
+// readList reads a JSON list, element by element so that no more memory is used
+// than for the most there may be.
+func readList[T any](data []byte, most int) (list []T, err error) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	first, err := dec.Token()
+	if err != nil {
+		return nil, err
+	}
+	if first == nil {
+		return nil, nil
+	}
+	if first != json.Delim('[') {
+		return nil, errors.New("it is no list")
+	}
+	for dec.More() {
+		if len(list) == most {
+			return nil, fmt.Errorf("more than %d lines", most)
+		}
+		var one T
+		if err := dec.Decode(&one); err != nil {
+			return nil, fmt.Errorf("line %d: %w", len(list)+1, err)
+		}
+		list = append(list, one)
+	}
+	if _, err := dec.Token(); err != nil {
+		return nil, err
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return nil, errors.New("something follows the list")
+	}
+	return list, nil
+}
+
+func checkLines(lines []HistoryLine) error {
 	seen := make(map[HistoryKey]bool, len(lines))
 	for i := range lines {
 		l := &lines[i]
 		if err := l.check(); err != nil {
-			return nil, fmt.Errorf("document %s: line %d: %w", DocHistory, i+1, err)
+			return fmt.Errorf("line %d: %w", i+1, err)
 		}
 		if seen[l.HistoryKey] {
-			return nil, fmt.Errorf("document %s: line %d: component %q has a line already", DocHistory, i+1, clip(l.FullPath(), 200))
+			return fmt.Errorf("line %d: component %q has a line already", i+1, clip(l.FullPath(), 200))
 		}
 		seen[l.HistoryKey] = true
 	}
-	return lines, nil
+	return nil
 }
 
 func (l *HistoryLine) check() error {
@@ -50,6 +93,11 @@ func (l *HistoryLine) check() error {
 		if err != nil || t == vss.BackupTypeUndefined || t == vss.BackupTypeOther || t.Word() != word {
 			return fmt.Errorf("%q is no type of backup", clip(word, 100))
 		}
+	}
+	switch l.Counts {
+	case "", vss.BackupTypeFull.Word(), vss.BackupTypeIncremental.Word(), vss.BackupTypeLog.Word():
+	default:
+		return fmt.Errorf("%q is nothing to build upon", clip(l.Counts, 100))
 	}
 	if l.Base != "" {
 		if _, err := repository.ParseID(l.Base); err != nil {
@@ -65,7 +113,7 @@ func (k HistoryKey) FullPath() string { return vss.FullPath(k.LogicalPath, k.Nam
 // ReadHistory reads the lines of a record. One made without writers has none.
 // The error says that the medium gives no document that can be used.
 func ReadHistory(ctx context.Context, rec *repository.Record) ([]HistoryLine, error) {
-	data, err := rec.Document(ctx, DocHistory, maxDocument)
+	data, err := rec.Document(ctx, DocHistory, maxHistoryDocument)
 	if errors.Is(err, repository.ErrNotFound) {
 		if _, there := rec.Documents[DocHistory]; !there {
 			return nil, nil

@@ -80,14 +80,26 @@ func readKnown(ctx context.Context, repo *repository.Repository, name string) (l
 	if err != nil {
 		return list, fmt.Errorf("document %s: %w", docKnown, err)
 	}
-	var records []knownRecord
-	if err := json.Unmarshal(data, &records); err != nil {
+	more, err := parseKnown(data)
+	if err != nil {
 		return list, fmt.Errorf("document %s: %w", docKnown, err)
 	}
-	for _, k := range records {
+	return append(list, more...), nil
+}
+
+// parseKnown reads the document [docKnown].
+func parseKnown(data []byte) (list []*PastRecord, err error) {
+	records, err := readList[knownRecord](data, maxHistoryRecords)
+	if err != nil {
+		return nil, err
+	}
+	for i, k := range records {
 		id, err := repository.ParseID(k.ID)
+		if err == nil {
+			err = checkLines(k.Lines)
+		}
 		if err != nil {
-			return list, fmt.Errorf("document %s: %w", docKnown, err)
+			return nil, fmt.Errorf("record %d: %w", i+1, err)
 		}
 		list = append(list, NewPastRecord(PastRecord{ID: id, Host: k.Host, Time: k.Time, Type: k.Type}, k.Lines))
 	}
@@ -118,6 +130,7 @@ func (h *histories) known(now []HistoryLine) ([]byte, error) {
 			out = append(out, k)
 		}
 	}
+	out = out[:min(len(out), maxHistoryRecords)]
 	for {
 		data, err := json.Marshal(out)
 		if err != nil || len(data) <= maxKnown {

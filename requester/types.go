@@ -73,10 +73,18 @@ func (a *attempt) historyOf(ctx context.Context, c *Component) (h ComponentHisto
 		some := &Base{}
 		return ComponentHistory{Full: some, Incremental: some, Log: some}, nil
 	}
-	if h, err = a.past.of(ctx, a.historyKey(c)); err != nil || a.past.doubt == "" || c.Writer.stamped() {
+	h, sure, err := a.past.of(ctx, a.historyKey(c))
+	if err != nil {
 		return h, err
 	}
-	return ComponentHistory{}, nil
+	if text := a.past.warning(); text != "" && text != a.toldPast {
+		a.toldPast = text
+		a.warn("%s", text)
+	}
+	if !sure && !c.Writer.stamped() {
+		return ComponentHistory{}, nil
+	}
+	return h, nil
 }
 
 // historyKey is what the component is known by in other backups.
