@@ -407,6 +407,7 @@ func (c *chainRun) merge(i int, l *linkRun) {
 		res.Warnings = append(res.Warnings, l.res.Warnings...)
 		res.Writers = append(res.Writers, l.res.Writers...)
 		res.Services = append(res.Services, l.res.Services...)
+		res.RebootFor = append(res.RebootFor, l.res.RebootFor...)
 	}
 	if l.fill != nil {
 		res.Failures = append(res.Failures, l.fill.failures...)

@@ -51,6 +51,8 @@ type filler struct {
 	sets         []*setRun     // that tags name
 	waiting      []replacement // see later
 	waitingBytes int64
+	together     []*setRun           // whose files are held back
+	held         int                 // how many files
 	dirs         []*repository.Entry // to be given their attributes at the end
 	made         map[string]bool     // directories this run made
 	fresh        map[string]bool     // of them, those that were not there
@@ -91,6 +93,8 @@ type setRun struct {
 	routes    func(component string) *routes
 	diversion *diversion
 	directed  []*directedFile
+	together  *together         // holds its files back; nil: each takes its place alone
+	reboot    session.RebootSet // being staged for the next start
 }
 
 func newFiller(ctx context.Context, repo *repository.Repository, t session.Target, rep Reporter) (*filler, context.Context) {
@@ -162,6 +166,12 @@ func (f *filler) put(ctx context.Context, e *repository.Entry, set *setRun) erro
 		})
 		return nil
 	}
+	if set.holdsBack() {
+		f.mu.Lock()
+		set.together.specials = append(set.together.specials, e)
+		f.mu.Unlock()
+		return nil
+	}
 	return f.finish(e, set, f.special(ctx, e))
 }
 
@@ -188,6 +198,8 @@ func (f *filler) finish(e *repository.Entry, set *setRun, err error) error {
 	action := "restored"
 	switch {
 	case err == nil:
+	case errors.Is(err, errHeld):
+		return nil
 	case errors.Is(err, errIdentical):
 		action = "identical"
 	case errors.Is(err, errKept):
@@ -313,6 +325,10 @@ func (f *filler) directory(ctx context.Context, e *repository.Entry, set *setRun
 	if existed && f.overwrite == OverwriteNever && !set.own(e.Path) {
 		return nil
 	}
+	if existed && set.holdsBack() {
+		set.together.dirs = append(set.together.dirs, e)
+		return nil
+	}
 	f.dirs = append(f.dirs, e)
 	return nil
 }
@@ -397,6 +413,12 @@ func (f *filler) end(ctx context.Context) error {
 		return err
 	}
 	for _, l := range f.links {
+		if l.set.holdsBack() && l.set.together.givenUp {
+			if err := f.fail(l.entry, l.set, errHeldBack); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := f.finish(l.entry, l.set, f.hardLink(ctx, l.entry)); err != nil {
 			return err
 		}
@@ -439,6 +461,9 @@ func (f *filler) contents(ctx context.Context) error {
 		f.waiting = nil
 		err = f.rename(ctx, ready)
 	}
+	if err == nil {
+		err = f.release(ctx)
+	}
 	f.abandon()
 	if cause := context.Cause(inner); err != nil && ctx.Err() == nil && cause != nil {
 		err = fmt.Errorf("restore: %w", cause)
@@ -460,7 +485,7 @@ func (f *filler) hardLink(ctx context.Context, e *repository.Entry) error {
 	first := f.names[e.HardLink]
 	if !first.ok {
 		first.name = e.Path
-		err := f.instead(ctx, e)
+		err := f.instead(ctx, e) // its set was given up or released: nothing holds it back
 		first.ok = err == nil || errors.Is(err, errIdentical)
 		return err
 	}
@@ -501,5 +526,5 @@ func (f *filler) instead(ctx context.Context, e *repository.Entry) error {
 	case err != nil && !isMissing(err):
 		return err
 	}
-	return f.alone(ctx, e, err == nil)
+	return f.alone(ctx, e, nil, err == nil)
 }

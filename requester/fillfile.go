@@ -64,13 +64,13 @@ func (f *filler) plan(ctx context.Context, e *repository.Entry, set *setRun) (pl
 	n, err := f.restoration.Add(ctx, e, tag, pieces)
 	switch {
 	case errors.Is(err, repository.ErrPlanFull):
-		return false, f.alone(ctx, e, tag&tagReplaces != 0)
+		return false, f.alone(ctx, e, set, tag&tagReplaces != 0)
 	case err != nil:
 		return false, err
 	case n > 0:
 		return true, nil
 	}
-	return false, f.alone(ctx, e, false) // nothing but holes: there are no bytes to be lost
+	return false, f.alone(ctx, e, set, false) // nothing but holes: there are no bytes to be lost
 }
 
 // inPlace compares what is there with the content. Only a file of the same size
@@ -224,6 +224,9 @@ func (f *filler) Done(ctx context.Context, e *repository.Entry, tag uint64, w io
 		if err == nil && w.end.Load() < e.Size { // it ends with a hole
 			err = w.Truncate(e.Size)
 		}
+		if err == nil && set.holdsBack() {
+			return f.finish(e, set, f.hold(e, set, w))
+		}
 		if err == nil && tag&tagReplaces != 0 {
 			return f.later(ctx, replacement{e, set, w})
 		}
@@ -233,17 +236,24 @@ func (f *filler) Done(ctx context.Context, e *repository.Entry, tag uint64, w io
 		w.Close()
 	}
 	if errors.Is(err, errDiffers) {
-		err = f.alone(ctx, e, true)
+		err = f.alone(ctx, e, set, true)
 	}
 	return f.finish(e, set, err)
 }
 
 // alone restores a file by itself: under a temporary name, from bytes that
 // verify, and then under its own.
-func (f *filler) alone(ctx context.Context, e *repository.Entry, replaces bool) error {
+func (f *filler) alone(ctx context.Context, e *repository.Entry, set *setRun, replaces bool) error {
 	n, err := f.target.Create(ctx, e.Path)
 	if err != nil {
 		return err
+	}
+	if set.holdsBack() {
+		if err := f.fill(ctx, e, n); err != nil {
+			n.Close()
+			return err
+		}
+		return f.hold(e, set, n)
 	}
 	defer n.Close()
 	if err := f.fill(ctx, e, n); err != nil {

@@ -64,4 +64,12 @@ func (f *filler) abandon() {
 		r.file.Close()
 	}
 	f.waiting = nil
+	for _, set := range f.together {
+		for _, r := range set.together.waiting {
+			r.file.Close()
+		}
+		if t := set.together; len(t.waiting)+len(t.specials) > 0 {
+			t.waiting, t.specials, t.givenUp = nil, nil, true
+		}
+	}
 }

@@ -80,7 +80,7 @@ func (r *restore) newTargetsBlocked(ctx context.Context, f *filler, s *setRun, e
 			return err.Error(), ctx.Err()
 		}
 	}
-	p, err := look(ctx, f.target, entries, r.shown)
+	p, err := (&looker{target: f.target, shown: r.shown}).look(ctx, entries)
 	if err != nil || p.Blocked == "" {
 		return "", err
 	}

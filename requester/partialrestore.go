@@ -112,7 +112,7 @@ func (f *filler) partial(ctx context.Context, e *repository.Entry, set *setRun) 
 	if err := f.parents(ctx, e.Path); err != nil {
 		return err
 	}
-	return f.alone(ctx, e, false)
+	return f.alone(ctx, e, set, false)
 }
 
 // checkPartials says why a set cannot be restored because of a partial file in it,

@@ -63,6 +63,7 @@ type restore struct {
 	history          []HistoryLine
 	placed           map[Mapping]*route // mappings on this host; nil: cannot be used
 	living           []*Writer          // see liveWriters
+	staged           map[string]string  // paths by the names they are staged under; mu guards it
 	services         map[string]*serviceRun
 	serviceOrder     []*serviceRun
 	kept             []*RangesFile         // of the record, read once
@@ -164,6 +165,11 @@ func (r *restore) shown(table string) string {
 	if r.extract {
 		return r.style.Join(r.target, table)
 	}
+	r.mu.Lock()
+	if final, staged := r.staged[table]; staged {
+		table = final
+	}
+	r.mu.Unlock()
 	return HostPath(r.origin, table)
 }
 
@@ -207,6 +213,7 @@ func (r *restore) write(ctx context.Context) (err error) {
 		if first := f.work.Wait(); first != nil {
 			err = first
 		}
+		f.abandon()
 		// Writers that closed their files must open them again.
 		r.settle(context.WithoutCancel(ctx), live, err)
 		return err
@@ -377,13 +384,21 @@ func (r *restore) put(ctx context.Context, f *filler, e *repository.Entry, s *se
 	if e.Root != rootID {
 		return f.fail(e, s, fmt.Errorf("root %q is not one this program made", clip(e.Root, 100)))
 	}
-	if err := validName(e.Path, r.style == vss.Windows); err != nil {
+	if err := r.mayPut(e, s); err != nil {
 		return f.fail(e, s, err)
 	}
-	if !r.extract && !declares(r.places, e.Path, r.origin.Fold()) && !s.newPlace(e.Path, r.origin.Fold()) {
-		return f.fail(e, s, fmt.Errorf("it lies outside of all paths the record says it is of; extract it to a directory instead"))
-	}
 	return f.put(ctx, e, s)
+}
+
+// mayPut refuses a name that is none, or that this restore has no business with.
+func (r *restore) mayPut(e *repository.Entry, s *setRun) error {
+	if err := validName(e.Path, r.style == vss.Windows); err != nil {
+		return err
+	}
+	if !r.extract && !declares(r.places, e.Path, r.origin.Fold()) && !s.newPlace(e.Path, r.origin.Fold()) {
+		return errors.New("it lies outside of all paths the record says it is of; extract it to a directory instead")
+	}
+	return nil
 }
 
 // putUnclaimed goes through the file table for data of no writer.
@@ -409,11 +424,15 @@ func (r *restore) putUnclaimed(ctx context.Context, f *filler) error {
 // settle starts again what was stopped, and ends the restore (steps 8 to 11 of the
 // model's sequence).
 func (r *restore) settle(ctx context.Context, live bool, failed error) error {
+	if err := r.commitReboots(context.WithoutCancel(ctx), failed); err != nil {
+		return err
+	}
 	r.startServices(context.WithoutCancel(ctx), r.fill.target)
 	err := r.report(ctx, live, failed)
 	if failed == nil && err == nil && !r.req.DryRun && !r.req.NoWriters {
 		err = r.restartServices(ctx, r.fill.target)
 	}
+	r.rebootsNeeded()
 	for _, v := range r.serviceOrder {
 		r.res.Services = append(r.res.Services, v.result)
 	}
@@ -424,7 +443,11 @@ func (r *restore) settle(ctx context.Context, live bool, failed error) error {
 // is still sent, so that writers open their files.
 func (r *restore) report(ctx context.Context, live bool, failed error) error {
 	for _, s := range r.sets {
-		s.result.Status = r.restoreStatus(s, failed).String()
+		status := r.restoreStatus(s, failed)
+		s.result.Status = status.String()
+		if status == vss.FileRestoreStatusFailed {
+			s.corrupt(failed)
+		}
 		if failed != nil && s.refused == "" {
 			s.result.Succeeded = false
 		}
@@ -465,6 +488,14 @@ func (r *restore) report(ctx context.Context, live bool, failed error) error {
 		}
 	}
 	return nil
+}
+
+// corrupt says of a set that is half written what that means (R-RES-32).
+func (s *setRun) corrupt(failed error) {
+	if s.result.Error == "" && failed != nil {
+		s.result.Error = failed.Error()
+	}
+	s.result.Error = strings.TrimPrefix(s.result.Error+"; part of it is restored and part is not: what is on disk is corrupt until it is restored whole", "; ")
 }
 
 // restoreStatus is R-RES-32.

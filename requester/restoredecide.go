@@ -54,7 +54,7 @@ func (r *restore) decideSet(ctx context.Context, f *filler, s *setRun, target vs
 	}
 	m := s.method()
 	view := RestoreView{Running: r.running(s)}
-	if view.Original, err = look(ctx, f.target, rest, r.shown); err != nil {
+	if view.Original, err = r.lookFor(ctx, f, m, rest); err != nil {
 		return err
 	}
 	if m.UsesMappings(target) {
@@ -62,8 +62,10 @@ func (r *restore) decideSet(ctx context.Context, f *filler, s *setRun, target vs
 			return err
 		}
 	}
-	if m.UsesReboot() {
-		view.NoReboot = "this version does not do that"
+	if m.UsesReboot() && (m.Method == vss.RestoreMethodAtReboot || view.Original.Blocked != "") {
+		if view.NoReboot, err = r.noReboot(ctx, f, s); err != nil {
+			return err
+		}
 	}
 	s.follow(target, &view)
 	s.decision = Decide(m, target, view)
@@ -88,7 +90,13 @@ func (r *restore) decideSet(ctx context.Context, f *filler, s *setRun, target vs
 			s.result.Mappings = append(s.result.Mappings, n.mapping.Spec.String()+" to "+r.shown(n.to))
 		}
 	}
-	return r.partialsInWay(ctx, f, s)
+	if err := r.partialsInWay(ctx, f, s); err != nil || s.refused != "" {
+		return err
+	}
+	if s.decision.Branch == BranchOriginal && view.Original.There != "" || s.decision.Branch == BranchAlternate && view.Alternate.There != "" {
+		return r.holdTogether(ctx, f, s)
+	}
+	return nil
 }
 
 // partialsInWay refuses a set with partial files that cannot be restored to where
@@ -133,8 +141,20 @@ func (r *restore) viewAlternate(ctx context.Context, f *filler, s *setRun, v *Re
 		return nil
 	}
 	s.diversion = d
-	v.Alternate, err = look(ctx, f.target, slices.DeleteFunc(slices.Clone(d.entries), func(e *repository.Entry) bool { return s.own(e.Path) }), r.shown)
+	strange := slices.DeleteFunc(slices.Clone(d.entries), func(e *repository.Entry) bool { return s.own(e.Path) })
+	v.Alternate, err = r.lookFor(ctx, f, s.method(), strange)
 	return err
+}
+
+// lookFor looks at places for a method. For IF_NOT_THERE a file that is the very
+// one to be restored does not count as there: nothing of it would be replaced, and
+// a restore that was stopped can be run again.
+func (r *restore) lookFor(ctx context.Context, f *filler, m RestoreMethod, entries []*repository.Entry) (Presence, error) {
+	l := looker{target: f.target, shown: r.shown}
+	if m.Given && m.Method == vss.RestoreMethodIfNotThere {
+		l.same = f.isThere
+	}
+	return l.look(ctx, entries)
 }
 
 // setRoutes gives the routes of each component of a set.
@@ -321,6 +341,8 @@ func (r *restore) putSet(ctx context.Context, f *filler, s *setRun) error {
 			continue // no mapping has it
 		case err != nil:
 			err = f.fail(e, s, err)
+		case s.decision.Branch == BranchReboot && to == e:
+			err = r.stage(ctx, f, e, s)
 		case by != nil:
 			err = r.putDiverted(ctx, f, e, to, by, s)
 		default:

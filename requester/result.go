@@ -153,6 +153,8 @@ type ComponentResult struct {
 	// location mappings that led there.
 	Branch   string   `json:"restore_branch,omitempty"`
 	Mappings []string `json:"alternate_location_mappings,omitempty"`
+	// PendingReboot is the set of its files that wait for the next start.
+	PendingReboot string `json:"pending_reboot,omitempty"`
 }
 
 // FilesRead counts the files of a component by how a backup took them.
@@ -240,10 +242,12 @@ type RestoreResult struct {
 	Unclaimed bool `json:"unclaimed"`
 	// Services are those that were to be stopped and started.
 	Services []ServiceResult `json:"services,omitempty"`
-	Totals   Totals          `json:"totals"`
-	Failures []Failure       `json:"failures,omitempty"`
-	Failed   int             `json:"failed_count,omitempty"`
-	LeftOut  []LeftOut       `json:"left_out,omitempty"`
-	LeftOuts int             `json:"left_out_count,omitempty"`
-	Warnings []string        `json:"warnings,omitempty"`
+	// RebootFor says what the host must be restarted for, and why (R-RES-33).
+	RebootFor []string  `json:"reboot_for,omitempty"`
+	Totals    Totals    `json:"totals"`
+	Failures  []Failure `json:"failures,omitempty"`
+	Failed    int       `json:"failed_count,omitempty"`
+	LeftOut   []LeftOut `json:"left_out,omitempty"`
+	LeftOuts  int       `json:"left_out_count,omitempty"`
+	Warnings  []string  `json:"warnings,omitempty"`
 }
