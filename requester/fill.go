@@ -90,6 +90,7 @@ type setRun struct {
 	// decision is where its files go: by routes, to what diversion has, if that is
 	// where its writer's mappings lead; by directed, if its writer directs them.
 	decision  Decision
+	override  *RestoreMethod // the user's, in place of the writer's
 	routes    func(component string) *routes
 	diversion *diversion
 	directed  []*directedFile

@@ -119,6 +119,8 @@ type RestoreRequest struct {
 	Sequential bool
 	// DryRun stops before anything is changed.
 	DryRun bool
+	// Methods have components restored by other methods than their writers'.
+	Methods []MethodWish
 	// Destinations are directories of the host, besides the paths that the record
 	// is of, that alternate location mappings may lead to. Those which a running
 	// writer offers need not be here.

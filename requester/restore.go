@@ -144,6 +144,9 @@ func (r *restore) run(ctx context.Context, open Opener) (err error) {
 	if err := r.choose(ctx); err != nil {
 		return err
 	}
+	if err := r.checkMethods(); err != nil {
+		return err
+	}
 	if err := r.resolveWishes(ctx); err != nil {
 		return err
 	}
@@ -265,7 +268,11 @@ func (r *restore) call(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.overrideMethods()
 	for _, s := range r.sets {
+		if s.refused != "" {
+			continue
+		}
 		s.into = into
 		if err := r.selectSet(ctx, s); err != nil {
 			return err

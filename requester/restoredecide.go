@@ -121,9 +121,6 @@ func (r *restore) partialsInWay(ctx context.Context, f *filler, s *setRun) error
 	return err
 }
 
-// method is the restore method that holds for the set.
-func (s *setRun) method() RestoreMethod { return s.set.Component.Writer.Restore }
-
 // viewAlternate looks at the places that the alternate location mappings give.
 func (r *restore) viewAlternate(ctx context.Context, f *filler, s *setRun, v *RestoreView) error {
 	of, err := r.setRoutes(ctx, s)

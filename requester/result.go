@@ -153,6 +153,8 @@ type ComponentResult struct {
 	// location mappings that led there.
 	Branch   string   `json:"restore_branch,omitempty"`
 	Mappings []string `json:"alternate_location_mappings,omitempty"`
+	// MethodUsed is the restore method that the user put in place of the writer's.
+	MethodUsed string `json:"restore_method_used,omitempty"`
 	// PendingReboot is the set of its files that wait for the next start.
 	PendingReboot string `json:"pending_reboot,omitempty"`
 }

@@ -427,4 +427,3 @@ func TestStoredDocumentCannotStopAnyService(t *testing.T) {
 		t.Errorf("a dry run: %q, %+v", host.log, back.Services)
 	}
 }
-

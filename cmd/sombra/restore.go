@@ -30,6 +30,7 @@ func newRestore(a *app) *cobra.Command {
 	var overwrite, target, until string
 	var limits limitFlags
 	var wishes wishFlags
+	var methods methodFlags
 	cmd := &cobra.Command{
 		Use:   "restore [BACKUP]",
 		Short: "Put back what a backup holds, to where it was",
@@ -53,6 +54,12 @@ Writers can be told more: restore options, new names and new targets, how far to
 replay logs. What a writer's backup schema lacks is refused before anything is
 done.
 
+A writer's restore method says where files go: to where they were, to where its
+mappings lead, or into place at the host's next start; and whether a service is
+stopped for it. --restore-method chooses another one. What only the backup names,
+a directory of a mapping or a service, is used if a running writer names it
+too, or with --allow-destination and --allow-service.
+
 With --target files are only extracted into a directory, without the writers;
 that is "sombra extract".`,
 		Example: `  sombra restore latest
@@ -60,6 +67,7 @@ that is "sombra extract".`,
   sombra restore --include '/srv/app/etc/**' latest
   sombra restore --component main --new-target '/srv/app|*|recursive=/srv/other' latest
   sombra restore --restore-option 'app:main:"Authoritative"="All"' latest
+  sombra restore --component main --restore-method to-alternate-location latest
   sombra restore --component /srv/app/app.db --until '2026-11-21 14:30' --dry-run`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("until") {
@@ -80,6 +88,9 @@ that is "sombra extract".`,
 			return a.withPoint(cmd, at, func(ctx context.Context, repo *repository.Repository, rec *repository.Record) error {
 				o, err := a.config.sessionOptions(limits)
 				if err != nil {
+					return err
+				}
+				if err := methods.into(&r); err != nil {
 					return err
 				}
 				if r.Wishes, err = wishes.wishes(cmd, styleOf(rec)); err != nil {
@@ -108,6 +119,7 @@ that is "sombra extract".`,
 	f.StringVarP(&target, "target", "t", "", "extract into this `directory` instead")
 	cmd.MarkFlagsMutuallyExclusive("target", "no-writers")
 	wishes.add(cmd)
+	methods.add(cmd)
 	limits.add(cmd)
 	return cmd
 }

@@ -128,6 +128,7 @@ func (a *app) summarizeRestore(r *requester.RestoreResult, err error, rep report
 	if r.Failed > 0 {
 		fmt.Fprintf(w, "%s could not be %s, named above\n", plural(r.Failed, "file"), strings.TrimPrefix(done, "would be "))
 	}
+	printHost(w, r)
 	printRest(w, r.Components, r.LeftOut, r.LeftOuts, r.Warnings, rep)
 }
 
@@ -185,6 +186,7 @@ func printComponents(w io.Writer, list []requester.ComponentResult, done, asked 
 		if strings.HasPrefix(done, "would be ") && c.Files == 0 { // not counted in a dry run
 			fmt.Fprintf(w, "  %s: %s: %s\n", printable(c.Writer), printable(componentName(c.LogicalPath, c.Name)), state)
 			printTold(w, c.Told)
+			printWhere(w, c)
 			continue
 		}
 		fmt.Fprintf(w, "  %s: %s: %s (%s, %s%s)\n", printable(c.Writer), printable(componentName(c.LogicalPath, c.Name)), state,
@@ -194,6 +196,7 @@ func printComponents(w io.Writer, list []requester.ComponentResult, done, asked 
 		}
 		more(w, len(c.WriterErrors))
 		printTold(w, c.Told)
+		printWhere(w, c)
 		if asked != "" {
 			printTypeNotes(w, "    ", c.TypeNotes, "")
 		}
