@@ -339,6 +339,7 @@ func (c *copier) note(j *job, cause error) error {
 	if j.cl != nil {
 		f.Writer, f.Component = j.cl.Component.Writer.Label(), j.cl.Component.FullPath()
 		r = c.comps[j.def]
+		f.Specification = j.cl.File.Spec.String()
 	}
 	c.failedFile(f, r, j.entry.Size)
 	return nil

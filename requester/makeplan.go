@@ -75,7 +75,7 @@ func (r *Request) check() error {
 func (a *attempt) plan(ctx context.Context) *Plan {
 	p := &Plan{
 		Host: PlanHost{a.host.ID, a.host.Name, a.host.OS, a.host.Style.String(), a.host.Native, a.host.Privileged},
-		Type: a.req.backupType().Word(), Paths: a.places, Required: a.req.Consistency.String(),
+		Type: a.req.backupType().Word(), Paths: a.places, Required: a.req.Consistency.String(), NoPartial: a.req.NoPartial,
 		LeftOut: a.leftOut, LeftOutCount: a.leftOuts,
 	}
 	for _, id := range a.order {

@@ -23,6 +23,8 @@ type Plan struct {
 
 	Writers []PlanWriter `json:"writers"`
 	Volumes []PlanVolume `json:"volumes"`
+	// NoPartial: writers are told that no partial files are taken.
+	NoPartial bool `json:"no_partial,omitempty"`
 	// FreezeEstimate is how long applications are expected to be held.
 	FreezeEstimate time.Duration `json:"freeze_estimate_ns"`
 	// KeepBaseShadow is how many shadow copies of each volume are to be kept, and

@@ -224,7 +224,10 @@ type Failure struct {
 	Path      string `json:"path"`
 	Writer    string `json:"writer,omitempty"`
 	Component string `json:"component,omitempty"`
-	Error     string `json:"error"`
+	// Specification is the file specification that has the file, or the entry of
+	// the writer's lists.
+	Specification string `json:"specification,omitempty"`
+	Error         string `json:"error"`
 }
 
 // RestoreResult is what a restore or an extraction did.

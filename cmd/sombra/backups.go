@@ -281,7 +281,11 @@ func showResult(w io.Writer, r *requester.Result, p *requester.Plan) {
 	if r.Failed > 0 {
 		fmt.Fprintf(w, "\nfailed (%d)\n", r.Failed)
 		for _, f := range head(r.Failures) {
-			fmt.Fprintf(w, "  %s: %s\n", printable(f.Path), oneLine(f.Error))
+			of := ""
+			if f.Specification != "" && f.Specification != f.Path {
+				of = " (of " + printable(f.Specification) + ")"
+			}
+			fmt.Fprintf(w, "  %s%s: %s\n", printable(f.Path), of, oneLine(f.Error))
 		}
 		more(w, r.Failed)
 	}

@@ -57,6 +57,9 @@ func printPlan(w io.Writer, p *requester.Plan, all bool) {
 	if !p.Reachable {
 		fmt.Fprintf(w, "OUT OF REACH: %s\n", strings.Join(p.Unreachable, "; "))
 	}
+	if p.NoPartial && taken > 0 {
+		fmt.Fprintf(w, "partial files: none are taken\n")
+	}
 	if taken > 0 {
 		fmt.Fprintf(w, "applications are held for about %s\n", ms(p.FreezeEstimate))
 	}
