@@ -6,8 +6,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sombra-backup/sombra/provider"
+	"github.com/sombra-backup/sombra/provider/providers/precopy"
 	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/requester"
+	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/vss"
 )
 
@@ -98,5 +101,28 @@ func TestR_SET_40_RangesFileIsKept(t *testing.T) {
 		if err != nil || string(data) != string(list) {
 			t.Errorf("document %s holds %x, %v, want %x (R-SET-39)", files[0].Document, data, err, list)
 		}
+	}
+}
+
+// TestR_SET_34_NewFileThatAProviderHasNotCopied: what is listed after the shadow
+// copy is not in it if it is taken file by file. That is told, and never passes
+// for the writer's consistency.
+func TestR_SET_34_NewFileThatAProviderHasNotCopied(t *testing.T) {
+	w := newWorld(t)
+	w.opts.Providers = []provider.Provider{precopy.New()}
+	w.write("db/data", "0123456789")
+	w.write("else/new", "abcdef")
+	w.configure(partialConfig(`<PartialFile path="DIR/else" filespec="new" ranges="1:2"/>`))
+	ask := requester.Request{Type: vss.BackupTypeFull, Selectors: requester.Selectors{Writers: []string{"app"}}}
+	res := w.backup(ask)
+	if c := res.Components[0]; res.Outcome != requester.Complete || !c.Succeeded || c.Level != "none" || res.Level != "none" {
+		t.Errorf("outcome %v at %s, component %+v", res.Outcome, res.Level, c)
+	}
+	if e := w.entryOf(res.Record, "else/new"); e.Attrs[requester.AttrSource] != "live" || e.Attrs[requester.AttrRanges] != "1:2" {
+		t.Errorf("facts %q", e.Attrs)
+	}
+	ask.Consistency = session.LevelCrash
+	if res = w.backup(ask); res.Outcome != requester.LowerConsistency {
+		t.Errorf("with --consistency crash the outcome is %v", res.Outcome)
 	}
 }
