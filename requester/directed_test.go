@@ -264,3 +264,40 @@ func FuzzDirectedTargets(f *testing.F) {
 		}
 	})
 }
+
+// FuzzPartialRestore: a partial file is restored if, byte for byte, each is in the
+// ranges or in the file that is there, or if there is no other backup to have it;
+// whatever the ranges of a record are, nothing outside of the file is written.
+func FuzzPartialRestore(f *testing.F) {
+	f.Add("0:5,100:0x14", int64(200), int64(200), false)
+	f.Add("0:200", int64(200), int64(-1), false)
+	f.Add("190:20", int64(200), int64(190), false)
+	f.Add("0:0", int64(0), int64(-1), false)
+	f.Add("18446744073709551615:0,0:18446744073709551615", int64(7), int64(3), false)
+	f.Fuzz(func(t *testing.T, text string, size, there int64, alone bool) {
+		if size < 0 || size > 1<<12 || there < -1 || there > 1<<12 {
+			return
+		}
+		ranges, err := vss.ParseRanges(text)
+		if err != nil {
+			return
+		}
+		p := partialFile{held: ranges.Clip(uint64(size)), alone: alone}
+		has := make([]bool, size)
+		for i := range has {
+			has[i] = int64(i) < there
+			for _, r := range ranges {
+				has[i] = has[i] || r.Offset <= uint64(i) && uint64(i)-r.Offset < r.Length
+			}
+		}
+		want := alone || !slices.Contains(has, false)
+		if err := canPartial(&repository.Entry{Size: size}, p, there); (err == nil) != want {
+			t.Fatalf("%q of %d bytes into %d, alone %v: %v, want %v", text, size, there, alone, err, want)
+		}
+		for _, r := range p.held {
+			if r.End() > uint64(size) {
+				t.Fatalf("%q of %d bytes writes %v", text, size, r)
+			}
+		}
+	})
+}

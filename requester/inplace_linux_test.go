@@ -183,3 +183,71 @@ func TestTwoSetsDirectedToOneFile(t *testing.T) {
 		t.Errorf("status %v, %q", d.status, w.read("one"))
 	}
 }
+
+// What a medium says of ranges is checked like all else it says.
+func TestPartialFileOfADamagedRecordIsRefused(t *testing.T) {
+	w, d := directWorld(t)
+	res := w.backup(w.paths())
+	rec := partialRecord(t, w, res.Record, "incremental", "data/a", bytesOf("now", 3_000_000), "0:5")
+	for _, ranges := range []string{"", "x", "0:18446744073709551615,1:18446744073709551615", "ranges/7", "ranges/../bcd.xml", requester.DocBCD} {
+		bad := likeWithRanges(t, w, rec, ranges)
+		before := tree(t, w.dir)
+		d = d.again()
+		w.writers = []*docWriter{d}
+		back := w.restore(bad, requester.RestoreRequest{})
+		if out := leftOut(back.LeftOut); back.Outcome != requester.Incomplete || !strings.Contains(out, "ranges") || d.status["main"] != vss.FileRestoreStatusNone {
+			t.Errorf("%q: outcome %v, status %v, left out %s", ranges, back.Outcome, d.status["main"], out)
+		}
+		diffTrees(t, tree(t, w.dir), before)
+	}
+}
+
+// likeWithRanges is a record like another whose partial files have other ranges.
+func likeWithRanges(t *testing.T, w *world, like *repository.Record, ranges string) *repository.Record {
+	t.Helper()
+	b, err := w.repo.Begin(t.Context(), repository.BeginOptions{})
+	w.must(err)
+	defer b.Abort()
+	for e, err := range like.Table().All(t.Context()) {
+		w.must(err)
+		n := e.Clone()
+		if n.Attrs[requester.AttrPartial] != "" {
+			n.Attrs[requester.AttrRanges] = ranges
+		}
+		w.must(b.Add(t.Context(), n))
+	}
+	rec, err := b.Commit(t.Context(), repository.RecordInfo{Time: like.Time, Started: like.Started, Type: like.Type, Host: like.Host, Summary: like.Summary,
+		Roots: like.Roots, State: repository.Complete, Documents: like.Documents})
+	w.must(err)
+	return rec
+}
+
+// Without writers, and into a directory, the same holds of partial files: they are
+// written into what is there, or refused, or made if there is no other backup.
+func TestPartialFilesWithoutWriters(t *testing.T) {
+	w, _ := directWorld(t)
+	res := w.backup(w.paths())
+	now := bytesOf("now", 1000)
+	part := partialRecord(t, w, res.Record, "incremental", "data/b", now, "0:5")
+	full := partialRecord(t, w, res.Record, "full", "data/b", now, "0:5")
+	w.writers = nil
+	back := w.restore(part, requester.RestoreRequest{NoWriters: true})
+	if got := w.read("data/b"); back.Outcome != requester.Complete || got != now[:5]+bytesOf("b", 1000)[5:] {
+		t.Errorf("into the file: outcome %v, %+v, %.20q", back.Outcome, back.Failures, got)
+	}
+	for _, tt := range []struct {
+		rec  *repository.Record
+		want requester.Outcome
+		text string
+	}{{part, requester.Incomplete, "there is none"}, {full, requester.Complete, "the rest is zeros"}} {
+		got, err := requester.Extract(t.Context(), w.open, w.repo, tt.rec, requester.ExtractRequest{Dir: scratch(t)}, nil)
+		w.must(err)
+		text := strings.Join(got.Warnings, "\n") + leftOut(got.LeftOut)
+		for _, f := range got.Failures {
+			text += f.Error
+		}
+		if got.Outcome != tt.want || !strings.Contains(text, tt.text) {
+			t.Errorf("extraction: outcome %v, %s", got.Outcome, text)
+		}
+	}
+}
