@@ -3,12 +3,15 @@ package requester
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"path"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/sombra-backup/sombra/metadata"
 	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/requester/internal/model"
 	"github.com/sombra-backup/sombra/vss"
@@ -100,6 +103,11 @@ func TestChainsAgainstModel(t *testing.T) {
 		}
 		w.spill(r)
 		w.put("/plain/file", "plain")
+		w.host.after = func(call string) {
+			if call == "PrepareForBackup" {
+				w.tell(t)
+			}
+		}
 		repo := memRepo(t)
 		var h model.History
 		var made []repository.ID
@@ -109,9 +117,14 @@ func TestChainsAgainstModel(t *testing.T) {
 		}
 		for step := range 2 + r.IntN(5) {
 			ask := model.Ask{Type: pick(r, allTypes...), Strict: r.IntN(4) == 0, Explicit: explicit, Paths: []string{"/plain"}}
+			if step == 0 && r.IntN(4) > 0 {
+				ask.Type = vss.BackupTypeFull
+			}
 			w.host.later += time.Hour
+			ask.NoPartial = r.IntN(12) == 0
+			w.list(r)
 			want := h.Backup(w.writers, model.Host{Shadow: w.tree()}, ask)
-			res, err := Backup(t.Context(), w.host.open, repo, Request{Type: ask.Type, StrictType: ask.Strict, Paths: ask.Paths,
+			res, err := Backup(t.Context(), w.host.open, repo, Request{Type: ask.Type, StrictType: ask.Strict, Paths: ask.Paths, NoPartial: ask.NoPartial,
 				Selectors: Selectors{Components: chosen(explicit)}}, nil)
 			if err != nil {
 				t.Fatalf("run %d, step %d: %v\n%s", run, step, err, w.say())
@@ -130,6 +143,14 @@ func TestChainsAgainstModel(t *testing.T) {
 			for _, p := range want.Parts {
 				counts[fmt.Sprint(p.Asked.Word(), " as ", p.Type.Word())]++
 			}
+			for _, e := range want.Files {
+				switch {
+				case e.Known != nil:
+					counts["files held by ranges alone"]++
+				case e.Now != "":
+					counts["files patched"]++
+				}
+			}
 			w.change(r)
 			if gone := r.IntN(len(h)); r.IntN(6) == 0 && !h[gone].Gone {
 				h[gone].Gone = true
@@ -140,6 +161,96 @@ func TestChainsAgainstModel(t *testing.T) {
 		}
 	}
 	t.Logf("%d chains: %v", runs, counts)
+}
+
+// list has the writers list some of their files: all of a file set as modified
+// after a time, or new ones, and ranges of single files.
+func (w *modelWorld) list(r *rand.Rand) {
+	paths := slices.Sorted(maps.Keys(w.tree()))
+	for i := range w.writers {
+		m := &w.writers[i]
+		for j := range m.Components {
+			c := &m.Components[j]
+			c.Differenced, c.Partial = nil, nil
+			for _, s := range c.Sets {
+				if r.IntN(3) == 0 {
+					c.Differenced = append(c.Differenced, model.Differenced{Spec: s.Spec, After: w.since(r)})
+				}
+			}
+			own := fmt.Sprintf("/new/%s/%d", m.Name, j)
+			if r.IntN(4) == 0 {
+				w.put(own+"/"+pick(r, "n1", "n2"), fmt.Sprint("new ", r.IntN(1000)))
+			}
+			if r.IntN(3) == 0 {
+				c.Differenced = append(c.Differenced, model.Differenced{Spec: model.Spec{Dir: own, Pattern: "n*"}, After: w.since(r)})
+			}
+			for _, path := range paths {
+				mine := strings.HasPrefix(path, own+"/")
+				for _, s := range c.Sets {
+					mine = mine || s.Has(path) && s.Alternate == ""
+				}
+				if mine && r.IntN(6) == 0 {
+					c.Partial = append(c.Partial, model.Partial{Path: path, Ranges: someRanges(r)})
+				}
+			}
+		}
+	}
+}
+
+// since is a time of a differenced set: zero, or one that some files are older than.
+func (w *modelWorld) since(r *rand.Rand) int64 {
+	if r.IntN(4) == 0 {
+		return 0
+	}
+	return w.clock.Add(-time.Duration(r.IntN(40)) * time.Minute).Unix()
+}
+
+func someRanges(r *rand.Rand) (out []model.Range) {
+	for range 1 + r.IntN(3) {
+		out = append(out, model.Range{Offset: int64(r.IntN(30)), Length: int64(pick(r, 0, 1, 5, 1<<62))})
+	}
+	return out
+}
+
+// tell writes what the writers list into the document of the backup under way, as
+// they do in an event.
+func (w *modelWorld) tell(t *testing.T) {
+	doc := w.host.bcd
+	for i := range w.writers {
+		m := &w.writers[i]
+		part, ok := doc.Writer(w.host.writers[i].Instance)
+		if !ok {
+			continue
+		}
+		for _, explicit := range part.Components() {
+			for _, full := range m.Members(explicit.FullPath()) {
+				for _, c := range m.Components {
+					if c.Path != full {
+						continue
+					}
+					for _, d := range c.Differenced {
+						f := metadata.DifferencedFile{FileSpec: vssSpec(d.Spec)}
+						if d.After != 0 {
+							f.LastModifyTime = vss.FileTimeOf(time.Unix(d.After, 0))
+						}
+						if err := explicit.AddDifferencedFilesByLastModifyTime(f); err != nil {
+							t.Fatal(err)
+						}
+					}
+					for _, p := range c.Partial {
+						var list vss.Ranges
+						for _, x := range p.Ranges {
+							list = append(list, vss.Range{Offset: uint64(x.Offset), Length: uint64(x.Length)})
+						}
+						dir, name := path.Split(p.Path)
+						if err := explicit.AddPartialFile(metadata.PartialFile{Path: path.Clean(dir), Name: name, Ranges: list.Format()}); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+			}
+		}
+	}
 }
 
 // chosen gives selectors for explicit components.

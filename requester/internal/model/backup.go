@@ -43,7 +43,7 @@ func (h *History) Backup(writers []Writer, host Host, ask Ask) *Record {
 				s.members = append(s.members, w.component(m))
 			}
 			s.save()
-			p.Failed = s.lacks()
+			p.Failed = s.lacks() || s.refusesRanges()
 			rec.Parts[c] = p
 		}
 	}
@@ -133,6 +133,19 @@ func (s *saver) lacks() bool {
 				met = met || from.Has(path)
 			}
 			if named && !met && s.lists(set) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// refusesRanges reports whether the writer lists ranges though it was told that
+// none are taken (R-SET-35). Those of what it excludes say nothing (R-SET-45).
+func (s *saver) refusesRanges() bool {
+	for _, c := range s.members {
+		for _, p := range c.Partial {
+			if s.noPartial && !s.w.excludes(p.Path) {
 				return true
 			}
 		}
