@@ -20,7 +20,7 @@ func (c *copier) saveAll(ctx context.Context) error {
 	if err := c.saveParents(ctx); err != nil {
 		return err
 	}
-	seen := map[string]bool{}
+	seen := map[string]*Writer{} // by whom files were saved that several claims have
 	for _, def := range c.a.sel.Explicit {
 		if c.a.failed[def] != "" {
 			continue
@@ -49,7 +49,7 @@ func (c *copier) saveAll(ctx context.Context) error {
 }
 
 // saveComponent saves the files of one member of a component set.
-func (c *copier) saveComponent(ctx context.Context, def, m *Component, seen map[string]bool) error {
+func (c *copier) saveComponent(ctx context.Context, def, m *Component, seen map[string]*Writer) error {
 	t := c.a.typing(def)
 	groups := c.a.claims.groups(m, &t, false, func(cl *Claim) bool {
 		return (t.Lists(cl.File) || c.a.writerLists.Of(cl.File) != nil) && !(cl.Alternate && cl.Nested)
@@ -86,7 +86,7 @@ func (c *copier) checkMet(cl *Claim, def *Component, met map[*FileSet]bool) erro
 // saveGroup saves what a group of claims matches: read from the alternate path
 // if there is one, recorded under the normal one (R-SET-12). It notes the file
 // sets of which a file was met.
-func (c *copier) saveGroup(ctx context.Context, def *Component, g *claimGroup, seen map[string]bool, met map[*FileSet]bool) error {
+func (c *copier) saveGroup(ctx context.Context, def *Component, g *claimGroup, seen map[string]*Writer, met map[*FileSet]bool) error {
 	a := c.a
 	from, err := a.volume(ctx, g.From)
 	if err != nil {
@@ -121,8 +121,13 @@ func (c *copier) saveGroup(ctx context.Context, def *Component, g *claimGroup, s
 			return nil
 		case err != nil:
 			return c.failNew(ctx, &j, err)
-		case c.again(g.Volume, place, j.table, seen):
+		}
+		switch by := c.again(g.Volume, place, j.table, cl.Component.Writer, seen); {
+		case by == nil:
+		case by == cl.Component.Writer:
 			return nil
+		default: // read elsewhere, so that nobody could know before
+			return c.note(&j, fmt.Errorf("it is claimed by %s too, whose file was saved in its place; exclude one of them by name", by.Label()))
 		}
 		return c.saveClaimed(ctx, &j, &typing)
 	})
@@ -145,15 +150,18 @@ func (c *copier) saveClaimed(ctx context.Context, j *job, typing *Typing) error 
 	return c.save(ctx, j)
 }
 
-// again reports whether a file was saved for another of its claims (R-SET-6).
-// Only files with several are remembered: most have one.
-func (c *copier) again(volume, place, table string, seen map[string]bool) bool {
+// again gives the writer for one of whose claims the file was saved already
+// (R-SET-6), nil if there is none. Only files with several claims are remembered:
+// most have one.
+func (c *copier) again(volume, place, table string, w *Writer, seen map[string]*Writer) *Writer {
 	if len(c.a.claims.Find(volume, place).Claims) < 2 {
-		return false
+		return nil
 	}
-	was := seen[table]
-	seen[table] = true
-	return was
+	by := seen[table]
+	if by == nil {
+		seen[table] = w
+	}
+	return by
 }
 
 // meet notes the file sets that a file is in and that name it.

@@ -428,6 +428,18 @@ func TestBackupTwoClaims(t *testing.T) {
 			t.Errorf("excluded by name: %v", err)
 		}
 	})
+	t.Run("two that read one file elsewhere are seen when it is read", func(t *testing.T) {
+		h := newMemHost(volume("a/one", "b/one", "srv/x"))
+		for _, name := range []string{"a", "b"} {
+			h.writer(t, name, func(m *metadata.WriterMetadata) []error {
+				return []error{fileGroup(m, name, true), m.AddFilesToFileGroup("", name, spec("/srv", "on*", false), "/"+name, vss.DefaultFileSpecBackupType)}
+			})
+		}
+		res, content, sets := backedUp(t, h, Request{Selectors: Selectors{Components: []string{"a", "b"}}})
+		if keysOf(content) != "srv/one" || sets["srv/one"] != "a:a" || res.Outcome != Incomplete || h.succeeded["b"] || !h.succeeded["a"] {
+			t.Errorf("content %q, sets %v, outcome %v, succeeded %v", content, sets, res.Outcome, h.succeeded)
+		}
+	})
 	t.Run("a configured one beats a discovered one, and the rest is missed", func(t *testing.T) {
 		h, sqlite := both(t)
 		sqlite.Discovered = true
