@@ -16,6 +16,7 @@ import (
 
 	"github.com/sombra-backup/sombra/internal/voltest"
 	"github.com/sombra-backup/sombra/repository"
+	"github.com/sombra-backup/sombra/repository/store/mem"
 	"github.com/sombra-backup/sombra/requester"
 	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/vss"
@@ -414,6 +415,36 @@ func TestHowManyAreKeptHasALimit(t *testing.T) {
 		_, err := requester.Backup(t.Context(), w.open, w.repo, requester.Request{Paths: []string{w.dir}, KeepBaseShadow: n}, nil)
 		if !errors.Is(err, vss.ErrInvalidArgument) {
 			t.Errorf("%d: %v, want VSS_E_INVALID_ARGUMENT", n, err)
+		}
+	}
+}
+
+// TestChangedRangesWithAWriteOnlyKey: what the local state lacks of an earlier
+// record costs reading, never the backup.
+func TestChangedRangesWithAWriteOnlyKey(t *testing.T) {
+	w := rangesWorld(t, "xfs")
+	st, o := mem.New(), repository.Options{KDF: repository.KDF{Time: 1, Memory: 64, Threads: 1}, TempDir: t.TempDir(), StateDir: t.TempDir()}
+	full, err := repository.Create(t.Context(), st, []byte("secret"), o)
+	w.must(err)
+	defer full.Close()
+	_, err = full.AddKey(t.Context(), []byte("agent"), repository.KeyOptions{WriteOnly: true})
+	w.must(err)
+	for gen := range 4 {
+		for _, name := range largeFiles {
+			w.change(name, int64(gen)<<20, "changed in this generation")
+		}
+		if w.repo, err = repository.Open(t.Context(), st, []byte("agent"), o); err != nil {
+			t.Fatal(err)
+		}
+		res := w.keeping(1)
+		w.repo.Close()
+		w.repo = full
+		rec, err := full.Record(t.Context(), res.ID)
+		w.must(err)
+		w.holds(rec, largeFiles...)
+		t.Logf("generation %d: %+v", gen, res.Totals)
+		if gen > 0 && res.Totals.Compared != 2 {
+			t.Errorf("generation %d: %d files were taken by ranges, want 2", gen, res.Totals.Compared)
 		}
 	}
 }
