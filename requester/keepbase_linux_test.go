@@ -448,3 +448,36 @@ func TestChangedRangesWithAWriteOnlyKey(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatAWriterSaidOfAFileIsNotWhatItShows: a record that holds a writer's
+// ranges upon an older content is no ground, as its writer may have left some out.
+func TestWhatAWriterSaidOfAFileIsNotWhatItShows(t *testing.T) {
+	w := rangesWorld(t, "btrfs")
+	app := func(typ vss.BackupType, partial string) *requester.Result {
+		t.Helper()
+		w.configure(partialConfig(partial))
+		res := w.backup(requester.Request{Type: typ, Selectors: requester.Selectors{Writers: []string{"app"}}, KeepBaseShadow: 1})
+		if res.Outcome != requester.Complete {
+			t.Fatalf("%v %+v %q", res.Outcome, res.Failures, res.Warnings)
+		}
+		return res
+	}
+	app(vss.BackupTypeFull, "")
+	w.change("db/large.dat", 1<<20, "changed, and told")
+	w.change("db/large.dat", 17<<20, "changed, and not told")
+	res := app(vss.BackupTypeIncremental, `<PartialFile path="DIR/db" filespec="large.dat" ranges="1048576:4096"/>`)
+	if e := w.entryOf(res.Record, "db/large.dat"); e.Attrs[requester.AttrRanges] == "" || res.Totals.Compared != 0 {
+		t.Fatalf("it was not saved by the writer's ranges: %q, %+v", e.Attrs, res.Totals)
+	}
+	w.change("db/large.dat", 33<<20, "changed later")
+	res = app(vss.BackupTypeFull, "")
+	if res.Totals.Compared != 0 {
+		t.Errorf("it was taken by ranges upon the writer's word")
+	}
+	w.holds(res.Record, "db/large.dat")
+	w.change("db/large.dat", 34<<20, "changed again")
+	if res = app(vss.BackupTypeCopy, ""); res.Totals.Compared != 1 {
+		t.Errorf("afterwards: %+v", res.Totals)
+	}
+	w.holds(res.Record, "db/large.dat")
+}
