@@ -240,9 +240,10 @@ func (t *Typing) wantsWhole(inBase bool) bool {
 // putPartial stores what is to be stored of a partial file. The ranges are put in
 // order, merged, and cut off at the end of the file. If nothing has the rest it is
 // stored whole ([Typing.wantsWhole]); if that is as the writer wants it, or the
-// base has itself only ranges of the file, the ranges are all that is stored. Else the rest is the base's, if the file is the one that
-// the base has; what it has grown by since is read too, ranges or not. In all
-// other cases it is read whole: more than was asked for, and never less.
+// base has itself only ranges of the file, the ranges are all that is stored. Else
+// the rest is the base's, if the file is the one that the base has; what it has
+// grown by since is read too, ranges or not. In all other cases it is read whole:
+// more than was asked for, and never less.
 func (c *copier) putPartial(ctx context.Context, j *job, g *got, src repository.Source) (repository.Content, error) {
 	p, size := j.part, uint64(src.Size)
 	ranges := p.ranges.Clip(size)
