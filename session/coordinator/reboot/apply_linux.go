@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -94,7 +93,7 @@ func (s *Store) applySet(ctx context.Context, t *set, o *Outcome) {
 			o.Err = errors.Join(o.Err, s.write(t))
 			return
 		}
-		if err := r.sync(); err != nil {
+		if err := syncAll(r.set.directories()); err != nil {
 			// The next start looks again where each file is.
 			o.Half, o.Err = true, fmt.Errorf("the files are in their places, but that is not on the disk: %w", err)
 			return
@@ -280,31 +279,7 @@ func (r *run) putBack(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("%s: %w", f.path(), err))
 		}
 	}
-	return errors.Join(append(errs, r.sync())...)
-}
-
-// sync makes the names durable.
-func (r *run) sync() error {
-	done := map[uint64]bool{}
-	for i := range r.set.Files {
-		f := &r.set.Files[i]
-		dir, err := r.dir(f)
-		if err != nil {
-			continue // where nothing could be opened nothing was changed
-		}
-		var st unix.Stat_t
-		if err := unix.Fstat(dir, &st); err != nil {
-			return err
-		}
-		if done[uint64(st.Dev)] {
-			continue
-		}
-		if err := syncFS(dir); err != nil {
-			return &fs.PathError{Op: "sync", Path: string(f.Directory), Err: err}
-		}
-		done[uint64(st.Dev)] = true
-	}
-	return nil
+	return errors.Join(append(errs, syncAll(r.set.directories()))...)
 }
 
 // removeOld removes what was exchanged for the files, once all are in.
@@ -317,5 +292,6 @@ func (r *run) removeOld() error {
 		}
 		r.store.step("removed")
 	}
-	return errors.Join(errs...)
+	// While it is not on the disk that they are gone the journal names them.
+	return errors.Join(append(errs, syncAll(r.set.directories()))...)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path"
 	"strconv"
@@ -197,6 +198,32 @@ func removeStaged(dir, elem string) error {
 	defer unix.Close(fd)
 	if err := unix.Unlinkat(fd, elem, 0); err != nil && err != unix.ENOENT {
 		return &fs.PathError{Op: "remove", Path: path.Join(dir, elem), Err: err}
+	}
+	return nil
+}
+
+// syncAll writes out the file systems that directories are on, as far as they are
+// there: what was done in those that are not needs no syncing.
+func syncAll(dirs iter.Seq[string]) error {
+	done, last := map[uint64]bool{}, ""
+	for dir := range dirs {
+		if dir == last {
+			continue
+		}
+		last = dir
+		fd, err := openDir(dir)
+		if err != nil {
+			continue
+		}
+		var st unix.Stat_t
+		if err = unix.Fstat(fd, &st); err == nil && !done[uint64(st.Dev)] {
+			done[uint64(st.Dev)] = true
+			err = syncFS(fd)
+		}
+		unix.Close(fd)
+		if err != nil {
+			return &fs.PathError{Op: "sync", Path: dir, Err: err}
+		}
 	}
 	return nil
 }

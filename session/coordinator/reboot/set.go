@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"path"
 	"strings"
 	"time"
@@ -48,6 +49,17 @@ type set struct {
 	Error     string    `json:"error,omitempty"`
 	Attempted time.Time `json:"attempted,omitzero"`
 	Files     []file    `json:"files"`
+}
+
+// directories are those of the files, some often.
+func (s *set) directories() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range s.Files {
+			if !yield(string(s.Files[i].Directory)) {
+				return
+			}
+		}
+	}
 }
 
 // file is one object of a set. Directory is absolute and has no links in it.

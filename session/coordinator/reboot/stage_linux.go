@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -243,7 +244,7 @@ func (t *staging) Close() error {
 	for i := range t.set.Files {
 		errs = append(errs, removeStaged(string(t.set.Files[i].Directory), string(t.set.Files[i].Staged)))
 	}
-	err := errors.Join(errs...)
+	err := errors.Join(append(errs, syncAll(t.set.directories()))...)
 	if err == nil {
 		err = os.Remove(t.store.stagingPath(t.set.ID.String()))
 	}
@@ -288,6 +289,7 @@ func (s *Store) tidyOne(id string) error {
 	}
 	lines := bufio.NewReader(io.LimitReader(f, maxJournal))
 	var errs []error
+	var dirs []string
 	for {
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
@@ -300,9 +302,10 @@ func (s *Store) tidyOne(id string) error {
 		dir, elem := string(l.Directory), string(l.Staged)
 		if path.IsAbs(dir) && path.Clean(dir) == dir && isElement(elem) && session.IsStagedName(elem) {
 			errs = append(errs, removeStaged(dir, elem))
+			dirs = append(dirs, dir)
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(append(errs, syncAll(slices.Values(dirs)))...); err != nil {
 		return err
 	}
 	return os.Remove(f.Name())

@@ -279,7 +279,7 @@ func (s *Store) withdraw(t *set) error {
 	for i := range t.Files {
 		errs = append(errs, removeStaged(string(t.Files[i].Directory), string(t.Files[i].Staged)))
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(append(errs, syncAll(t.directories()))...); err != nil {
 		return err
 	}
 	return s.remove(t.ID)
