@@ -2,8 +2,11 @@ package requester_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/sombra-backup/sombra/metadata"
@@ -292,5 +295,88 @@ func TestDependentOfARefusedComponentIsRefusedR_SEL_31(t *testing.T) {
 	}
 	if st := w.writers[0].status["b"]; st != vss.FileRestoreStatusNone {
 		t.Errorf("status %v", st)
+	}
+}
+
+// What "can be replaced" means here (R-RES-6): a file that a running program has
+// open for writing or mapped is none that can, since it would go on with the old
+// one; one that is only read is.
+func TestFileInUseCannotBeReplacedR_RES_6(t *testing.T) {
+	for _, tt := range []struct {
+		redirect string
+		want     string
+	}{{"<", "original"}, {">>", "alternate"}} {
+		w, d := mapWorld(t, vss.RestoreMethodIfCanReplace, "app", "conf")
+		res := w.backup(w.paths())
+		useFile(t, w.path("app/sub/log"), tt.redirect)
+		back := w.restoreAgain(d, res, requester.RestoreRequest{})
+		if back.Outcome != requester.Complete || back.Components[0].Branch != tt.want {
+			t.Errorf("%s: outcome %v, %+v, %s", tt.redirect, back.Outcome, back.Components, leftOut(back.LeftOut))
+		}
+	}
+}
+
+// useFile has a program open a file as the shell's redirection says. It is no child
+// of this process: those know of a restore.
+func useFile(t *testing.T, name, redirect string) {
+	t.Helper()
+	pid := filepath.Join(t.TempDir(), "pid")
+	// The shell that starts it ends, so that it becomes somebody else's child.
+	shell := exec.Command("sh", "-c", `sleep 600 `+redirect+` "$0" >/dev/null 2>&1 & echo $! > "$1"`, name, pid)
+	if redirect == ">>" {
+		shell = exec.Command("sh", "-c", `sleep 600 3>> "$0" >/dev/null 2>&1 </dev/null & echo $! > "$1"`, name, pid)
+	}
+	if err := shell.Run(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(n, syscall.SIGKILL) })
+}
+
+// R-RES-6: what the file system keeps from being replaced.
+func TestProtectedFileCannotBeReplacedR_RES_6(t *testing.T) {
+	w, d := mapWorld(t, vss.RestoreMethodIfCanReplace)
+	res := w.backup(w.paths())
+	w.write("app/db", "newer")
+	if out, err := exec.Command("chattr", "+i", w.path("app/sub/log")).CombinedOutput(); err != nil {
+		t.Skipf("NOT RUN: the attribute immutable cannot be set here: %v %s", err, out)
+	}
+	defer exec.Command("chattr", "-i", w.path("app/sub/log")).Run()
+	d = d.again()
+	w.writers = []*docWriter{d}
+	back := w.restore(res.Record, requester.RestoreRequest{})
+	if back.Outcome != requester.Incomplete || !strings.Contains(leftOut(back.LeftOut), "attribute immutable") ||
+		w.read("app/db") != "newer" || d.status["main"] != vss.FileRestoreStatusNone {
+		t.Errorf("outcome %v, %q, %v, %s", back.Outcome, w.read("app/db"), d.status["main"], leftOut(back.LeftOut))
+	}
+}
+
+// A writer that takes part only if replacing fails gets PostRestore then alone.
+func TestPostRestoreOnlyIfReplacingFailed(t *testing.T) {
+	for _, tt := range []struct {
+		mapped []string
+		block  bool
+		want   bool
+	}{{nil, false, false}, {nil, true, true}, {[]string{"app", "conf"}, true, true}} {
+		w, d := mapWorld(t, vss.RestoreMethodIfCanReplace, tt.mapped...)
+		d.method.WriterRestore = vss.WriterRestoreIfReplaceFails
+		res := w.backup(w.paths())
+		if tt.block {
+			os.Remove(w.path("conf/a.conf"))
+			w.mkdir("conf/a.conf/in the way")
+		}
+		d = d.again()
+		w.writers = []*docWriter{d}
+		w.restore(res.Record, requester.RestoreRequest{})
+		if !d.saw(writer.EventPreRestore) || d.saw(writer.EventPostRestore) != tt.want {
+			t.Errorf("%+v: the writer saw %v", tt, d.seen)
+		}
 	}
 }

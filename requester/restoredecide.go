@@ -151,7 +151,42 @@ func (r *restore) lookFor(ctx context.Context, f *filler, m RestoreMethod, entri
 	if m.Given && m.Method == vss.RestoreMethodIfNotThere {
 		l.same = f.isThere
 	}
-	return l.look(ctx, entries)
+	p, err := l.look(ctx, entries)
+	if err != nil || p.Blocked != "" {
+		return p, err
+	}
+	err = r.obstacles(ctx, f, entries, &p)
+	return p, err
+}
+
+// obstacleBatch is how many names are asked about at once.
+const obstacleBatch = 20_000
+
+// obstacles asks the host what else keeps files from being replaced or made.
+func (r *restore) obstacles(ctx context.Context, f *filler, entries []*repository.Entry, p *Presence) error {
+	names := make([]string, 0, min(len(entries), obstacleBatch))
+	ask := func() error {
+		list, err := f.target.Obstacles(ctx, names)
+		names = names[:0]
+		if err == nil && len(list) > 0 {
+			p.block(r.shown(list[0].Name), clip(list[0].Why, 300))
+		}
+		return err
+	}
+	for _, e := range entries {
+		if e.Type == repository.Directory || e.Attrs[AttrOutcome] == "failed" || validName(e.Path, r.style == vss.Windows) != nil {
+			continue
+		}
+		if names = append(names, e.Path); len(names) == obstacleBatch {
+			if err := ask(); err != nil || p.Blocked != "" {
+				return err
+			}
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return ask()
 }
 
 // setRoutes gives the routes of each component of a set.

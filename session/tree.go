@@ -140,6 +140,7 @@ type BareFile interface {
 // Target is where a restore writes, and what the host does around it.
 type Target interface {
 	FileTarget
+	Obstructions
 	Services
 	Reboots
 }

@@ -51,12 +51,37 @@ func (s *service) PostRestore(ctx context.Context, p session.Progress) error {
 	pr := newReporter(p)
 	defer pr.end()
 	each(s.partaking(), func(p *participant) {
+		if !s.needsPostRestore(p) {
+			return
+		}
 		done := pr.begin(writer.EventPostRestore.String(), p.instanceName)
 		_, err := s.tell(ctx, p, writer.EventPostRestore, s.limits.Event)
 		done(err)
 	})
 	s.reached(postRestored)
 	return context.Cause(ctx)
+}
+
+// needsPostRestore reports whether a writer gets the event. One that takes part
+// only if replacing fails (VSS_WRE_IF_REPLACE_FAILS) does if the files of one of
+// its components are not all where they were: since the restore failed, or since
+// they are at an alternate location.
+func (s *service) needsPostRestore(p *participant) bool {
+	if m, ok := p.meta.RestoreMethod(); !ok || m.WriterRestore != vss.WriterRestoreIfReplaceFails {
+		return true
+	}
+	s.docMu.Lock()
+	defer s.docMu.Unlock()
+	w, ok := s.doc.Writer(p.documentInstance())
+	if !ok {
+		return true
+	}
+	for _, c := range w.Components() {
+		if sel, _ := c.SelectedForRestore(); sel && (c.FileRestoreStatus() != vss.FileRestoreStatusAll || len(c.AlternateLocationMappings()) > 0) {
+			return true
+		}
+	}
+	return false
 }
 
 // choosing is the frame of the calls that come before PreRestore.

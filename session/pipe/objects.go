@@ -169,6 +169,11 @@ func (t *target) Free(ctx context.Context, name string) (free uint64, err error)
 
 func (t *target) Sync(ctx context.Context) error { return t.do(ctx, "Sync", nil) }
 
+func (t *target) Obstacles(ctx context.Context, names []string) (out []session.Obstacle, err error) {
+	err = t.do(ctx, "Obstacles", []any{names}, &out)
+	return out, err
+}
+
 func (t *target) Service(ctx context.Context, name string) (out session.Service, err error) {
 	err = t.do(ctx, "Service", []any{name}, &out)
 	return out, err

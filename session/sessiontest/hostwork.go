@@ -35,6 +35,9 @@ func testHostWork(t *testing.T, tg session.Target) {
 	wantOneOf(err, vss.ErrObjectNotFound, vss.ErrNotSupported)
 	wantOneOf(tg.StartService(c, absent), vss.ErrObjectNotFound, vss.ErrNotSupported)
 
+	if list, err := tg.Obstacles(c, []string{"none/such/file", "free"}); err != nil || len(list) > 0 {
+		t.Errorf("nothing is there, and in the way is %+v, %v", list, err)
+	}
 	wantCode(t, tg.CancelReboot(c, "00000000-0000-0000-0000-000000000001"), vss.ErrObjectNotFound)
 	if list, err := tg.PendingReboots(c); err != nil || len(list) > 0 {
 		t.Errorf("%v wait for the next start, %v", list, err)

@@ -36,6 +36,11 @@ type Target interface {
 	// other is an error that names it and wraps fs.ErrPermission.
 	AddRoot(root string) error
 
+	// InTheWay tells which names cannot be replaced or made because of the file
+	// system, as [session.Obstructions] has it, and which of the names are of
+	// regular files that are there.
+	InTheWay(ctx context.Context, names []string) (list []session.Obstacle, present []string, err error)
+
 	// Beside gives, for a name and an element, the name of that element in the
 	// directory of the first, and that directory's absolute path on the host,
 	// without the links through which it is reached, with the last element of

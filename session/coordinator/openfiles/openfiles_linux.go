@@ -39,6 +39,8 @@ func Identify(path string) (ID, error) {
 type Result struct {
 	// Open has each process once for each file, ordered by process and path.
 	Open []writer.OpenFile
+	// Busy are those of them that are open for writing or mapped into memory.
+	Busy []writer.OpenFile
 	// Unseen counts processes of other users, which may not be looked into:
 	// what they have open is not known.
 	Unseen int
@@ -97,7 +99,12 @@ func Find(ctx context.Context, want map[ID]string, except ...int) (Result, error
 		if err != nil && !gone(err) {
 			return r, fmt.Errorf("look for open files in process %d: %w", pid, err)
 		}
-		r.Open = append(r.Open, found...)
+		for _, f := range found {
+			r.Open = append(r.Open, f.OpenFile)
+			if f.busy {
+				r.Busy = append(r.Busy, f.OpenFile)
+			}
+		}
 		if len(r.Open) > MaxFound {
 			r.Open, r.More = r.Open[:MaxFound], true
 			break
@@ -143,8 +150,15 @@ type search struct {
 	inodes map[uint64]bool
 }
 
+// found is a file that a process has open; busy, if it may write to it or has it
+// mapped.
+type found struct {
+	writer.OpenFile
+	busy bool
+}
+
 // process finds what one process has open.
-func (s *search) process(pid int) ([]writer.OpenFile, error) {
+func (s *search) process(pid int) ([]found, error) {
 	hit := map[string]bool{}
 	if err := s.descriptors(pid, hit); err != nil {
 		return nil, err
@@ -156,11 +170,11 @@ func (s *search) process(pid int) ([]writer.OpenFile, error) {
 		return nil, nil
 	}
 	command, _ := os.ReadFile(proc(pid, "comm")) // empty if it has just ended
-	var list []writer.OpenFile
-	for path := range hit {
-		list = append(list, writer.OpenFile{Path: path, PID: pid, Command: strings.TrimSuffix(string(command), "\n")})
+	var list []found
+	for path, busy := range hit {
+		list = append(list, found{writer.OpenFile{Path: path, PID: pid, Command: strings.TrimSuffix(string(command), "\n")}, busy})
 	}
-	slices.SortFunc(list, func(a, b writer.OpenFile) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(list, func(a, b found) int { return strings.Compare(a.Path, b.Path) })
 	return list, nil
 }
 
@@ -181,13 +195,26 @@ func (s *search) descriptors(pid int, hit map[string]bool) error {
 				continue // closed meanwhile
 			}
 			if path, ok := s.want[ID{unix.Mkdev(sx.Dev_major, sx.Dev_minor), sx.Ino}]; ok {
-				hit[path] = true
+				hit[path] = hit[path] || writes(pid, n)
 			}
 		}
 		if err != nil {
 			return nil // the end, or the process has ended
 		}
 	}
+}
+
+// writes reports whether a descriptor may write: where that cannot be known, it
+// may.
+func writes(pid int, fd string) bool {
+	data, err := os.ReadFile(proc(pid, "fdinfo/"+fd))
+	if err != nil {
+		return !gone(err)
+	}
+	_, rest, _ := strings.Cut(string(data), "flags:")
+	text, _, _ := strings.Cut(rest, "\n")
+	flags, err := strconv.ParseUint(strings.TrimSpace(text), 8, 64)
+	return err != nil || flags&unix.O_PATH == 0 && flags&unix.O_ACCMODE != unix.O_RDONLY
 }
 
 // maps goes through what is mapped into memory.
