@@ -21,6 +21,7 @@ import (
 	"github.com/sombra-backup/sombra/provider/providers/precopy"
 	"github.com/sombra-backup/sombra/provider/providers/reflink"
 	"github.com/sombra-backup/sombra/repository"
+	"github.com/sombra-backup/sombra/repository/store"
 	"github.com/sombra-backup/sombra/repository/store/mem"
 	"github.com/sombra-backup/sombra/requester"
 	"github.com/sombra-backup/sombra/session"
@@ -63,6 +64,7 @@ type world struct {
 	t       *testing.T
 	dir     string // of the data
 	repo    *repository.Repository
+	store   store.Store
 	opts    coordinator.Options
 	writers []*docWriter
 	more    []writer.Writer // in this process too
@@ -89,16 +91,29 @@ func newWorldIn(t *testing.T, dir string) *world {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	repo, err := repository.Create(t.Context(), mem.New(), []byte("secret"), repository.Options{
+	medium := mem.New()
+	repo, err := repository.Create(t.Context(), medium, []byte("secret"), repository.Options{
 		KDF: repository.KDF{Time: 1, Memory: 64, Threads: 1}, TempDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { repo.Close() })
-	return &world{t: t, dir: dir, repo: repo, opts: coordinator.Options{
+	return &world{t: t, dir: dir, repo: repo, store: medium, opts: coordinator.Options{
 		StateDir: filepath.Join(scratch(t), "state"), Providers: providers(),
 		KeeperArgs: []string{"test-keeper"}, HostArgs: []string{"test-host"},
 	}}
+}
+
+// anew opens the repository as another program would, which has written nothing
+// of it.
+func (w *world) anew() {
+	w.t.Helper()
+	repo, err := repository.Open(w.t.Context(), w.store, []byte("secret"), repository.Options{TempDir: w.t.TempDir()})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { repo.Close() })
+	w.repo = repo
 }
 
 func (w *world) open(ctx context.Context) (session.Session, error) {

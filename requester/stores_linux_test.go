@@ -85,6 +85,9 @@ const backups = 5
 func TestStoresComeBackAsTheyWere(t *testing.T) {
 	all := storeCases()
 	r, n := seededTest(t, len(all))
+	if n < len(all) {
+		n = 32
+	}
 	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	var mu sync.Mutex
 	var sum storeCounts
@@ -100,8 +103,8 @@ func TestStoresComeBackAsTheyWere(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d of %d configurations: %d backups, %d restores, %d of them also compared with copies kept aside; %d files of records and %d restored compared",
-		n, len(all), sum.backups, sum.restores, sum.kept, sum.held, sum.files)
+	t.Logf("%d of %d configurations: %d backups and %d files in their records, %d restores and %d files, of which %d also compared with copies kept aside",
+		n, len(all), sum.backups, sum.held, sum.restores, sum.files, sum.kept)
 }
 
 // seededTest gives a source of random numbers whose seed is printed if the test
@@ -139,6 +142,13 @@ func runStore(t *testing.T, c storeCase, seed uint64) storeCounts {
 			s.change()
 		}
 		s.backup(i, s.typeOf(i))
+	}
+	s.anew() // what is restored is what the medium has
+	for i, rec := range s.recs {
+		var err error
+		if s.recs[i], err = s.repo.Record(t.Context(), rec.ID.String()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	both := os.Getenv("SOMBRA_TORTURE") != ""
 	for i := range backups {

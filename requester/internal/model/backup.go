@@ -191,9 +191,10 @@ func (s *saver) differenced(files map[string]found, done map[string]bool) {
 	}
 }
 
-// partial does what the writer gave ranges for (R-SET-35, R-SET-36). What builds
-// upon another record that has all of the file has the rest from there, if that is
-// the same file, and else reads it all; what does not has the ranges alone.
+// partial does what the writer gave ranges for (R-SET-35, R-SET-36). Where the
+// base has all of the file the rest is from there, if it is the same file, else all
+// of it is read. Where an incremental or differential backup has no rest to take
+// all of it is read, too. In other backups the ranges are all there is.
 func (s *saver) partial(files map[string]found, done map[string]bool) {
 	ranges := map[string][]Range{}
 	for _, c := range s.members {
@@ -213,8 +214,13 @@ func (s *saver) partial(files map[string]found, done map[string]bool) {
 		}
 		done[path] = true
 		aside := f.set != nil && f.set.Alternate != "" // made for each backup
+		was, ok := s.base[path]
+		ok = ok && was.Of == s.of
+		changes := s.part.Asked == vss.BackupTypeIncremental || s.part.Asked == vss.BackupTypeDifferential
 		switch {
-		case !s.builds() || !s.had(path):
+		case changes && !ok, s.part.Asked == vss.BackupTypeLog && s.part.Base < 0:
+			s.put(path, f, whole(f.now)) // nothing has the rest
+		case !ok || was.Known != nil:
 			s.put(path, f, onlyRanges(f.now, list))
 		case aside || s.base[path].file == f.now.ID:
 			s.put(path, f, patched(s.base[path].Data, f.now, list))

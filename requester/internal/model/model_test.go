@@ -282,16 +282,16 @@ func TestDifferencedAndPartialFiles(t *testing.T) {
 	c := &b.w.Components[0]
 	c.Partial = []Partial{{"/d/p", []Range{{2, 3}, {4, 2}}}, {"/d/x", []Range{{0, 1}}}, {"/other/n", []Range{{1, 2}, {5, 1 << 62}}}}
 	b.tree["/other/n"] = File{Data: "abcdefgh", Time: b.time}
-	expect(t, "D-28, R-SET-36, R-SET-34, R-SET-45", b.backup(incremental), "/other/n=.bc..fgh a=0123456789 b=0123456789 p=01CDEF6789KL")
+	expect(t, "D-28, R-SET-36, R-SET-34, R-SET-45", b.backup(incremental), "/other/n=abcdefgh a=0123456789 b=0123456789 p=01CDEF6789KL")
 	c.Differenced = []Differenced{{Spec: Spec{"/d", "*", true}, After: b.time}}
 	b.write("b", "B")
-	expect(t, "R-SET-42: treated as differenced", b.backup(incremental), "/other/n=.bc..fgh a=0123456789 b=B p=01CDEF6789KL")
+	expect(t, "R-SET-42: treated as differenced", b.backup(incremental), "/other/n=abcdefgh a=0123456789 b=B p=01CDEF6789KL")
 	c.Differenced = []Differenced{{Spec: Spec{"/d", "*", true}}}
-	expect(t, "R-SET-31: zero", b.backup(incremental), "/other/n=.bc..fgh a=after b=B p=ABCDEFGHIJKL")
+	expect(t, "R-SET-31: zero", b.backup(incremental), "/other/n=abcdefgh a=after b=B p=ABCDEFGHIJKL")
 	b.w.Schema = everything
-	expect(t, "R-SET-32", b.backup(incremental), "/other/n=.bc..fgh a=after b=B p=ABCDEFGHIJKL")
+	expect(t, "R-SET-32", b.backup(incremental), "/other/n=abcdefgh a=after b=B p=ABCDEFGHIJKL")
 	c.Differenced, c.Partial = nil, nil
-	expect(t, "listed no more, and still there", b.backup(incremental), "/other/n=.bc..fgh a=after b=B p=ABCDEFGHIJKL")
+	expect(t, "listed no more, and still there", b.backup(incremental), "/other/n=abcdefgh a=after b=B p=ABCDEFGHIJKL")
 	delete(b.tree, "/other/n")
 	expect(t, "and gone", b.backup(incremental), "a=after b=B p=ABCDEFGHIJKL")
 }
