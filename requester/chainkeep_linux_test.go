@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -273,6 +274,36 @@ func TestEveryLinkIsLookedAtBeforeAnythingIsTouched(t *testing.T) {
 			if back := s.back(rec, requester.RestoreRequest{}); back.Outcome != requester.Complete {
 				t.Errorf("%s of %d: what is to be restored instead: %v", tt.prefix, tt.of, back.Outcome)
 			}
+		}
+	}
+}
+
+// TestHardLinksOfSeveralRecords: names of one file in one record are one file
+// again, and a number of another record is not the same file (R-SET-19).
+func TestHardLinksOfSeveralRecords(t *testing.T) {
+	for _, sequential := range []bool{false, true} {
+		s := newStore(t, "db")
+		s.set(map[string]string{"db/a.dat": "a", "db/1.log": "one"})
+		s.must(os.Link(s.path("db/1.log"), s.path("db/2.log")))
+		s.backup(requester.Request{Type: vss.BackupTypeFull, Selectors: requester.Selectors{Components: []string{"db"}}})
+		s.must(os.Remove(s.path("db/1.log")))
+		s.must(os.Remove(s.path("db/2.log"))) // the number may be used again at once
+		s.write("db/3.log", "three")
+		s.must(os.Link(s.path("db/3.log"), s.path("db/4.log")))
+		rec := s.backup(requester.Request{Type: vss.BackupTypeIncremental, Selectors: requester.Selectors{Components: []string{"db"}}}).Record
+		if back := s.back(rec, requester.RestoreRequest{Sequential: sequential}); back.Outcome != requester.Complete {
+			t.Errorf("sequential %v: outcome %v %+v", sequential, back.Outcome, back.Failures)
+		}
+		s.expect("hard links", map[string]string{"db/a.dat": "a", "db/1.log": "one", "db/2.log": "one", "db/3.log": "three", "db/4.log": "three"})
+		same := func(a, b string) bool {
+			x, err := os.Stat(s.path(a))
+			s.must(err)
+			y, err := os.Stat(s.path(b))
+			s.must(err)
+			return os.SameFile(x, y)
+		}
+		if !same("db/1.log", "db/2.log") || !same("db/3.log", "db/4.log") || same("db/1.log", "db/3.log") {
+			t.Errorf("sequential %v: 1=2 %v, 3=4 %v, 1=3 %v", sequential, same("db/1.log", "db/2.log"), same("db/3.log", "db/4.log"), same("db/1.log", "db/3.log"))
 		}
 	}
 }

@@ -22,6 +22,7 @@ type chainRun struct {
 type linkRun struct {
 	*restore
 	link *ChainLink
+	n    int // its place in the chain
 	// parts are the components with a part in it, in the order of the chosen
 	// record.
 	parts []*setChain
@@ -178,7 +179,7 @@ func (c *chainRun) lookBack(ctx context.Context, h *Hole, chosen *PastRecord) er
 // load reads the record of a link: what it says of the components that have a
 // part in it, and lists of them.
 func (c *chainRun) load(ctx context.Context, link *ChainLink, byKey map[HistoryKey]*chainComp) (holes []*Hole, err error) {
-	l := &linkRun{restore: c.restore, link: link}
+	l := &linkRun{restore: c.restore, link: link, n: len(c.links)}
 	if link.Past.ID != c.rec.ID || c.trial {
 		l.restore, err = c.another(ctx, link.Past.Record)
 		if ctx.Err() != nil {

@@ -181,8 +181,7 @@ func (s *setChain) write() []*repository.Entry {
 	for _, e := range s.work().write {
 		entry := e.Entry
 		if e.from != s.n && entry.HardLink != 0 {
-			// The number is that of another record. The names become files of
-			// their own unless all are of that one.
+			// The number is one of another record's.
 			clone := entry.Clone()
 			clone.HardLink = s.comp.foreignLink(e)
 			entry = &clone
@@ -195,7 +194,7 @@ func (s *setChain) write() []*repository.Entry {
 // foreignLink numbers files with several names anew: the same number of another
 // record is another file.
 func (c *chainComp) foreignLink(e chainEntry) uint64 {
-	return e.HardLink ^ uint64(e.from+1)<<56 ^ 1<<63
+	return e.HardLink ^ uint64(c.parts[e.from].link.n+1)<<40 ^ 1<<63
 }
 
 // ownPaths are the paths that a restore has put.
