@@ -86,7 +86,7 @@ func (f *filler) hold(e *repository.Entry, set *setRun, n session.NewFile) error
 	return errHeld
 }
 
-// holds reports whether what is restored of the set is held back.
+// holdsBack reports whether what is restored of the set is held back.
 func (s *setRun) holdsBack() bool { return s != nil && s.together != nil }
 
 // release gives the files of all sets held back their names, or, where one of a
