@@ -211,3 +211,23 @@ func TestLinksComeToTheSameProperty(t *testing.T) {
 		t.Errorf("%d of 4000 were collapsed", collapsed)
 	}
 }
+
+// TestNumbersOfSeveralRecords: the same number in two records is two files, in one
+// record one, whichever component's names they are.
+func TestNumbersOfSeveralRecords(t *testing.T) {
+	links := []*linkRun{{n: 0}, {n: 1}, {n: 2}}
+	comp := func(parts ...int) *chainComp {
+		c := &chainComp{}
+		for _, n := range parts {
+			c.parts = append(c.parts, &setChain{comp: c, link: links[n]})
+		}
+		return c
+	}
+	all, last := comp(0, 1, 2), comp(0, 2)
+	number := func(c *chainComp, from int) uint64 {
+		return c.foreignLink(chainEntry{&repository.Entry{HardLink: 5}, from})
+	}
+	if number(all, 1) == number(all, 2) || number(all, 1) == number(last, 1) || number(all, 2) != number(last, 1) || number(all, 1) == 5 {
+		t.Errorf("numbers %x %x %x", number(all, 1), number(all, 2), number(last, 1))
+	}
+}
