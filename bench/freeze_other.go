@@ -22,3 +22,7 @@ func benchRepository(context.Context, []string, io.Writer) error {
 func benchIncremental(context.Context, []string, io.Writer) error {
 	return errors.New("incremental measures shadow copies of btrfs and XFS: it needs Linux")
 }
+
+func benchChain(context.Context, []string, io.Writer) error {
+	return errors.New("chain measures the processes of restores, and what they read and write: it needs Linux")
+}

@@ -115,13 +115,16 @@ func makeRow(row []byte, key uint64, r *rand.Rand) {
 }
 
 // makeDatabase writes a file of the given number of pages.
-func makeDatabase(path string, pages int64) error {
+func makeDatabase(path string, pages int64) error { return makePages(path, pages, 1) }
+
+// makePages makes a file of pages; another seed makes others.
+func makePages(path string, pages int64, seed uint64) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	r := newRand(1)
+	r := newRand(seed)
 	buf := make([]byte, 128*pageSize)
 	for at := int64(0); at < pages; {
 		n := min(pages-at, 128)

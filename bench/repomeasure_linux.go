@@ -30,6 +30,10 @@ type usage struct {
 	// read is what the processes and all they waited for were given by calls that
 	// read, from files and else.
 	read int64
+	// written is what their calls that write took, of files and else.
+	written int64
+	// fetched is what was read from the repository's objects, where that is counted.
+	fetched int64
 	// stored is by how much the repository grew, in bytes.
 	stored int64
 }
@@ -88,7 +92,8 @@ func runAll(ctx context.Context, procs []proc) (u usage, err error) {
 		errs = append(errs, c.Close())
 	}
 	for i, cmd := range cmds[:started] {
-		u.read += readBy(cmd.Process.Pid)
+		read, written := ioOf(cmd.Process.Pid)
+		u.read, u.written = u.read+read, u.written+written
 		if err := cmd.Wait(); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w: %s", strings.Join(procs[i].args, " "), err, logs[i]))
 		}
@@ -101,9 +106,9 @@ func runAll(ctx context.Context, procs []proc) (u usage, err error) {
 	return u, errors.Join(append(errs, ctx.Err())...)
 }
 
-// readBy waits until a process has ended, and tells how much it read; its parent has
-// still to wait for it.
-func readBy(pid int) int64 {
+// ioOf waits until a process has ended, and tells how much it read and wrote; its
+// parent has still to wait for it.
+func ioOf(pid int) (read, written int64) {
 	for {
 		if err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != unix.EINTR {
 			break
@@ -111,11 +116,10 @@ func readBy(pid int) int64 {
 	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
 	if err != nil {
-		return 0
+		return 0, 0
 	}
-	var n int64
-	fmt.Sscanf(string(b), "rchar: %d", &n)
-	return n
+	fmt.Sscanf(string(b), "rchar: %d\nwchar: %d", &read, &written)
+	return read, written
 }
 
 // environment is what every tool gets: nothing of the user's own settings.

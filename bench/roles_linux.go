@@ -21,6 +21,7 @@ const (
 	roleLoad    = "__load"
 	roleControl = "__control"
 	roleRanges  = "__ranges"
+	roleChain   = "__chain"
 )
 
 var roles = map[string]func(args []string) error{
@@ -30,6 +31,7 @@ var roles = map[string]func(args []string) error{
 	roleLoad:    loadMain,
 	roleControl: controlMain,
 	roleRanges:  rangesMain,
+	roleChain:   chainMain,
 }
 
 func kinds() []writer.Kind { return []writer.Kind{sqlite.Kind{}} }
