@@ -10,17 +10,20 @@ import (
 )
 
 // noReboot says why a set cannot be staged for the next start of the host; empty if
-// it can, and then the staging has begun. In a dry run nothing begins.
+// it can, and then the staging has begun. In a dry run it ends at once.
 func (r *restore) noReboot(ctx context.Context, f *filler, s *setRun) (string, error) {
 	for _, e := range s.puts() {
 		if isPartial(e) {
 			return fmt.Sprintf("of %s nothing but ranges are stored, which are written into the file that is there", r.shown(e.Path)), nil
 		}
 	}
-	if r.req.DryRun || s.reboot != nil {
+	if s.reboot != nil {
 		return "", nil
 	}
 	set, err := f.target.AtReboot(ctx, s.set.Component.Label())
+	if err == nil && r.req.DryRun { // it is known now that the host can do it
+		return "", set.Close()
+	}
 	if err != nil {
 		return err.Error(), ctx.Err()
 	}

@@ -436,12 +436,14 @@ func (r *restore) settle(ctx context.Context, live bool, failed error) error {
 	}
 	r.startServices(context.WithoutCancel(ctx), r.fill.target)
 	err := r.report(ctx, live, failed)
-	if failed == nil && err == nil && !r.req.DryRun && !r.req.NoWriters {
+	if failed == nil && err == nil && !r.req.NoWriters {
 		err = r.restartServices(ctx, r.fill.target)
 	}
 	r.rebootsNeeded()
 	for _, v := range r.serviceOrder {
-		r.res.Services = append(r.res.Services, v.result)
+		if v.result.Before != "" || v.result.Error != "" { // else it was not asked for
+			r.res.Services = append(r.res.Services, v.result)
+		}
 	}
 	return err
 }

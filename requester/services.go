@@ -68,7 +68,7 @@ func (r *restore) stopServices(ctx context.Context, t session.Services) error {
 			if err != nil {
 				return err
 			}
-			v.why = why
+			v.why, v.result.Error = why, why
 			continue
 		}
 		if err := r.stopService(ctx, t, v); err != nil {
@@ -84,6 +84,7 @@ func (r *restore) stopService(ctx context.Context, t session.Services, v *servic
 		state, err := t.Service(ctx, name)
 		if err != nil {
 			v.why = err.Error()
+			v.result.Error = v.why
 			return ctx.Err()
 		}
 		v.result.Before = state.State.String()
@@ -162,11 +163,13 @@ func (r *restore) startService(ctx context.Context, t session.Services, v *servi
 }
 
 // restartServices stops and starts, after PostRestore, the services of the sets
-// whose method has it so (R-RES-8). One that does not run is left so.
+// whose method has it so (R-RES-8). One that does not run is left so. In a dry run
+// they are looked at.
 func (r *restore) restartServices(ctx context.Context, t session.Services) error {
 	for _, s := range r.sets {
 		v := r.serviceOf(s, ServiceRestartAfter)
-		if v == nil || s.refused != "" || !s.written || v.result.Before != "" || v.why != "" {
+		written := s.written || r.req.DryRun && !s.settled()
+		if v == nil || s.refused != "" || !written || v.result.Before != "" || v.why != "" {
 			continue
 		}
 		why, err := r.mayStop(ctx, s)

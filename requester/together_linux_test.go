@@ -295,6 +295,20 @@ func TestRestoreAtTheNextStartWhereThereIsNoneR_RES_10(t *testing.T) {
 		t.Errorf("outcome %v, %v, %s", back.Outcome, err, leftOut(back.LeftOut))
 	}
 	diffTrees(t, tree(t, w.dir), now)
+	// A dry run finds out, too, and one on a host that can leaves nothing staged.
+	host := &starts{refuse: true}
+	through := func(t session.Target) session.Target { host.Target = t; return host }
+	dry := requester.RestoreRequest{DryRun: true}
+	back, err = w.restoreThrough(d, res, dry, through)
+	if err != nil || back.Outcome != requester.Incomplete || !strings.Contains(leftOut(back.LeftOut), "no systemd") {
+		t.Errorf("a dry run: outcome %v, %v, %s", back.Outcome, err, leftOut(back.LeftOut))
+	}
+	host.refuse = false
+	back, err = w.restoreThrough(d, res, dry, through)
+	if err != nil || back.Outcome != requester.Complete || host.stagings != 1 || host.closed != 1 {
+		t.Errorf("a dry run where there is: outcome %v, %v, %d begun, %d ended", back.Outcome, err, host.stagings, host.closed)
+	}
+	diffTrees(t, tree(t, w.dir), now)
 }
 
 // host is a service manager with one service.
@@ -415,6 +429,9 @@ func TestStoredDocumentCannotStopAnyService(t *testing.T) {
 		return back
 	}
 	back := run(requester.RestoreRequest{})
+	if len(back.Services) != 1 || !strings.Contains(back.Services[0].Error, "--allow-service sshd.service") {
+		t.Errorf("services %+v", back.Services)
+	}
 	if len(host.log) > 0 || back.Outcome != requester.Incomplete || !strings.Contains(leftOut(back.LeftOut), "--allow-service sshd.service") {
 		t.Errorf("outcome %v, %q, %s", back.Outcome, host.log, leftOut(back.LeftOut))
 	}

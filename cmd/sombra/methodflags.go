@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -35,7 +38,20 @@ func (m *methodFlags) into(r *requester.RestoreRequest) error {
 		}
 		r.Methods = append(r.Methods, w)
 	}
-	r.Destinations, r.Services = m.destinations, m.services
+	for _, dir := range m.destinations {
+		if dir == "" {
+			return errors.New("--allow-destination is empty")
+		}
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			return fmt.Errorf("--allow-destination: %w", err)
+		}
+		r.Destinations = append(r.Destinations, abs)
+	}
+	if slices.Contains(m.services, "") {
+		return errors.New("--allow-service is empty")
+	}
+	r.Services = m.services
 	return nil
 }
 
@@ -66,7 +82,7 @@ func printHost(w io.Writer, r *requester.RestoreResult) {
 
 func serviceWords(s requester.ServiceResult, dry bool) string {
 	switch {
-	case dry:
+	case dry && s.Error == "":
 		return printable(s.Before) + ", would be stopped and started if it runs"
 	case s.Error != "" && s.Stopped:
 		return "stopped, and DOES NOT START AGAIN: " + oneLine(s.Error)

@@ -149,8 +149,8 @@ func typesFor(list []string) (out []requester.TypeFor, err error) {
 			return nil, &hintError{fmt.Errorf("--type-for %s names no type", printable(text)), "write it as SELECTOR=TYPE, as in: --type-for 'shop=full'"}
 		}
 		t, err := vss.ParseBackupType(text[i+1:])
-		if err != nil {
-			return nil, fmt.Errorf("--type-for %s: %w", printable(text), err)
+		if err != nil || t == vss.BackupTypeUndefined || t == vss.BackupTypeOther {
+			return nil, fmt.Errorf("--type-for %s: %q is not copy, full, incremental, differential or log", printable(text), text[i+1:])
 		}
 		out = append(out, requester.TypeFor{Selector: text[:i], Type: t})
 	}
