@@ -135,6 +135,9 @@ type PastRecord struct {
 	Host    string // the host's id
 	Time    time.Time
 	Started time.Time
+	// Parents are the records that it was made against, and so came before it,
+	// whatever the host's clock said.
+	Parents []repository.ID
 	Type    string // the record's own
 	// Record is the record itself; nil in tables that tests make.
 	Record *repository.Record
@@ -185,10 +188,7 @@ type PastRecords struct {
 
 // NewPastRecords puts records together, in any order.
 func NewPastRecords(list []*PastRecord) *PastRecords {
-	p := &PastRecords{list: slices.Clone(list), byID: map[repository.ID]*PastRecord{}, byOrigin: map[string]*PastRecord{}}
-	slices.SortStableFunc(p.list, func(a, b *PastRecord) int {
-		return cmp.Or(a.Time.Compare(b.Time), slices.Compare(a.ID[:], b.ID[:]))
-	})
+	p := &PastRecords{list: inOrder(list), byID: map[repository.ID]*PastRecord{}, byOrigin: map[string]*PastRecord{}}
 	for _, r := range p.list {
 		p.byID[r.ID] = r
 		if r.Origin != "" {
@@ -196,6 +196,84 @@ func NewPastRecords(list []*PastRecord) *PastRecords {
 		}
 	}
 	return p
+}
+
+// inOrder puts records in the order they were made in: by time, but none before
+// its parents. Where a host's clock was set back, what was made after that would
+// else pass for older than what it was made upon, and a writer that goes by its
+// own memory would be built upon the wrong base.
+func inOrder(list []*PastRecord) []*PastRecord {
+	list = slices.Clone(list)
+	slices.SortStableFunc(list, func(a, b *PastRecord) int {
+		return cmp.Or(a.Time.Compare(b.Time), slices.Compare(a.ID[:], b.ID[:]))
+	})
+	byID := make(map[repository.ID]*PastRecord, len(list))
+	for _, r := range list {
+		byID[r.ID] = r
+	}
+	moments := make(map[*PastRecord]*moment, len(list))
+	for _, r := range list {
+		momentOf(r, byID, moments)
+	}
+	slices.SortStableFunc(list, func(a, b *PastRecord) int { return moments[a].compare(moments[b]) })
+	return list
+}
+
+// moment is when a record was made.
+type moment struct {
+	least time.Time // by the latest clock of itself and all before it
+	back  int       // how often the clock was set back since that was the time
+	time  time.Time // by its own clock
+	after int       // at one time, how many came before, each made upon the other
+	known bool
+}
+
+func (m *moment) compare(o *moment) int {
+	return cmp.Or(m.least.Compare(o.least), cmp.Compare(m.back, o.back), m.time.Compare(o.time), cmp.Compare(m.after, o.after))
+}
+
+// follow puts it after a parent.
+func (m *moment) follow(parent *moment) {
+	next := moment{least: parent.least, back: parent.back, time: m.time}
+	switch {
+	case m.time.After(parent.least):
+		next.least, next.back = m.time, 0
+	case m.time.Before(parent.time):
+		next.back++
+	case m.time.Equal(parent.time):
+		next.after = parent.after + 1
+	}
+	if next.compare(m) > 0 {
+		m.least, m.back, m.after = next.least, next.back, next.after
+	}
+}
+
+// momentOf finds the moment of a record, those of its parents first. What the
+// medium says of parents may go round in a circle, which is cut somewhere.
+func momentOf(r *PastRecord, byID map[repository.ID]*PastRecord, moments map[*PastRecord]*moment) {
+	for stack := []*PastRecord{r}; len(stack) > 0; {
+		top := stack[len(stack)-1]
+		m := moments[top]
+		if m == nil {
+			moments[top] = &moment{least: top.Time, time: top.Time}
+			for _, id := range top.Parents {
+				if parent := byID[id]; parent != nil && moments[parent] == nil {
+					stack = append(stack, parent)
+				}
+			}
+			continue
+		}
+		stack = stack[:len(stack)-1]
+		if m.known {
+			continue
+		}
+		m.known = true
+		for _, id := range top.Parents {
+			if parent := moments[byID[id]]; parent != nil && parent != m {
+				m.follow(parent)
+			}
+		}
+	}
 }
 
 // ReadPastRecords reads which records a repository has. Their lines are read
@@ -216,7 +294,7 @@ func ReadPastRecords(ctx context.Context, repo *repository.Repository) (*PastRec
 // newPast is a record whose lines are read within ctx.
 func newPast(ctx context.Context, rec *repository.Record) *PastRecord {
 	return &PastRecord{ID: rec.ID, Origin: rec.Attrs[repository.AttrOrigin], Host: rec.Host.ID, Time: rec.Time,
-		Started: rec.Started, Type: rec.Type, Record: rec,
+		Started: rec.Started, Type: rec.Type, Parents: rec.Parents, Record: rec,
 		load: func() ([]HistoryLine, error) { return ReadHistory(ctx, rec) }}
 }
 

@@ -24,11 +24,13 @@ const maxKnown = 8 << 20
 
 // knownRecord is a record and what it tells of components.
 type knownRecord struct {
-	ID    string        `json:"id"`
-	Host  string        `json:"host"`
-	Time  time.Time     `json:"time"`
-	Type  string        `json:"type"`
-	Lines []HistoryLine `json:"lines"`
+	ID   string    `json:"id"`
+	Host string    `json:"host"`
+	Time time.Time `json:"time"`
+	Type string    `json:"type"`
+	// Parents are those of its parents that are known.
+	Parents []string      `json:"parents,omitempty"`
+	Lines   []HistoryLine `json:"lines"`
 }
 
 // knownRecords are the records that the local states of this machine tell of, as
@@ -72,7 +74,7 @@ func readKnown(ctx context.Context, repo *repository.Repository, name string) (l
 	if err != nil {
 		return nil, err
 	}
-	list = append(list, NewPastRecord(PastRecord{ID: rec.ID, Host: rec.Host.ID, Time: rec.Time, Type: rec.Type}, lines))
+	list = append(list, NewPastRecord(PastRecord{ID: rec.ID, Host: rec.Host.ID, Time: rec.Time, Type: rec.Type, Parents: rec.Parents}, lines))
 	if _, ok := rec.Documents[docKnown]; !ok {
 		return list, nil
 	}
@@ -98,10 +100,16 @@ func parseKnown(data []byte) (list []*PastRecord, err error) {
 		if err == nil {
 			err = checkLines(k.Lines)
 		}
+		var parents []repository.ID
+		for _, p := range k.Parents {
+			parent, perr := repository.ParseID(p)
+			err = errors.Join(err, perr)
+			parents = append(parents, parent)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("record %d: %w", i+1, err)
 		}
-		list = append(list, NewPastRecord(PastRecord{ID: id, Host: k.Host, Time: k.Time, Type: k.Type}, k.Lines))
+		list = append(list, NewPastRecord(PastRecord{ID: id, Host: k.Host, Time: k.Time, Type: k.Type, Parents: parents}, k.Lines))
 	}
 	return list, nil
 }
@@ -124,6 +132,11 @@ func (h *histories) known(now []HistoryLine) ([]byte, error) {
 			if !begun[l.HistoryKey] && l.Succeeded {
 				k.Lines = append(k.Lines, *l)
 				begun[l.HistoryKey] = l.Counts == vss.BackupTypeFull.Word()
+			}
+		}
+		for _, p := range r.Parents {
+			if h.past.Find(p) != nil {
+				k.Parents = append(k.Parents, p.String())
 			}
 		}
 		if len(k.Lines) > 0 {

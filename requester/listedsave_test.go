@@ -388,6 +388,32 @@ func TestListedFilesUnderChosenPaths(t *testing.T) {
 	}
 }
 
+// TestFilesListedNoMoreUnderChosenPaths: what a writer listed for the backup
+// before stays its component's, once, though its path was chosen too.
+func TestFilesListedNoMoreUnderChosenPaths(t *testing.T) {
+	for _, lists := range []bool{false, true} {
+		l := newListHost(t, everyMask)
+		l.write("db/a.dat", "a", 0)
+		l.write("else/n", "n1", 30)
+		run := func(typ vss.BackupType) *Result { return l.run(Request{Type: typ, Paths: []string{"/"}}) }
+		run(vss.BackupTypeFull)
+		l.differenced = []metadata.DifferencedFile{newer(spec("/else", "n", false), 20)}
+		run(vss.BackupTypeIncremental)
+		l.differenced = nil
+		if lists {
+			l.partial = []metadata.PartialFile{rangesOf("/db", "a.dat", "0:1")}
+		}
+		res := run(vss.BackupTypeIncremental)
+		content, sets := readRecord(t, l.repo, res.Record)
+		if want := (map[string]string{"db/a.dat": "app:db", "else/n": "app:db"}); !maps.Equal(sets, want) || content["else/n"] != "n1" {
+			t.Errorf("others listed %v: of components are %v, want %v", lists, sets, want)
+		}
+		if res.Totals.Files != 2 {
+			t.Errorf("others listed %v: %d files counted, want 2", lists, res.Totals.Files)
+		}
+	}
+}
+
 // TestLongRangeLists: more ranges than an entry holds are a document, and are read
 // back from it.
 func TestLongRangeLists(t *testing.T) {

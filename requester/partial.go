@@ -147,10 +147,10 @@ func (c *copier) sameAsBase(old *repository.Entry, j *job) bool {
 	return rec != nil && j.volume.TimesTell && old.Attrs[AttrVolume] == j.volume.ID && unchangedSince(old, j.entry, rec.Started)
 }
 
-// isListed reports whether a file was saved, or is, because a writer listed it,
-// though no specification has it.
+// isListed reports whether a file was saved, or is, because a writer lists it, or
+// did for the base, though no specification has it.
 func (c *copier) isListed(volume, name string) bool {
-	if c.a.writerLists == nil {
+	if c.a.writerLists == nil && len(c.listed) == 0 {
 		return false
 	}
 	return c.listed[c.placeKey(volume, name)] || c.a.writerLists.PartialAt(volume, name, c.a.style) != nil

@@ -84,6 +84,7 @@ func (c *copier) stay(ctx context.Context, def *Component, old *repository.Entry
 	case !now.Mode.IsRegular():
 		return nil
 	}
+	c.listed[c.placeKey(v.ID, name)] = true // it is the component's, and no data of no writer
 	return c.keepListed(ctx, &j, old)
 }
 
