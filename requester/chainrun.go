@@ -233,6 +233,21 @@ func (s *setRun) puts() []*repository.Entry {
 	return s.chain.write()
 }
 
+// everPuts are the entries that this operation or a later one restores of a set:
+// where they wait for the next start the first one stages all of them.
+func (s *setRun) everPuts() []*repository.Entry {
+	if s.chain == nil {
+		return s.entries
+	}
+	var out []*repository.Entry
+	for _, w := range s.chain.comp.written[s.chain.n:] {
+		for _, e := range w.write {
+			out = append(out, e.Entry)
+		}
+	}
+	return out
+}
+
 // asBackedUp has the operation restore what its own record brings, whatever the
 // others do: its writer directs these bytes somewhere.
 func (s *setRun) asBackedUp() {

@@ -12,7 +12,7 @@ import (
 // noReboot says why a set cannot be staged for the next start of the host; empty if
 // it can, and then the staging has begun. In a dry run it ends at once.
 func (r *restore) noReboot(ctx context.Context, f *filler, s *setRun) (string, error) {
-	for _, e := range s.puts() {
+	for _, e := range s.everPuts() {
 		if isPartial(e) {
 			return fmt.Sprintf("of %s nothing but ranges are stored, which are written into the file that is there", r.shown(e.Path)), nil
 		}
