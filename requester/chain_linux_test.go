@@ -15,6 +15,7 @@ import (
 	"github.com/sombra-backup/sombra/metadata"
 	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/requester"
+	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
 )
@@ -402,6 +403,52 @@ func TestChainTakesOneBranchR_RES_2(t *testing.T) {
 				dir = "alt/"
 			}
 			s.expect(name, with(want, dir+"a.dat", "a", dir+"1.log", "1", dir+"2.log", "2", dir+"x.new", "x"))
+		}
+	}
+}
+
+// TestChainIsStagedOnceR_RES_10: what waits for the host's next start is staged in
+// its final state, by the first operation, whichever way the chain is restored. The
+// result tells of it, and before the start nothing has changed.
+func TestChainIsStagedOnceR_RES_10(t *testing.T) {
+	for _, method := range []vss.RestoreMethod{vss.RestoreMethodAtReboot, vss.RestoreMethodAtRebootIfCannotReplace} {
+		for _, sequential := range []bool{false, true} {
+			name := fmt.Sprintf("%s, sequential %v", method.Word(), sequential)
+			s := newStore(t, "db")
+			s.doc.method.Method = method
+			s.start()
+			s.save(vss.BackupTypeFull, map[string]string{"db/a.dat": "a", "db/1.log": "1", "db/x.new": "full", "db/gone.new": "g"})
+			s.save(vss.BackupTypeIncremental, map[string]string{"db/a.dat": "a", "db/2.log": "2", "db/x.new": "first"})
+			last := s.save(vss.BackupTypeIncremental, map[string]string{"db/a.dat": "a", "db/3.log": "3", "db/x.new": "second"})
+			now := map[string]string{"db/a.dat": "damaged", "db/x.new": "damaged"}
+			s.wipe()
+			s.set(now)
+			s.start()
+			host := &starts{pending: map[string]string{}, blocked: method == vss.RestoreMethodAtRebootIfCannotReplace}
+			back, err := s.restoreThrough(s.doc, &requester.Result{Record: last}, requester.RestoreRequest{Sequential: sequential},
+				func(t session.Target) session.Target { host.Target = t; return host })
+			if err != nil || back.Outcome != requester.Complete || len(back.Components) != 1 || len(back.Chain) != 3 {
+				t.Fatalf("%s: %v, %v, %+v %s", name, back.Outcome, err, back.Components, leftOut(back.LeftOut))
+			}
+			if c := back.Components[0]; c.Branch != "reboot" || c.PendingReboot != "set 1" || len(back.RebootFor) != 1 {
+				t.Errorf("%s: the result tells branch %q, pending %q, restart for %q", name, c.Branch, c.PendingReboot, back.RebootFor)
+			}
+			want := []string{"db/1.log", "db/2.log", "db/3.log", "db/a.dat", "db/x.new"}
+			var staged []string
+			for _, final := range host.pending {
+				rel, _ := filepath.Rel(s.dir, "/"+final)
+				staged = append(staged, rel)
+			}
+			if slices.Sort(staged); !slices.Equal(staged, want) || !slices.Equal(slices.Sorted(slices.Values(host.names)), slices.Sorted(maps.Keys(host.finals()))) {
+				t.Errorf("%s: pending %q, staged %q", name, staged, host.names)
+			}
+			for n, final := range now {
+				if got := s.read(n); got != final {
+					t.Errorf("%s: %s is %q before the start", name, n, got)
+				}
+			}
+			host.start(t)
+			s.expect(name, map[string]string{"db/a.dat": "a", "db/1.log": "1", "db/2.log": "2", "db/3.log": "3", "db/x.new": "second"})
 		}
 	}
 }

@@ -442,6 +442,9 @@ func (c *chainRun) end() {
 		for _, p := range comp.parts {
 			written = written || p.run.written
 			out.Members = p.run.result.Members
+			if id := p.run.result.PendingReboot; id != "" {
+				out.PendingReboot = id // the first operation staged for all
+			}
 		}
 		out.Files, out.Bytes = comp.files, comp.bytes
 		if comp.stopped != "" {

@@ -173,6 +173,25 @@ type starts struct {
 	refuse   bool
 	closed   int
 	stagings int
+	names    []string // that were staged
+	blocked  bool     // nothing that is there can be replaced now
+}
+
+func (s *starts) Obstacles(ctx context.Context, names []string) ([]session.Obstacle, error) {
+	list, err := s.Target.Obstacles(ctx, names)
+	if s.blocked && len(names) > 0 {
+		list = append(list, session.Obstacle{Name: names[0], Why: "a program keeps it open"})
+	}
+	return list, err
+}
+
+// finals are the places that files take at the next start.
+func (s *starts) finals() map[string]bool {
+	out := map[string]bool{}
+	for _, final := range s.pending {
+		out[final] = true
+	}
+	return out
 }
 
 func (s *starts) AtReboot(context.Context, string) (session.RebootSet, error) {
@@ -194,6 +213,7 @@ func (s *startSet) Stage(_ context.Context, name string) (string, error) {
 	defer s.s.mu.Unlock()
 	staged := path.Join(path.Dir(name), ".staged-"+path.Base(name))
 	s.staged[staged] = name
+	s.s.names = append(s.s.names, name)
 	return staged, nil
 }
 
