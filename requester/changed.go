@@ -82,16 +82,16 @@ func (k *comparisons) close() {
 
 // putChanged stores a large file as a new version of what an earlier record has of
 // it, reading only what the service tells has changed since that record's shadow
-// copy. It tells whether it did: nothing that leaves any doubt is done by halves,
-// but left to be read whole.
+// copy. It tells since which, if it did: nothing that leaves any doubt is done by
+// halves, but left to be read whole.
 //
 // What the record holds must be what its shadow copy shows. That is so if this
 // very record read the file from it, and the file there still looks, by inode,
 // size and times, as the record has it.
-func (c *copier) putChanged(ctx context.Context, j *job, e session.Entry, src repository.Source) (content repository.Content, done bool, err error) {
+func (c *copier) putChanged(ctx context.Context, j *job, e session.Entry, src repository.Source) (content repository.Content, told since, err error) {
 	if c.a.req.Reread || src.Size < repository.LargeFile || e.Source != session.FromShadow || j.volume.snapshot.IsZero() ||
 		j.from != j.volume.ID || j.cl != nil && j.cl.Alternate {
-		return content, false, nil
+		return content, since{}, nil
 	}
 	for _, rec := range c.baseRecords(j) {
 		old, base := c.comparable(ctx, rec, j, e)
@@ -107,11 +107,12 @@ func (c *copier) putChanged(ctx context.Context, j *job, e session.Entry, src re
 			continue // what is stored of it is not to be built upon
 		}
 		if err == nil {
+			told = sinceRecord(rec, changed)
 			c.countRanges(src.Size, changed)
 		}
-		return content, true, err
+		return content, told, err
 	}
-	return content, false, ctx.Err()
+	return content, since{}, ctx.Err()
 }
 
 // baseRecords are the records that may have an earlier version of a job's file.

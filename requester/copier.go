@@ -76,6 +76,7 @@ type link struct {
 	streams []repository.Stream
 	entry   session.Entry
 	read    string
+	since   since
 	same    bool // as in the base
 	err     error
 	cl      *Claim
@@ -245,6 +246,7 @@ func (c *copier) addLinked(ctx context.Context, j *job, e repository.Entry, l *l
 		e.Xattrs = l.entry.XAttrs
 	}
 	e.Attrs[AttrRead] = l.read
+	l.since.tell(&e)
 	if l.entry.Source == session.FromLive {
 		ofOpened(&e, j, l.entry)
 		e.Attrs[AttrSource] = session.FromLive.String()
@@ -257,7 +259,7 @@ func (c *copier) addLinked(ctx context.Context, j *job, e repository.Entry, l *l
 func (c *copier) regular(ctx context.Context, j *job, e repository.Entry, l *link) error {
 	got, err := c.read(ctx, j)
 	if l != nil {
-		l.content, l.streams, l.entry, l.read, l.same, l.err = got.content, got.streams, got.entry, got.read, got.unchanged, err
+		l.content, l.streams, l.entry, l.read, l.since, l.same, l.err = got.content, got.streams, got.entry, got.read, got.since, got.unchanged, err
 		if err == nil && replaced(j, got.entry) {
 			l.err = errReplaced
 		}
@@ -285,6 +287,7 @@ func (c *copier) regular(ctx context.Context, j *job, e repository.Entry, l *lin
 		e.Attrs[AttrSource] = session.FromLive.String()
 	}
 	e.Attrs[AttrRead] = got.read
+	got.since.tell(&e)
 	if err := c.tellPart(&e, &got.part); err != nil {
 		return c.fail(ctx, j, e, err)
 	}

@@ -121,7 +121,7 @@ func (c *copier) fill(ctx context.Context, j *job) (filled bool, err error) {
 	if j.fresh {
 		e.Attrs[AttrMatched] = j.matched // no specification tells why it is here
 	}
-	for _, key := range []string{AttrRead, AttrSource} {
+	for _, key := range []string{AttrRead, AttrSource, AttrSince, AttrChanged} {
 		if v := was[key]; v != "" {
 			e.Attrs[key] = v
 		}

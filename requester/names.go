@@ -42,6 +42,8 @@ const (
 	AttrError         = "error"          // why it failed
 	AttrBase          = "base"           // id of the record whose content this one continues
 	AttrRanges        = "ranges"         // bytes that the backup of AttrRead read anew, "offset:length,...", or the name of the document that lists them (all)
+	AttrSince         = "since"          // id of the record since whose shadow copy the provider told what changed: the backup of AttrRead read only that (all)
+	AttrChanged       = "changed"        // with AttrSince: how much that was, "ranges:bytes"
 	AttrMatched       = "matched"        // the writer's list that chose the file: "differenced" or "partial" (the mask)
 	AttrPartial       = "partial"        // "only": nothing but AttrRanges is held, the rest is in no record (the content is whole)
 	AttrMask          = "mask"           // "lacked": the mask alone would not have saved it (D-28)

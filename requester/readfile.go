@@ -27,6 +27,7 @@ type got struct {
 	entry     session.Entry
 	unchanged bool
 	read      string // see AttrRead
+	since     since
 	part      partGot
 }
 
@@ -87,6 +88,7 @@ func (c *copier) readOnce(ctx context.Context, j *job) (g got, err error) {
 	}
 	if base := c.unchanged(ctx, j, g.entry); base != nil {
 		g.content, g.streams, g.unchanged, g.read = base.Content, base.Streams, true, base.Attrs[AttrRead]
+		g.since = sinceOf(base)
 		return g, nil
 	}
 	g.read = c.mark
@@ -98,7 +100,7 @@ func (c *copier) readOnce(ctx context.Context, j *job) (g got, err error) {
 	if from := (repository.Source{At: src, Size: g.entry.Size, Data: data}); j.part != nil {
 		g.content, err = c.putPartial(ctx, j, &g, from)
 	} else {
-		g.content, err = c.putWhole(ctx, j, g.entry, from)
+		g.content, err = c.putWhole(ctx, j, &g, from)
 	}
 	switch {
 	case src.err != nil:
@@ -128,8 +130,9 @@ func (c *copier) readOnce(ctx context.Context, j *job) (g got, err error) {
 
 // putWhole stores a file of which no writer says what changed. Of a large one the
 // service is asked.
-func (c *copier) putWhole(ctx context.Context, j *job, e session.Entry, src repository.Source) (repository.Content, error) {
-	if content, done, err := c.putChanged(ctx, j, e, src); done || err != nil {
+func (c *copier) putWhole(ctx context.Context, j *job, g *got, src repository.Source) (repository.Content, error) {
+	content, told, err := c.putChanged(ctx, j, g.entry, src)
+	if g.since = told; told.told() || err != nil {
 		return content, err
 	}
 	return c.put(ctx, j, src)

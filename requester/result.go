@@ -161,14 +161,18 @@ type ComponentResult struct {
 
 // FilesRead counts the files of a component by how a backup took them.
 type FilesRead struct {
-	// Whole were read from beginning to end, Ranged by ranges only, and
-	// Unchanged not at all: they have the content of the record built upon.
+	// Whole were read from beginning to end, Ranged by ranges only that the writer
+	// lists, Compared by what the provider tells has changed, and Unchanged not at
+	// all: they have the content of the record built upon.
 	Whole     int64 `json:"whole"`
 	Ranged    int64 `json:"ranged"`
+	Compared  int64 `json:"compared"`
 	Unchanged int64 `json:"unchanged"`
 	// Ranges and RangedBytes are what was read of those taken by ranges.
 	Ranges      int64 `json:"ranges"`
 	RangedBytes int64 `json:"ranged_bytes"`
+	// ChangedBytes is what was read of those compared.
+	ChangedBytes int64 `json:"changed_bytes"`
 	// Differenced and Partial were chosen by the writer's lists, and Lacked of
 	// them would not have been by the masks alone (D-28).
 	Differenced int64 `json:"differenced"`
@@ -188,6 +192,9 @@ func (r *ComponentResult) count(j *job, g *got) {
 		r.Read.Ranged++
 		r.Read.Ranges += int64(len(g.part.ranges))
 		r.Read.RangedBytes += int64(g.part.ranges.Total())
+	case g.since.told():
+		r.Read.Compared++
+		r.Read.ChangedBytes += g.since.bytes
 	default:
 		r.Read.Whole++
 	}

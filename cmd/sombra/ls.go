@@ -243,6 +243,9 @@ func entryFacts(ctx context.Context, rec *repository.Record, e *repository.Entry
 			facts = append(facts, taken)
 		}
 	}
+	if since, ranges, bytes, ok := requester.ReadSince(rec, e); ok {
+		facts = append(facts, fmt.Sprintf("%s of %s changed since %s", plural(ranges, "range"), size(bytes), printable(short(since))))
+	}
 	if o := e.Attrs[requester.AttrOutcome]; o != "" {
 		facts = append(facts, strings.ToUpper(o)+": "+oneLine(e.Attrs[requester.AttrError]))
 	}

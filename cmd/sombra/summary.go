@@ -218,10 +218,11 @@ func howRead(r requester.FilesRead) string {
 			text += fmt.Sprintf("; "+format, args...)
 		}
 	}
-	if r.Whole > 0 && r.Ranged+r.Unchanged > 0 {
+	if r.Whole > 0 && r.Ranged+r.Compared+r.Unchanged > 0 {
 		add(r.Whole, "%d whole", r.Whole)
 	}
 	add(r.Ranged, "%d by %s of %s", r.Ranged, plural(r.Ranges, "range"), size(r.RangedBytes))
+	add(r.Compared, "%d by what changed, %s", r.Compared, size(r.ChangedBytes))
 	add(r.Unchanged, "%d unchanged", r.Unchanged)
 	add(r.Differenced, "%d as its writer's times want", r.Differenced)
 	add(r.Lacked, "%d that the mask lacks", r.Lacked)
