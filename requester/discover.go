@@ -36,6 +36,7 @@ type attempt struct {
 	typings  map[*Component]Typing // by explicit component; see typing
 	past     *histories            // nil: nobody knows, as there is no repository
 	toldPast string                // what was said of it
+	strict   bool                  // components are left out for Request.StrictType
 	failed   map[*Component]string // taking part, but lost on the way
 	under    map[*Component]string // see underPaths
 

@@ -2,9 +2,12 @@ package requester
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sombra-backup/sombra/repository"
@@ -85,7 +88,13 @@ type Summary struct {
 	// Roots are the host's paths that data begins at; all of it lies at or
 	// below them. A restore in place writes nowhere else, and may reach them,
 	// and what is above them, through links.
-	Roots      []string `json:"roots,omitempty"`
+	Roots []string `json:"roots,omitempty"`
+	// Choice says of what the backup is, if it is not of all the paths have: the
+	// selectors that name writers and components, those of components with a type
+	// of their own, and whether components were left out for their writer does not
+	// know the type (Request.StrictType). A backup does not take the place of one of
+	// another choice.
+	Choice     []string `json:"choice,omitempty"`
 	Components []string `json:"components,omitempty"`
 	// Types counts the explicit components by what the type asked for came to.
 	Types   map[string]int `json:"types,omitempty"`
@@ -118,6 +127,7 @@ func (b *backup) describe(docs map[string]repository.Content) (repository.Record
 	for _, top := range fewRoots(b.copier.tops()) {
 		s.Roots = append(s.Roots, HostPath(b.style, top))
 	}
+	s.Choice = b.choice()
 	for _, c := range b.sel.Explicit[:min(len(b.sel.Explicit), maxSummaryList)] {
 		s.Components = append(s.Components, clip(c.Label(), 1000))
 	}
@@ -152,4 +162,33 @@ func (b *backup) describe(docs map[string]repository.Content) (repository.Record
 		State: state, Documents: docs, Summary: summary, Parents: bases,
 		Attrs: map[string]string{"level": b.res.Level, "outcome": b.res.Outcome.String(), attrBases: fmt.Sprintf("%d/%d", len(bases), parents)},
 	}, nil
+}
+
+// choice is [Summary].Choice, in an order that does not depend on that of the
+// request.
+func (b *backup) choice() (list []string) {
+	add := func(kind string, selectors []string) {
+		for _, text := range selectors {
+			list = append(list, clip(kind+" "+text, 1000))
+		}
+	}
+	add("writer", b.req.Selectors.Writers)
+	add("component", b.req.Selectors.Components)
+	if b.req.part.own {
+		for _, f := range b.req.TypesFor {
+			if f.Type == b.req.backupType() {
+				add("own", []string{f.Selector})
+			}
+		}
+	}
+	if b.strict {
+		add("knows", []string{b.req.backupType().Word()})
+	}
+	slices.Sort(list)
+	list = slices.Compact(list)
+	if len(list) <= maxSummaryList {
+		return list
+	}
+	sum := sha256.Sum256([]byte(strings.Join(list, "\x00")))
+	return append(list[:maxSummaryList], hex.EncodeToString(sum[:]))
 }

@@ -39,6 +39,7 @@ func (a *attempt) decideTypes(ctx context.Context) (changed bool, err error) {
 		}
 		t := DecideType(a.req.backupType(), c.Writer, h, a.req.StrictType)
 		if t.LeftOut != "" {
+			a.strict = true
 			changed = a.barWriter(c.Writer, t.LeftOut) || changed
 		}
 		a.typings[c] = t

@@ -35,7 +35,8 @@ func newForget(a *app) *cobra.Command {
 		Use:   "forget [BACKUP...]",
 		Short: "Forget backups by rules, or those named",
 		Long: `Forget backups: those that no --keep rule keeps, or the BACKUPs named. Rules are
-applied to each group of backups of one host and the same paths apart, and count
+applied to each group of backups of one host, the same paths and the same choice
+of components (--writer, --component, --type-for, --strict-type) apart, and count
 complete backups only. The last complete backup of a group is always kept, and so
 is whatever a kept backup needs to be restored. "latest" is no name here: it is
 another backup once that one is forgotten.
@@ -134,7 +135,7 @@ func ruledVerdicts(o *forgetFlags, records []*repository.Record) []repository.Ve
 	}
 	var verdicts []repository.Verdict
 	for _, g := range slices.Sorted(maps.Keys(groups)) {
-		verdicts = append(verdicts, o.keep.Apply(groups[g], records)...)
+		verdicts = append(verdicts, o.keep.Apply(groups[g], groups[g])...) // what others need of it follows
 	}
 	o.keep.KeepChains(verdicts, records)
 	return verdicts
@@ -182,7 +183,8 @@ func (o *forgetFlags) group(rec *repository.Record) string {
 		case "host":
 			key = append(key, cmp.Or(rec.Host.ID, rec.Host.Name))
 		case "paths":
-			key = append(key, strings.Join(recordPaths(rec), "\x01"))
+			s, _ := requester.ReadSummary(rec)
+			key = append(key, strings.Join(recordPaths(rec), "\x01")+"\x02"+strings.Join(s.Choice, "\x01"))
 		case "tags":
 			tags := slices.Clone(rec.Tags)
 			slices.Sort(tags)
@@ -217,7 +219,7 @@ func namedVerdicts(ctx context.Context, repo *repository.Repository, o *forgetFl
 			return !chosen[r.ID] && r.State == repository.Complete && o.group(r) == o.group(rec)
 		})
 		if !left && rec.State == repository.Complete && !o.lastToo {
-			return nil, &hintError{fmt.Errorf("%s is the last complete backup of its host and paths", rec.ID.Short()), "--last-too forgets it all the same"}
+			return nil, &hintError{fmt.Errorf("%s is the last complete backup of its host, paths and choice of components", rec.ID.Short()), "--last-too forgets it all the same"}
 		}
 	}
 	o.keep.KeepChains(verdicts, records)

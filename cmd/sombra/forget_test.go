@@ -63,3 +63,30 @@ func TestRulesAreAppliedToEachGroupApart(t *testing.T) {
 		})
 	}
 }
+
+// TestBasesOfForgottenBackupsOfOtherGroupsGo: a base is kept for what stays, and
+// not for what is forgotten with it.
+func TestBasesOfForgottenBackupsOfOtherGroupsGo(t *testing.T) {
+	var records []*repository.Record
+	for i, r := range []struct {
+		path, kind string
+		parents    []repository.ID
+	}{{"/x", "full", nil}, {"/x", "full", nil}, {"/y", "differential", []repository.ID{{1}}}, {"/y", "full", nil}} {
+		rec := &repository.Record{ID: repository.ID{byte(i + 1)}}
+		rec.Time, rec.State = time.Unix(int64(i), 0), repository.Complete
+		rec.Type, rec.Parents, rec.Roots = r.kind, r.parents, []repository.Root{{ID: r.path, Path: r.path}}
+		records = append(records, rec)
+	}
+	o := forgetFlags{groupBy: []string{"paths"}}
+	o.keep = repository.Retention{Last: 1, Chain: func(rec *repository.Record) []repository.ID { return rec.Parents }}
+	var kept []byte
+	for _, v := range ruledVerdicts(&o, records) {
+		if len(v.Keep) > 0 {
+			kept = append(kept, v.Record.ID[0])
+		}
+	}
+	slices.Sort(kept)
+	if !slices.Equal(kept, []byte{2, 4}) {
+		t.Errorf("kept %v", kept)
+	}
+}
