@@ -1,6 +1,7 @@
 package hooks
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -43,7 +44,15 @@ func scriptNames(dir string) ([]string, error) {
 		if isIgnored(entry.Name()) {
 			continue
 		}
-		info, err := os.Stat(filepath.Join(dir, entry.Name()))
+		script := filepath.Join(dir, entry.Name())
+		info, err := os.Stat(script)
+		if errors.Is(err, fs.ErrPermission) {
+			// The kernel does not follow others' links in directories that all may
+			// write to (fs.protected_symlinks). Whose it is tells the user more.
+			if why := checkTrust(script); why != nil {
+				err = why
+			}
+		}
 		if err != nil {
 			return nil, err
 		}
