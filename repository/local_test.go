@@ -400,6 +400,36 @@ func TestTheStateFollowsTheRecord(t *testing.T) {
 	same("not written")
 }
 
+// TestAStateThatIsNotKeptLeavesNone: the states before would pass for all that the
+// machine has made, and the record just made would be missing among them.
+func TestAStateThatIsNotKeptLeavesNone(t *testing.T) {
+	st := mem.New()
+	open := writeOnlyMachine(t, newTestRepository(t, st), st)
+	for _, name := range []string{"", "aa", "bb"} {
+		b, err := open().Begin(t.Context(), BeginOptions{StateOf: strings.Repeat(name, 16)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		addFile(t, b, "a", []byte("a"))
+		if name == "bb" {
+			b.local.fail(errDied)
+		}
+		if _, err := b.Commit(t.Context(), testInfo()); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.LocalState(); errors.Is(err, errDied) != (name == "bb") {
+			t.Fatal(err)
+		}
+	}
+	agent := open()
+	if names, err := agent.LocalStates(t.Context()); err != nil || len(names) > 0 {
+		t.Errorf("states %q are left, %v", names, err)
+	}
+	if _, err := agent.LocalRecord(t.Context(), ""); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a base: %v", err)
+	}
+}
+
 // noRecords takes everything but records.
 type noRecords struct{ store.Store }
 

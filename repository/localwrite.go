@@ -6,6 +6,7 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -281,17 +282,39 @@ func (b *Backup) abortLocal() {
 	}
 }
 
-// keepLocal makes the local state that of the record just made.
+// keepLocal makes the local state that of the record just made. If it cannot be
+// kept, the earlier ones go too: they would pass for all that this machine has
+// made.
 func (b *Backup) keepLocal(rec *Record) {
 	if b.local == nil {
 		return
 	}
-	if err := b.local.finish(rec.ID, rec.plain); err != nil {
-		b.localErr = fmt.Errorf("keep local state in %s: %w", b.local.dir, err)
+	err := b.local.finish(rec.ID, rec.plain)
+	if err == nil {
+		return
 	}
+	b.localErr = fmt.Errorf("keep local state in %s: %w", b.local.dir, err)
+	if err := b.local.dropAll(); err != nil {
+		b.localErr = fmt.Errorf("%w; and the states before it are not removed: %w", b.localErr, err)
+	}
+}
+
+// dropAll makes every state none.
+func (w *localWriter) dropAll() (err error) {
+	for _, name := range localStates(w.all) {
+		dir := filepath.Join(w.all, name)
+		if rerr := os.Remove(filepath.Join(dir, stateKeyName)); rerr != nil {
+			err = errors.Join(err, rerr)
+			continue
+		}
+		err = errors.Join(err, syncDir(dir))
+		(&localWriter{dir: dir}).sweep()
+	}
+	return err
 }
 
 // LocalState says, after Commit, whether what the next backup of this machine
 // needs was kept: nil if so, or if the key can read the repository and nothing
-// needs to be kept. An error costs the next backup its speed only.
+// needs to be kept. With an error no earlier state is left either, as far as they
+// can be removed: the next backup reads every file, and knows of none before it.
 func (b *Backup) LocalState() error { return b.localErr }
