@@ -51,6 +51,16 @@ func (r *Repository) localDir() string {
 // that it was altered, or is an older one; other errors that it cannot be read,
 // or is not this user's own.
 func (r *Repository) LocalRecord(ctx context.Context, name string) (*Record, error) {
+	return r.localRecord(ctx, name, false)
+}
+
+// LocalRecordOf is LocalRecord of that state alone: ErrNotFound also if there is
+// another one.
+func (r *Repository) LocalRecordOf(ctx context.Context, name string) (*Record, error) {
+	return r.localRecord(ctx, name, true)
+}
+
+func (r *Repository) localRecord(ctx context.Context, name string, alone bool) (*Record, error) {
 	if !validStateOf(name) {
 		return nil, invalidf("%.100q names no local state", name)
 	}
@@ -62,7 +72,7 @@ func (r *Repository) LocalRecord(ctx context.Context, name string) (*Record, err
 		return nil, wrapf(ErrNotFound, "no local state is kept")
 	}
 	rec, err := r.openLocal(ctx, dir, name)
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, ErrNotFound) && !alone {
 		for _, other := range localStates(dir) {
 			if rec, err := r.openLocal(ctx, dir, other); err == nil {
 				return rec, nil

@@ -45,13 +45,16 @@ func knownRecords(ctx context.Context, repo *repository.Repository) (list []*Pas
 		return nil, "", err
 	}
 	found := map[repository.ID]*PastRecord{}
-	for _, name := range names {
+	for i, name := range names { // those made last first
 		records, err := readKnown(ctx, repo, name)
 		switch {
 		case ctx.Err() != nil:
 			return nil, "", ctx.Err()
 		case errors.Is(err, repository.ErrNotFound):
-			continue // its record was forgotten
+			if i == 0 { // nobody else knows what was made last
+				doubt = fmt.Sprintf("the backup that this machine made last is not in the repository any more (%v)", err)
+			}
+			continue
 		case err != nil:
 			doubt = fmt.Sprintf("what the local state knows of earlier backups cannot be read: %v", err)
 		}
@@ -66,7 +69,7 @@ func knownRecords(ctx context.Context, repo *repository.Repository) (list []*Pas
 
 // readKnown reads what one local state tells.
 func readKnown(ctx context.Context, repo *repository.Repository, name string) (list []*PastRecord, err error) {
-	rec, err := repo.LocalRecord(ctx, name)
+	rec, err := repo.LocalRecordOf(ctx, name)
 	if err != nil {
 		return nil, err
 	}

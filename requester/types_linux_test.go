@@ -304,3 +304,45 @@ func TestHistoryWithAWriteOnlyKey(t *testing.T) {
 		t.Errorf("without a local state: %+v", h)
 	}
 }
+
+// TestNewestRecordForgottenWithAWriteOnlyKey: if the record that a machine made
+// last is forgotten, its writers' memory goes further than what older local states
+// tell. Those without stamps begin anew, once.
+func TestNewestRecordForgottenWithAWriteOnlyKey(t *testing.T) {
+	w := newWorld(t)
+	st, o := mem.New(), repository.Options{KDF: repository.KDF{Time: 1, Memory: 64, Threads: 1}, TempDir: t.TempDir(), StateDir: t.TempDir()}
+	full, err := repository.Create(t.Context(), st, []byte("secret"), o)
+	w.must(err)
+	defer full.Close()
+	_, err = full.AddKey(t.Context(), []byte("agent"), repository.KeyOptions{WriteOnly: true})
+	w.must(err)
+	w.write("app/a", "a")
+	w.write("plain/p", "p")
+	typedWriter(w, "app", both, vss.DefaultFileSpecBackupType)
+	backup := func(typ vss.BackupType, paths ...string) (*requester.Result, requester.HistoryLine) {
+		t.Helper()
+		if w.repo, err = repository.Open(t.Context(), st, []byte("agent"), o); err != nil {
+			t.Fatal(err)
+		}
+		defer w.repo.Close()
+		res := w.backup(requester.Request{Type: typ, Paths: paths, Selectors: requester.Selectors{Writers: []string{"app"}}})
+		rec, err := full.Record(t.Context(), res.ID)
+		w.must(err)
+		return res, w.history(rec)
+	}
+	base, _ := backup(vss.BackupTypeFull)
+	time.Sleep(20 * time.Millisecond) // states are told apart by time
+	gone, l := backup(vss.BackupTypeIncremental, w.path("plain"))
+	if l.Base != base.ID {
+		t.Fatalf("%+v", l)
+	}
+	_, err = full.Forget(t.Context(), []repository.ID{gone.Record.ID})
+	w.must(err)
+	anew, l := backup(vss.BackupTypeIncremental)
+	if l.Base != "" || l.Type != "full" || !strings.Contains(strings.Join(anew.Warnings, "\n"), "not in the repository any more") {
+		t.Errorf("it builds upon %q, as %s; warnings %q", l.Base, l.Type, anew.Warnings)
+	}
+	if next, l := backup(vss.BackupTypeIncremental); l.Base != anew.ID || strings.Contains(strings.Join(next.Warnings, "\n"), "any more") {
+		t.Errorf("the next: %+v, %q", l, next.Warnings)
+	}
+}
