@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/sombra-backup/sombra/metadata"
@@ -91,9 +92,15 @@ func (r *restore) directing(ctx context.Context, f *filler, s *setRun) *directin
 		sources[r.foldName(e.Path)] = e
 	}
 	dirs := r.setDirs(ctx, s)
+	foreign := r.foreign(ctx, s)
 	return &directing{
 		style: r.style, shown: r.shown, size: func(e *repository.Entry) int64 { return e.Content.Size() },
-		place: func(dir, name string) (string, error) { return r.place(ctx, dir, name) },
+		place: func(dir, name string) (string, error) {
+			if foreign {
+				return r.placeWithoutLinks(ctx, dir, name)
+			}
+			return r.place(ctx, dir, name)
+		},
 		there: func(table string) (session.Entry, error) { return f.target.Lstat(ctx, table) },
 		other: func(table string) (string, error) { return r.otherOwner(ctx, table, s) },
 		under: func(table string) bool {
@@ -138,6 +145,34 @@ func (r *restore) place(ctx context.Context, dir, name string) (string, error) {
 		return "", err
 	}
 	return tableName(tableName(TablePath(r.style, v.Root), loc.Name), name), nil
+}
+
+// foreign reports whether the writer that restores a set runs as another user, or
+// may do so.
+func (r *restore) foreign(ctx context.Context, s *setRun) bool {
+	live, err := r.liveWriters(ctx)
+	if err != nil {
+		return true
+	}
+	return slices.ContainsFunc(live, func(l *Writer) bool { return l.Info.Foreign && l.Class == s.set.Component.Writer.Class })
+}
+
+// placeWithoutLinks is place for what a writer of another user names. Where it leads
+// was looked at when the writer said so, and that user can have put a link on the
+// way since: root would follow it.
+func (r *restore) placeWithoutLinks(ctx context.Context, dir, name string) (string, error) {
+	loc, err := placeDir(ctx, r.sess, r.style, dir)
+	if err != nil {
+		return "", err
+	}
+	table, err := r.place(ctx, dir, name)
+	if err != nil {
+		return "", err
+	}
+	if goesUp(dir) || tableName(TablePath(r.style, loc.Path), name) != table {
+		return "", fmt.Errorf("%s is reached through a link, and the writer runs as another user; it must give the path without links", r.shown(table))
+	}
+	return table, nil
 }
 
 // setDirs tells whether a table path lies at or under the directory of a file set

@@ -3,10 +3,12 @@ package requester_test
 import (
 	"context"
 	"crypto/rand"
+	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -248,6 +250,38 @@ func TestPartialFilesWithoutWriters(t *testing.T) {
 		}
 		if got.Outcome != tt.want || !strings.Contains(text, tt.text) {
 			t.Errorf("extraction: outcome %v, %s", got.Outcome, text)
+		}
+	}
+}
+
+// Ranges are not written into a file that the operations before have left because it
+// is newer than what they bring: it would be neither that nor what was backed up.
+func TestRangesAreNotLaidUponAnotherFileR_RES_27(t *testing.T) {
+	s := newStore(t, "db")
+	files := map[string]string{"db/a.dat": "a", "db/1.log": "0123456789"}
+	s.set(files)
+	old := time.Now().Add(-time.Hour)
+	s.must(os.Chtimes(s.path("db/1.log"), old, old))
+	s.save(vss.BackupTypeFull, files)
+	s.save(vss.BackupTypeLog, map[string]string{"db/a.dat": "a", "db/2.log": "2"})
+	s.doc.on[writer.EventPrepareForBackup] = func(e *writer.Event) error {
+		return e.Components.Components()[0].AddPartialFile(metadata.PartialFile{Path: s.path("db"), Name: "1.log", Ranges: "2:3"})
+	}
+	rec := s.save(vss.BackupTypeLog, with(files, "db/1.log", "01abc56789", "db/3.log", "3"))
+	delete(s.doc.on, writer.EventPrepareForBackup)
+	for _, overwrite := range []requester.Overwrite{requester.OverwriteIfNewer, requester.OverwriteNever, requester.OverwriteAlways} {
+		s.wipe()
+		s.write("db/1.log", "##########")
+		between := old.Add(time.Minute)
+		s.must(os.Chtimes(s.path("db/1.log"), between, between))
+		s.start()
+		s.restore(rec, requester.RestoreRequest{Overwrite: overwrite})
+		want := "##########"
+		if overwrite == requester.OverwriteAlways {
+			want = "01abc56789"
+		}
+		if got := s.read("db/1.log"); got != want {
+			t.Errorf("overwrite %v: %q, want %q", overwrite, got, want)
 		}
 	}
 }

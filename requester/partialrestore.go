@@ -85,7 +85,7 @@ func (f *filler) partial(ctx context.Context, e *repository.Entry, set *setRun) 
 	}
 	there, err := f.lstat(ctx, e.Path)
 	switch {
-	case err == nil && !f.replace(there, e):
+	case err == nil && (!f.replace(there, e) || f.otherBase(e)):
 		return errKept
 	case err == nil && there.Mode.IsDir():
 		return errors.New("a directory is in its place")
@@ -113,6 +113,13 @@ func (f *filler) partial(ctx context.Context, e *repository.Entry, set *setRun) 
 		return err
 	}
 	return f.alone(ctx, e, set, false)
+}
+
+// otherBase reports whether what is there is not what the operations before have
+// restored, as it was to be kept: the ranges of this one are not those by which it
+// differs, and a file of both would be neither.
+func (f *filler) otherBase(e *repository.Entry) bool {
+	return f.mine != nil && f.overwrite != OverwriteAlways && !f.mine(e)
 }
 
 // checkPartials says why a set cannot be restored because of a partial file in it,

@@ -203,6 +203,8 @@ func (r *restore) write(ctx context.Context) (err error) {
 	live := slices.ContainsFunc(r.sets, func(s *setRun) bool { return s.live })
 	if live && !r.req.DryRun {
 		if err := r.preRestore(ctx); err != nil {
+			// Some writers may have closed their files already.
+			r.settle(context.WithoutCancel(ctx), live, err)
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package requester
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -223,6 +224,12 @@ func (r *restore) routesOf(ctx context.Context, c *Component) (*routes, error) {
 	return out, nil
 }
 
+// goesUp reports whether a path has an element dot-dot: where that leads behind a
+// link only the host knows.
+func goesUp(path string) bool {
+	return slices.Contains(strings.FieldsFunc(path, func(c rune) bool { return c == '/' || c == '\\' }), "..")
+}
+
 // routeTo places a mapping on this host. Of the directory that was backed up the
 // links are followed, as they were then; of the one that is written to they are
 // not.
@@ -234,6 +241,9 @@ func (r *restore) routeTo(ctx context.Context, m Mapping) (*route, error) {
 	loc, err := r.sess.ResolvePath(ctx, m.Destination)
 	if err != nil {
 		return nil, err
+	}
+	if goesUp(m.Destination) {
+		return nil, errors.New("it goes up by \"..\", and links would be followed there")
 	}
 	if !r.style.IsAbs(loc.Path) || strings.ContainsRune(loc.Path, 0) {
 		return nil, fmt.Errorf("it is not absolute")

@@ -112,7 +112,8 @@ func text(err error) string {
 
 // mayStop says why a set's service may not be stopped: its name is from a document
 // of the medium, which could name any. A running writer of the same name must name
-// the same one, or the user.
+// the same one, or the user. A writer that runs as somebody else is not believed:
+// he may stop no service himself.
 func (r *restore) mayStop(ctx context.Context, s *setRun) (string, error) {
 	w := s.set.Component.Writer
 	name := s.method().Service
@@ -130,9 +131,13 @@ func (r *restore) mayStop(ctx context.Context, s *setRun) (string, error) {
 		return "", err
 	}
 	for _, l := range live {
-		if l.Class == w.Class && l.InstanceName == w.InstanceName && same(l.Restore.Service) {
+		if l.Class != w.Class || l.InstanceName != w.InstanceName || !same(l.Restore.Service) {
+			continue
+		}
+		if !l.Info.Foreign {
 			return "", nil
 		}
+		return fmt.Sprintf("the writer that names it runs as another user, who may not stop services; if it is to be stopped and started, say so with --allow-service %s", clip(name, 200)), nil
 	}
 	return fmt.Sprintf("only the backup names it, and no running writer; if it is to be stopped and started, say so with --allow-service %s", clip(name, 200)), nil
 }

@@ -110,6 +110,9 @@ type WriterInfo struct {
 	// Discovered: nobody configured it.
 	Discovered bool
 	Required   bool
+	// Foreign: it runs as another user than the service, who has fewer rights.
+	// What it asks for may be done with what is that user's, and no more.
+	Foreign bool
 	// Stillness, ReadsPaused and Weak are what it declares of its Freeze, in
 	// words for the user; see writer.Description.
 	FilesStill     bool

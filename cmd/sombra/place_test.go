@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sombra-backup/sombra/repository"
+	"github.com/sombra-backup/sombra/requester"
 )
 
 func TestSizesAreReadAsFindReadsThem(t *testing.T) {
@@ -210,5 +211,39 @@ func TestAZipKeepsModesTimesAndLinks(t *testing.T) {
 	}
 	if to, err := io.ReadAll(f); err != nil || string(to) != archiveEntries()[3].LinkTarget || r.File[3].Mode()&fs.ModeSymlink == 0 {
 		t.Errorf("the link leads to %q, %v", to, err)
+	}
+}
+
+// Backups are shown with the second they were made in; --until with that second
+// means them too, and a finer time is left as it is.
+func TestUntilTakesAllOfASecond(t *testing.T) {
+	for _, tt := range []struct {
+		text, made string
+		in         bool
+	}{
+		{"2026-11-22 14:30:05", "2026-11-22T14:30:05.999", true},
+		{"2026-11-22 14:30:05", "2026-11-22T14:30:06", false},
+		{"2026-11-22T14:30:05.5Z", "2026-11-22T14:30:05.6", false},
+		{"2026-11-22", "2026-11-22T00:00:01", false},
+	} {
+		cmd := newRestore(&app{})
+		if err := cmd.ParseFlags([]string{"--until", tt.text}); err != nil {
+			t.Fatal(err)
+		}
+		p, err := newPoint(cmd, nil, tt.text, requester.Selectors{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		zone := time.Local
+		if strings.HasSuffix(tt.text, "Z") {
+			zone = time.UTC
+		}
+		made, err := time.ParseInLocation("2006-01-02T15:04:05", tt.made, zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if in := !made.After(p.until); in != tt.in {
+			t.Errorf("--until %s takes the backup of %s: %v", tt.text, tt.made, in)
+		}
 	}
 }

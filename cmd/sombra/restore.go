@@ -203,6 +203,10 @@ func newPoint(cmd *cobra.Command, args []string, until string, s requester.Selec
 		if p.until, err = parseWhen(until, time.Now()); err != nil {
 			return p, fmt.Errorf("--until: %w", err)
 		}
+		if p.until.Nanosecond() == 0 {
+			// Backups are shown with the second they were made in: all of it is meant.
+			p.until = p.until.Add(time.Second - 1)
+		}
 	}
 	return p, nil
 }

@@ -104,6 +104,9 @@ func TestForeignWriterMayDirectToItsOwnFilesOnly(t *testing.T) {
 			if len(list) != 1 {
 				t.Fatalf("%d writers", len(list))
 			}
+			if !list[0].Foreign {
+				t.Error("it is not told that the writer is another user's")
+			}
 			must(t, s.SetSelectedForRestore(c, session.Component{Writer: scriptClass, Type: vss.ComponentTypeFileGroup, Name: "data"}, true, vss.GUID{}))
 			must(t, os.Chown(filepath.Join(his, "roots"), 0, 0))
 			defer os.Chown(filepath.Join(his, "roots"), nobody, nobody)

@@ -385,7 +385,7 @@ func (s *service) WriterMetadata(ctx context.Context) ([]session.WriterInfo, err
 	list := make([]session.WriterInfo, 0, len(s.writers))
 	for _, p := range s.writers {
 		list = append(list, session.WriterInfo{
-			Instance: p.instance, Document: slices.Clone(p.document), Discovered: p.discovered, Required: p.required,
+			Instance: p.instance, Document: slices.Clone(p.document), Discovered: p.discovered, Required: p.required, Foreign: p.uid != nil,
 			FilesStill: p.desc.Stillness == writer.FilesStill, NamesProcesses: p.desc.NamesProcesses,
 			ReadsPaused: p.desc.ReadsPaused, Weak: p.desc.Weak,
 		})
