@@ -254,6 +254,11 @@ func TestEveryLinkIsLookedAtBeforeAnythingIsTouched(t *testing.T) {
 			t.Errorf("%s of %d: outcome %v, %v", tt.prefix, tt.of, res.Outcome, err)
 			continue
 		}
+		for _, c := range res.Components {
+			if c.Succeeded {
+				t.Errorf("%s of %d: %s is said to be restored", tt.prefix, tt.of, c.Name)
+			}
+		}
 		want := "can be restored is " + records[max(tt.of, 1)-1].ID.Short()
 		if tt.none {
 			want = "no earlier backup"

@@ -88,6 +88,10 @@ func (r *restore) result(ctx context.Context, err error) (*RestoreResult, error)
 			res.Outcome = Interrupted
 			err = errors.Join(context.Cause(ctx), err)
 		}
+		for i := range res.Components { // of which it never came to the end
+			c := &res.Components[i]
+			c.Succeeded = c.Succeeded && c.Status == vss.FileRestoreStatusAll.String()
+		}
 		return res, err
 	}
 	return res, nil
