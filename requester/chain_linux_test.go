@@ -384,9 +384,9 @@ func TestChainTakesOneBranchR_RES_2(t *testing.T) {
 			}
 			s.doc.method.Method = tt.method
 			s.start()
-			files := map[string]string{"db/a.dat": "a", "db/1.log": "1", "db/gone.new": "g"}
+			files := map[string]string{"db/a.dat": "a", "db/1.log": "1", "db/gone.new": "g", "db/both.new": "1st"}
 			s.save(vss.BackupTypeFull, files)
-			rec := s.save(vss.BackupTypeIncremental, map[string]string{"db/a.dat": "a", "db/2.log": "2", "db/x.new": "x"})
+			rec := s.save(vss.BackupTypeIncremental, map[string]string{"db/a.dat": "a", "db/2.log": "2", "db/x.new": "x", "db/both.new": "2nd"})
 			s.wipe()
 			s.start()
 			want := map[string]string{}
@@ -402,7 +402,7 @@ func TestChainTakesOneBranchR_RES_2(t *testing.T) {
 			if tt.alternate {
 				dir = "alt/"
 			}
-			s.expect(name, with(want, dir+"a.dat", "a", dir+"1.log", "1", dir+"2.log", "2", dir+"x.new", "x"))
+			s.expect(name, with(want, dir+"a.dat", "a", dir+"1.log", "1", dir+"2.log", "2", dir+"x.new", "x", dir+"both.new", "2nd"))
 		}
 	}
 }

@@ -177,8 +177,12 @@ func (c *chainRun) depends(comp, on *chainComp) bool {
 // write gives the entries to be put, in this link's own numbering of files with
 // several names.
 func (s *setChain) write() []*repository.Entry {
+	list := s.work().write
+	if s.again() {
+		list = s.comp.plan.final
+	}
 	var out []*repository.Entry
-	for _, e := range s.work().write {
+	for _, e := range list {
 		entry := e.Entry
 		if e.from != s.n && entry.HardLink != 0 {
 			// The number is one of another record's.
@@ -189,6 +193,14 @@ func (s *setChain) write() []*repository.Entry {
 		out = append(out, entry)
 	}
 	return out
+}
+
+// again reports whether the operation looks at all files once more, and restores
+// those that are not as they should be: the last one of a component whose service
+// was started between the operations, and may have written to what was there.
+func (s *setChain) again() bool {
+	return s.n > 0 && !s.more && !s.link.req.DryRun && s.run.method().ServiceUse() == ServiceStopFirst &&
+		!slices.ContainsFunc(s.comp.plan.final, func(e chainEntry) bool { return isPartial(e.Entry) })
 }
 
 // foreignLink numbers files with several names anew: the same number of another
