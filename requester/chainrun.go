@@ -461,9 +461,9 @@ func (c *chainRun) end() {
 		out.Files, out.Bytes = comp.files, comp.bytes
 		if comp.stopped != "" {
 			out.Succeeded, out.Error = false, comp.stopped
-			out.Status = vss.FileRestoreStatusNone.String()
-			if written {
-				out.Status = vss.FileRestoreStatusFailed.String()
+			out.Status = vss.FileRestoreStatusFailed.String()
+			if !written {
+				out.Status, out.Files, out.Bytes = vss.FileRestoreStatusNone.String(), 0, 0
 			}
 		}
 		c.res.Components = append(c.res.Components, out)

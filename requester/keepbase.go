@@ -39,7 +39,7 @@ func (r *Request) purpose() string {
 	what := append(slices.Clone(r.Paths), r.Selectors.Writers...)
 	what = append(append(what, "\x00"), r.Selectors.Components...)
 	if r.part.own {
-		what = append(what, "\x00"+r.backupType().Word())
+		what = append(append(what, "\x00"), r.ownSelectors()...)
 	}
 	return basePurpose + stateOf(what)[:16]
 }

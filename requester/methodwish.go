@@ -119,6 +119,9 @@ func (r *restore) overrideMethods() {
 			asks = "asks for " + own.Method.String()
 		}
 		s.result.MethodUsed = s.override.Method.Word()
+		if s.chain != nil && s.chain.n > 0 {
+			continue // the first operation has said so
+		}
 		r.warn("%s is restored by %s, as you ask; its writer %s", s.set.Component.Label(), s.override.Method, asks)
 	}
 }

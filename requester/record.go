@@ -174,13 +174,7 @@ func (b *backup) choice() (list []string) {
 	}
 	add("writer", b.req.Selectors.Writers)
 	add("component", b.req.Selectors.Components)
-	if b.req.part.own {
-		for _, f := range b.req.TypesFor {
-			if f.Type == b.req.backupType() {
-				add("own", []string{f.Selector})
-			}
-		}
-	}
+	add("own", b.req.ownSelectors())
 	if b.strict {
 		add("knows", []string{b.req.backupType().Word()})
 	}

@@ -42,6 +42,22 @@ func (r *Request) dataPaths() []string {
 	return r.Paths
 }
 
+// ownSelectors are those that this backup is of, if it is one of components with a
+// type of their own. They tell it from others better than the type, which may be
+// another one each day.
+func (r *Request) ownSelectors() (list []string) {
+	if !r.part.own {
+		return nil
+	}
+	for _, f := range r.TypesFor {
+		if f.Type == r.backupType() {
+			list = append(list, f.Selector)
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
 // errEmptyPart says that all components are in other parts.
 var errEmptyPart = errors.New("every component chosen has a type of its own")
 

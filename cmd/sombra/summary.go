@@ -48,7 +48,20 @@ func (a *app) summarizeBackup(r *requester.Result, rep reporter) {
 	if r.Failed > 0 {
 		fmt.Fprintf(w, "%s could not be saved, named above; again with: sombra show %s\n", plural(r.Failed, "file"), short(r.ID))
 	}
+	if n := strictlyOut(r.LeftOut); n > 0 && !a.quiet {
+		fmt.Fprintf(w, "%s left out, as --strict-type has it; named by: sombra show %s\n", plural(n, "component"), short(r.ID))
+	}
 	printRest(w, r.Components, r.LeftOut, r.LeftOuts, r.Warnings, rep)
+}
+
+// strictlyOut counts the components that --strict-type left out.
+func strictlyOut(list []requester.LeftOut) (n int) {
+	for _, l := range list {
+		if l.Component != "" && l.Path == "" && strings.Contains(l.Reason, "--strict-type") {
+			n++
+		}
+	}
+	return n
 }
 
 // resultLevels says how consistent a backup is, as far as it was saved.
