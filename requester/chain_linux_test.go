@@ -452,3 +452,31 @@ func TestChainIsStagedOnceR_RES_10(t *testing.T) {
 		}
 	}
 }
+
+// TestLaterLinkDoesNotGoElsewhereR_RES_2: what keeps a later operation from going on
+// where the first one began does not send it to the mapped place: half of the set
+// would be here and half there.
+func TestLaterLinkDoesNotGoElsewhereR_RES_2(t *testing.T) {
+	s := newStore(t, "db")
+	build := s.doc.build
+	s.doc.build = func(m *metadata.WriterMetadata) []error {
+		errs := build(m)
+		for _, pattern := range []string{"*.dat", "*.new", "*.log"} {
+			errs = append(errs, m.AddAlternateLocationMapping(metadata.AlternateLocationMapping{
+				FileSpec: vss.FileSpec{Path: s.path("db"), Pattern: pattern}, AlternatePath: s.path("alt")}))
+		}
+		return errs
+	}
+	s.start()
+	files := map[string]string{"db/a.dat": "a", "db/1.log": "1"}
+	s.save(vss.BackupTypeFull, files)
+	rec := s.save(vss.BackupTypeIncremental, with(files, "db/2.log", "2"))
+	s.wipe()
+	s.start()
+	s.after(1, func() { s.mkdir("db/2.log/in the way") })
+	back := s.restore(rec, requester.RestoreRequest{Sequential: true})
+	if back.Outcome != requester.Incomplete || back.Components[0].Status != vss.FileRestoreStatusFailed.String() || !strings.Contains(back.Components[0].Error, "R-RES-2") {
+		t.Errorf("outcome %v, %+v", back.Outcome, back.Components)
+	}
+	s.expect("the first operation", files)
+}

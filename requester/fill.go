@@ -253,6 +253,8 @@ func (f *filler) fail(e *repository.Entry, set *setRun, err error) error {
 		f.failures = append(f.failures, failure)
 	}
 	if set != nil {
+		var lacks *session.AttributeError
+		set.written = set.written || errors.As(err, &lacks) // it has its bytes and its name
 		set.result.Succeeded = false
 		if set.result.Error == "" {
 			set.result.Error = failure.Path + ": " + failure.Error

@@ -74,6 +74,10 @@ func (r *restore) stopServices(ctx context.Context, t session.Services) error {
 		if err := r.stopService(ctx, t, v); err != nil {
 			return err
 		}
+		if !r.req.DryRun && v.why == "" && !v.again && (s.chain == nil || s.chain.n == 0) {
+			// A restore that was killed may have stopped it.
+			r.warn("service %s does not run (it is %s), and is not started after the restore", v.result.Name, v.result.Before)
+		}
 	}
 	return nil
 }

@@ -423,6 +423,9 @@ func TestServicesAreStoppedAndStartedR_RES_7_R_RES_8(t *testing.T) {
 			if err != nil || back.Outcome != tt.outcome || strings.Join(host.log, ", ") != tt.want {
 				t.Errorf("outcome %v, %v, %q, %s %q", back.Outcome, err, host.log, leftOut(back.LeftOut), back.Warnings)
 			}
+			if left := strings.Contains(strings.Join(back.Warnings, ""), "app.service does not run"); left != (tt.name == "R-RES-7 not running before") {
+				t.Errorf("that it does not run was said: %v, %q", left, back.Warnings)
+			}
 			if !d.saw(writer.EventPostRestore) {
 				t.Error("the writer got no PostRestore")
 			}
@@ -462,5 +465,42 @@ func TestStoredDocumentCannotStopAnyService(t *testing.T) {
 	back = run(requester.RestoreRequest{Services: []string{"sshd"}, DryRun: true})
 	if len(host.log) != 0 || back.Services[0].Before != "running" {
 		t.Errorf("a dry run: %q, %+v", host.log, back.Services)
+	}
+}
+
+// bare is a target whose file system does not keep all attributes.
+type bare struct{ session.Target }
+
+func (b *bare) Create(ctx context.Context, name string) (session.NewFile, error) {
+	n, err := b.Target.Create(ctx, name)
+	return bareFile{n, name}, err
+}
+
+type bareFile struct {
+	session.NewFile
+	name string
+}
+
+func (b bareFile) Commit(ctx context.Context, e session.Entry) error {
+	if err := b.NewFile.Commit(ctx, e); err != nil {
+		return err
+	}
+	return &session.AttributeError{Name: b.name, Problems: []session.AttributeProblem{{Attribute: "user.x", Err: errStubborn}}}
+}
+
+// A file that has its bytes, and lacks an attribute, was written.
+func TestFilesThatLackAttributesWereWrittenR_RES_32(t *testing.T) {
+	w, d := appWorld(t)
+	res := w.backup(w.paths())
+	w.wipe()
+	d = d.again()
+	back, err := w.restoreThrough(d, res, requester.RestoreRequest{}, func(t session.Target) session.Target { return &bare{t} })
+	if err != nil || back.Outcome != requester.Incomplete || len(back.Components) == 0 {
+		t.Fatalf("outcome %v, %v", back.Outcome, err)
+	}
+	for _, c := range back.Components {
+		if c.Status != vss.FileRestoreStatusFailed.String() || !strings.Contains(c.Error, "corrupt") {
+			t.Errorf("status %s, %q", c.Status, c.Error)
+		}
 	}
 }
