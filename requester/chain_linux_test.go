@@ -480,3 +480,45 @@ func TestLaterLinkDoesNotGoElsewhereR_RES_2(t *testing.T) {
 	}
 	s.expect("the first operation", files)
 }
+
+// TestWhatChangedBetweenOperationsIsRestoredAgain: a file that is as the first
+// operation left it is not read again, and one that somebody changed is.
+func TestWhatChangedBetweenOperationsIsRestoredAgain(t *testing.T) {
+	big := strings.Repeat("0123456789abcdef", 8<<10)
+	s := newStore(t, "one")
+	files := map[string]string{"one/a.new": big, "one/b.new": big + "b", "one/c.new": big + "c", "one/1.log": "l1"}
+	s.save(vss.BackupTypeFull, files)
+	s.save(vss.BackupTypeIncremental, with(files, "one/2.log", "m1"))
+	rec := s.save(vss.BackupTypeIncremental, with(files, "one/3.log", "n1"))
+	s.wipe()
+	s.start()
+	s.after(1, func() {
+		name := s.path("one/a.new")
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.write("one/a.new", strings.Repeat("x", len(big)))
+		if err := os.Chtimes(name, info.ModTime(), info.ModTime()); err != nil {
+			t.Fatal(err)
+		}
+		// Another file of the same size and time takes the name of the second one.
+		other, name := s.path("one/other"), s.path("one/b.new")
+		if err := errors.Join(os.WriteFile(other, []byte(strings.Repeat("y", len(big)+1)), 0o644), os.Chtimes(other, info.ModTime(), info.ModTime())); err != nil {
+			t.Fatal(err)
+		}
+		if was, err := os.Stat(name); err != nil || os.Chtimes(other, was.ModTime(), was.ModTime()) != nil || os.Rename(other, name) != nil {
+			t.Fatal(err)
+		}
+	})
+	back := s.restore(rec, requester.RestoreRequest{})
+	if back.Outcome != requester.Complete || !back.Chain[1].Components[0].InPlace {
+		t.Fatalf("outcome %v, %+v", back.Outcome, back.Chain)
+	}
+	for _, name := range []string{"one/a.new", "one/b.new", "one/c.new"} {
+		got, err := os.ReadFile(s.path(name))
+		if err != nil || string(got) != files[name] {
+			t.Errorf("%s is %.20q of %d bytes, %v", name, got, len(got), err)
+		}
+	}
+}

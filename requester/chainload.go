@@ -113,7 +113,7 @@ func (r *restore) chains(ctx context.Context) (*chainRun, error) {
 func newChainRun(r *restore, past *PastRecords, sets []*setRun) *chainRun {
 	run := &chainRun{restore: r, past: past}
 	for _, s := range sets {
-		run.comps = append(run.comps, &chainComp{key: historyKey(r.rec.Host.ID, s.set.Component), top: s, mine: ownPaths{paths: map[string]bool{}}})
+		run.comps = append(run.comps, &chainComp{key: historyKey(r.rec.Host.ID, s.set.Component), top: s, mine: ownPaths{paths: map[string]leftFile{}}})
 	}
 	return run
 }

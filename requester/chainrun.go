@@ -212,13 +212,13 @@ func (c *chainComp) foreignLink(e chainEntry) uint64 {
 // ownPaths are the paths that a restore has put.
 type ownPaths struct {
 	mu    sync.Mutex
-	paths map[string]bool
+	paths map[string]leftFile
 }
 
 func (o *ownPaths) add(path string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.paths[path] = true
+	o.paths[path] = leftFile{}
 }
 
 func (o *ownPaths) drop(path string) {
@@ -230,7 +230,8 @@ func (o *ownPaths) drop(path string) {
 func (o *ownPaths) has(path string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.paths[path]
+	_, ok := o.paths[path]
+	return ok
 }
 
 // puts are the entries that are restored of a set. What is staged for the next

@@ -43,7 +43,7 @@ func (f *filler) plan(ctx context.Context, e *repository.Entry, set *setRun) (pl
 	case err == nil && there.Mode.IsDir():
 		return false, errors.New("a directory is in its place")
 	case err == nil:
-		same, err := f.inPlace(ctx, e, there)
+		same, err := f.inPlace(ctx, e, there, set)
 		switch {
 		case err != nil:
 			return false, err
@@ -75,14 +75,18 @@ func (f *filler) plan(ctx context.Context, e *repository.Entry, set *setRun) (pl
 
 // inPlace compares what is there with the content. Only a file of the same size
 // and modification time is looked at, and then all of its bytes: a restore that
-// was stopped may have left any, and so may a failing disk.
-func (f *filler) inPlace(ctx context.Context, e *repository.Entry, there session.Entry) (repository.Sameness, error) {
+// was stopped may have left any, and so may a failing disk. It need not be read if an
+// earlier operation of this restore has written it, and nobody touched it since.
+func (f *filler) inPlace(ctx context.Context, e *repository.Entry, there session.Entry, set *setRun) (repository.Sameness, error) {
 	if !there.Mode.IsRegular() || there.Size != e.Size || !there.Modified.Equal(e.ModTime) {
 		return repository.Different, nil
 	}
 	if e.HardLink != 0 && there.Links != uint64(e.Nlink) {
 		// It may be a name of a file that has names outside of the backup.
 		return repository.Different, nil
+	}
+	if set.asLeft(e.Path, there) {
+		return repository.Identical, nil
 	}
 	file, err := f.target.OpenFile(ctx, e.Path)
 	if err != nil {

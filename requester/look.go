@@ -83,7 +83,7 @@ func (f *filler) isThere(ctx context.Context, e *repository.Entry, there session
 	}
 	bytes := *e
 	bytes.HardLink = 0 // however many names they have
-	same, err := f.inPlace(ctx, &bytes, there)
+	same, err := f.inPlace(ctx, &bytes, there, nil)
 	if err != nil || same != repository.Unproven {
 		return same == repository.Identical, err
 	}

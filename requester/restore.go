@@ -217,6 +217,9 @@ func (r *restore) write(ctx context.Context) (err error) {
 	if err == nil {
 		err = f.end(ctx)
 	}
+	if err == nil {
+		err = r.remember(ctx, f)
+	}
 	if err != nil {
 		// Workers may still run; their first error is the one that counts.
 		if first := f.work.Wait(); first != nil {
