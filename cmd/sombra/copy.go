@@ -79,12 +79,50 @@ func (c *copyCommand) run(ctx context.Context) error {
 	// Parents before those made against them.
 	slices.SortStableFunc(records, func(a, b *repository.Record) int { return a.Time.Compare(b.Time) })
 	rep := c.reporter()
+	if records, err = withBases(ctx, from, records, rep); err != nil {
+		return err
+	}
 	err = c.all(ctx, to, from, records, rep)
 	rep.end()
 	if err == nil && damaged != nil && c.failed == 0 {
 		err = &outcomeError{requester.Incomplete, damaged}
 	}
 	return err
+}
+
+// withBases puts before each record those that restoring it needs: a copy without
+// them could not be restored through its writers, and nothing would keep them once
+// they are copied, too.
+func withBases(ctx context.Context, from *repository.Repository, records []*repository.Record, rep reporter) (list []*repository.Record, err error) {
+	seen := map[repository.ID]bool{}
+	var add func(rec *repository.Record) error
+	add = func(rec *repository.Record) error {
+		if seen[rec.ID] {
+			return nil
+		}
+		seen[rec.ID] = true
+		for _, id := range requester.Chain(rec) {
+			base, err := from.Record(ctx, id.String())
+			switch {
+			case ctx.Err() != nil:
+				return ctx.Err()
+			case err != nil:
+				rep.Warning(fmt.Sprintf("backup %s continues %s, which is not copied, and cannot be restored through its writers without it: %v", rec.ID.Short(), id.Short(), err))
+			default:
+				if err := add(base); err != nil {
+					return err
+				}
+			}
+		}
+		list = append(list, rec)
+		return nil
+	}
+	for _, rec := range records {
+		if err := add(rec); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
 }
 
 // openFrom opens the repository that is copied from.
