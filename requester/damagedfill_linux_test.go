@@ -22,11 +22,12 @@ func TestFilesThatTheBaseHasLostAreSavedWhole(t *testing.T) {
 	w.useRepository(st, repository.Options{PackSize: 1})
 	typedWriter(w, "app", both, vss.DefaultFileSpecBackupType&^vss.IncrementalBackupRequired)
 	w.write("app/a", "one")
-	w.typed(vss.BackupTypeFull)
+	full := w.typed(vss.BackupTypeFull)
 	w.write("app/a", "two")
 	w.useRepository(st, repository.Options{PackSize: 1})
-	if f := w.table(w.typed(vss.BackupTypeIncremental).Record)["app/a"]; f.content != "one" {
-		t.Fatalf("what need not be saved has %q", f.content)
+	if f := w.table(w.typed(vss.BackupTypeIncremental).Record)["app/a"]; f.content != "one" || f.base != full.ID ||
+		f.read != requester.ReadMark(full.Record) {
+		t.Fatalf("what need not be saved is %+v, not what the full backup read", f)
 	}
 	var packs []string
 	w.must(st.List(t.Context(), "data/", func(i store.Info) error {
