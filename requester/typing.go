@@ -19,6 +19,10 @@ type Typing struct {
 	// Counts is what later backups may build upon this one as: full,
 	// incremental or log; zero: they build upon what was before it.
 	Counts vss.BackupType
+	// Also is the type whose files are saved besides those of a full backup, where
+	// there is nothing to build upon: what the writer is told may let it drop files,
+	// logs as a rule, that full backups do not save.
+	Also vss.BackupType
 	// LeftOut says why the component has no part (--strict-type), if it has none.
 	LeftOut string
 	// Notes say what is not as asked, in words for the plan, the result and the
@@ -69,6 +73,9 @@ func DecideType(asked vss.BackupType, w *Writer, h ComponentHistory, strict bool
 			"since the last: all its files are saved, as in a full backup (R-TYPE-10)%s", t.again())
 	} else if t.Base == nil {
 		t.full("there is no backup for it to build upon: all its files are saved, as in a full backup%s", t.again())
+	}
+	if t.Base == nil {
+		t.Also = asked
 	}
 	t.Counts = t.counts()
 	return t
@@ -138,11 +145,13 @@ func (w *Writer) stamped() bool {
 // Saves reports whether the mask has the files of the set saved whole in a
 // backup of this type, whatever their age (R-SET-25, R-SET-26). A log backup
 // saves log files, and sets that a full backup does not (R-TYPE-6, D-29).
-func (t *Typing) Saves(f *FileSet) bool {
-	if !f.Mask.BackupRequired(t.Type) {
+func (t *Typing) Saves(f *FileSet) bool { return dueFor(t.Type, f) || dueFor(t.Also, f) }
+
+func dueFor(t vss.BackupType, f *FileSet) bool {
+	if t == vss.BackupTypeUndefined || !f.Mask.BackupRequired(t) {
 		return false
 	}
-	return t.Type != vss.BackupTypeLog || f.Kind == DatabaseLogList || !f.Mask.BackupRequired(vss.BackupTypeFull)
+	return t != vss.BackupTypeLog || f.Kind == DatabaseLogList || !f.Mask.BackupRequired(vss.BackupTypeFull)
 }
 
 // Lists reports whether the record lists the files of the set: those it saves
@@ -160,7 +169,12 @@ func (t *Typing) Fills() bool {
 
 // FromShadow reports whether files of the set are read from the shadow copy
 // only (R-SET-27).
-func (t *Typing) FromShadow(f *FileSet) bool { return f.Mask.SnapshotRequired(t.Type) }
+func (t *Typing) FromShadow(f *FileSet) bool {
+	if t.Also != vss.BackupTypeUndefined && !dueFor(t.Type, f) {
+		return f.Mask.SnapshotRequired(t.Also)
+	}
+	return f.Mask.SnapshotRequired(t.Type)
+}
 
 // NeedsShadow reports whether the set is why its volume must have a shadow copy
 // (R-SET-28). A set of which the type need not save any file may have new ones.

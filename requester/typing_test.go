@@ -163,3 +163,24 @@ func TestTypingMasks(t *testing.T) {
 		}
 	}
 }
+
+// TestWithoutABaseNothingIsLetGoThatNobodyHas: a writer that is told of a log backup
+// may drop its logs after it, also where there was nothing to build upon and its
+// files are those of a full backup, which does not have the logs.
+func TestWithoutABaseNothingIsLetGoThatNobodyHas(t *testing.T) {
+	w := &requester.Writer{Schema: vss.SchemaLog | vss.SchemaIncremental}
+	for asked, bit := range map[vss.BackupType]vss.FileSpecBackupType{
+		vss.BackupTypeLog: vss.LogBackupRequired | vss.LogSnapshotRequired, vss.BackupTypeIncremental: vss.IncrementalBackupRequired | vss.IncrementalSnapshotRequired,
+	} {
+		logs, data := &requester.FileSet{Mask: bit}, &requester.FileSet{Mask: vss.FullBackupRequired}
+		begun := requester.DecideType(asked, w, requester.ComponentHistory{}, false)
+		if !begun.Saves(logs) || !begun.NeedsShadow(logs) || !begun.Saves(data) || begun.FromShadow(data) {
+			t.Errorf("%s without a base: %+v", asked.Word(), begun)
+		}
+		full := requester.DecideType(vss.BackupTypeFull, w, requester.ComponentHistory{}, false)
+		unknown := requester.DecideType(asked, &requester.Writer{}, requester.ComponentHistory{}, false) // its writer acts as for a full one
+		if full.Saves(logs) || unknown.Saves(logs) {
+			t.Errorf("a full backup has what its mask lacks: %+v, %+v", full, unknown)
+		}
+	}
+}

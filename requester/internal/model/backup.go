@@ -155,7 +155,7 @@ func (s *saver) refusesRanges() bool {
 
 // lists reports whether the record has the files of a set.
 func (s *saver) lists(set Set) bool {
-	return set.Due(s.part.Type) || s.builds() && set.Due(vss.BackupTypeFull)
+	return s.part.due(set) || s.builds() && set.Due(vss.BackupTypeFull)
 }
 
 // builds reports whether what the type does not save comes from the base.
@@ -245,7 +245,7 @@ func (s *saver) stayed(files map[string]found, done map[string]bool) {
 // byMask does what the writer says nothing more of.
 func (s *saver) byMask(path string, f found) {
 	switch {
-	case f.set.Due(s.part.Type): // R-SET-26: whole, whatever its age
+	case s.part.due(*f.set): // R-SET-26: whole, whatever its age
 		s.put(path, f, whole(f.now))
 	case !s.lists(*f.set):
 	case s.had(path):
@@ -258,7 +258,7 @@ func (s *saver) byMask(path string, f found) {
 func (s *saver) put(path string, f found, h Held) {
 	e := Entry{Held: h, Of: s.of, Shadow: true, file: f.now.ID, listed: f.set == nil}
 	if f.set != nil {
-		e.Shadow = f.set.NeedsShadow(s.part.Type)
+		e.Shadow = s.part.needsShadow(*f.set)
 		e.Carried = f.set.Log || !f.set.Due(vss.BackupTypeFull)
 	}
 	s.to[path] = e

@@ -63,6 +63,18 @@ func (h History) Chain(i int, c ID) (out []int) {
 	return out
 }
 
+// due reports whether the backup saves a set by its mask: without a base what a full
+// one has, and what the type asked for has besides, since its writer may let that go.
+func (p Part) due(s Set) bool { return s.Due(p.Type) || p.Known && p.Base < 0 && s.Due(p.Asked) }
+
+// needsShadow reports whether the set must come from the shadow copy.
+func (p Part) needsShadow(s Set) bool {
+	if !s.Due(p.Type) && p.due(s) {
+		return s.NeedsShadow(p.Asked)
+	}
+	return s.NeedsShadow(p.Type)
+}
+
 // advances is what a part is for those that come after it: a full, an
 // incremental or a log backup, or 0 for what none builds upon.
 func (p Part) advances() vss.BackupType {
