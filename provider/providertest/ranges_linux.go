@@ -31,8 +31,8 @@ func (f *fixture) copyNow(t *testing.T) (provider.Ref, provider.Copied) {
 	return req.Ref, m.finish(t)
 }
 
-// teller gives the provider's comparison, and ends the test where it has none:
-// then its capabilities must not say otherwise.
+// teller gives the provider's comparison, nil where it has none: then nothing else
+// is to be tested than that its capabilities do not say otherwise.
 func (f *fixture) teller(t *testing.T) provider.RangeTeller {
 	t.Helper()
 	r, ok := f.p.(provider.RangeTeller)
@@ -45,7 +45,7 @@ func (f *fixture) teller(t *testing.T) provider.RangeTeller {
 			_, err := r.ChangedRanges(t.Context(), a, a, "data/plain")
 			wantCode(t, "ChangedRanges without the capability", err, vss.ErrNotSupported)
 		}
-		t.Skip("the provider compares nothing")
+		return nil
 	}
 	return r
 }
@@ -351,6 +351,9 @@ func syncAll(t *testing.T, path string) {
 // provider tells with what is read.
 func testRangesCover(t *testing.T, f *fixture) {
 	teller := f.teller(t)
+	if teller == nil {
+		return
+	}
 	list := changes()
 	must(t, os.MkdirAll(f.path("data"), 0o755))
 	name := func(c change) string { return "data/" + strings.ReplaceAll(c.name, " ", "-") }
@@ -393,6 +396,9 @@ func testRangesCover(t *testing.T, f *fixture) {
 // copy with each one before.
 func testRangesFuzz(t *testing.T, f *fixture) {
 	teller := f.teller(t)
+	if teller == nil {
+		return
+	}
 	must(t, os.MkdirAll(f.path("data"), 0o755))
 	names := []string{"data/plain", "data/squeezed", "data/inplace", "data/small", "data/other"}
 	must(t, os.WriteFile(f.path(names[0]), fill(rangesSize, 1), 0o644))
@@ -492,6 +498,9 @@ func mangle(t *testing.T, rng *rand.Rand, path, other string) {
 // testRangesRefused asks for what nobody can vouch for.
 func testRangesRefused(t *testing.T, f *fixture) {
 	teller := f.teller(t)
+	if teller == nil {
+		return
+	}
 	must(t, os.MkdirAll(f.path("data/dir"), 0o755))
 	for _, name := range []string{"data/file", "data/later-renamed", "data/tampered"} {
 		must(t, os.WriteFile(f.path(name), fill(1<<20, 4), 0o644))
@@ -563,7 +572,7 @@ func testHeld(t *testing.T, f *fixture) {
 		if f.caps.ChangedRanges {
 			t.Error("copies are compared, and nobody tells what keeping them costs")
 		}
-		t.Skip("the provider knows no sizes")
+		return
 	}
 	ref, _ := f.copyNow(t)
 	must(t, os.WriteFile(f.path("data/other"), fill(size, 2), 0o644))

@@ -290,6 +290,10 @@ func startOwner(t *testing.T, file string) (cmd *exec.Cmd, hostPID int) {
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
+		// The host ends by itself then, and may still have files in the test's directory.
+		for end := time.Now().Add(10 * time.Second); hostPID != 0 && syscall.Kill(hostPID, 0) == nil && time.Now().Before(end); {
+			time.Sleep(5 * time.Millisecond)
+		}
 	})
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
