@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sombra-backup/sombra/provider"
+	"github.com/sombra-backup/sombra/session/coordinator/durable"
 	"github.com/sombra-backup/sombra/session/coordinator/hold"
 	"github.com/sombra-backup/sombra/vss"
 )
@@ -102,7 +103,7 @@ func (j journal) write(e *journalEntry) error {
 	if err := os.MkdirAll(j.dir, 0o700); err != nil {
 		return err
 	}
-	return writeDurable(j.path(e.SetID), data)
+	return durable.WriteFile(j.path(e.SetID), data, 0o600)
 }
 
 func (j journal) remove(set vss.GUID) error {
@@ -192,12 +193,15 @@ func (j journal) recover(ctx context.Context, providers []provider.Provider, log
 
 // sweep removes files that were being written when their writer died.
 func (j journal) sweep() error {
-	names, err := filepath.Glob(filepath.Join(j.dir, "."+"*"+unfinished))
+	names, err := filepath.Glob(filepath.Join(j.dir, ".*"))
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, name := range names {
+		if !durable.IsUnfinished(filepath.Base(name)) {
+			continue
+		}
 		// Only the holder of the lock makes new ones; a persistent set's is
 		// made without it, and seldom.
 		if info, err := os.Lstat(name); err == nil && time.Since(info.ModTime()).Abs() > time.Hour {
@@ -234,45 +238,4 @@ func providerByID(list []provider.Provider, id vss.GUID) provider.Provider {
 		}
 	}
 	return nil
-}
-
-// unfinished ends the name of a file that is being written.
-const unfinished = ".new"
-
-// writeDurable writes a small file so that after a crash either the old or the
-// new content is there, whole.
-func writeDurable(name string, data []byte) (err error) {
-	dir := filepath.Dir(name)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(name)+".*"+unfinished)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), name); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/session/coordinator/durable"
 	"github.com/sombra-backup/sombra/vss"
 )
 
@@ -268,7 +269,7 @@ func (s *Store) tidy() error {
 	for _, e := range entries {
 		if id, ok := strings.CutSuffix(e.Name(), stagingSuffix); ok {
 			errs = append(errs, s.tidyOne(id))
-		} else if strings.HasPrefix(e.Name(), ".") && strings.HasSuffix(e.Name(), unfinished) {
+		} else if durable.IsUnfinished(e.Name()) {
 			errs = append(errs, os.Remove(filepath.Join(s.dir, e.Name())))
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/session/coordinator/durable"
 	"github.com/sombra-backup/sombra/vss"
 )
 
@@ -58,7 +59,6 @@ func Open(o Options) *Store {
 const (
 	journalSuffix = ".json"
 	stagingSuffix = ".staging"
-	unfinished    = ".tmp"
 )
 
 func (s *Store) path(id vss.GUID) string { return filepath.Join(s.dir, id.String()+journalSuffix) }
@@ -69,7 +69,7 @@ func (s *Store) make() error {
 	if err := os.Mkdir(s.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	} else if err == nil {
-		if err := syncDir(s.opts.StateDir); err != nil {
+		if err := durable.SyncDir(s.opts.StateDir); err != nil {
 			return err
 		}
 	}
@@ -133,7 +133,7 @@ func (s *Store) write(t *set) error {
 	if err != nil {
 		return err
 	}
-	return writeDurable(s.path(t.ID), append(data, '\n'), 0o600)
+	return durable.WriteFile(s.path(t.ID), append(data, '\n'), 0o600)
 }
 
 // remove takes a set out of the journal, and its mark.
@@ -142,7 +142,7 @@ func (s *Store) remove(id vss.GUID) error {
 		return err
 	}
 	os.Remove(filepath.Join(s.opts.RunDir, id.String())) // without a set it means nothing
-	return syncDir(s.dir)
+	return durable.SyncDir(s.dir)
 }
 
 // sets reads all of the journal, oldest first. Files that cannot be read are in
@@ -290,44 +290,4 @@ func clip(s string) string {
 		return s[:100] + "..."
 	}
 	return s
-}
-
-// writeDurable gives a file its name only when its content is on the disk.
-func writeDurable(name string, data []byte, mode fs.FileMode) (err error) {
-	dir := filepath.Dir(name)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(name)+".*"+unfinished)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	if err := f.Chmod(mode); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), name); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sombra-backup/sombra/session/coordinator/durable"
 	"github.com/sombra-backup/sombra/session/coordinator/systemd"
 	"github.com/sombra-backup/sombra/vss"
 )
@@ -137,7 +138,7 @@ func (s *Store) install(ctx context.Context, mounts []string) error {
 		return err
 	}
 	if string(old) != text {
-		if err := writeDurable(s.unitPath(), []byte(text), 0o644); err != nil {
+		if err := durable.WriteFile(s.unitPath(), []byte(text), 0o644); err != nil {
 			return fmt.Errorf("install unit: %w", err)
 		}
 	}
@@ -155,7 +156,7 @@ func (s *Store) install(ctx context.Context, mounts []string) error {
 		}
 	}
 	for _, dir := range []string{wants, s.opts.UnitDir} {
-		if err := syncDir(dir); err != nil {
+		if err := durable.SyncDir(dir); err != nil {
 			return fmt.Errorf("enable unit: %w", err)
 		}
 	}
@@ -185,7 +186,7 @@ func (s *Store) dropUnit() (removed bool, err error) {
 		switch err := os.Remove(p); {
 		case err == nil:
 			removed = true
-			errs = append(errs, syncDir(filepath.Dir(p)))
+			errs = append(errs, durable.SyncDir(filepath.Dir(p)))
 		case !errors.Is(err, fs.ErrNotExist):
 			errs = append(errs, err)
 		}
