@@ -111,11 +111,6 @@ func specText(s vss.FileSpec) string {
 	return text
 }
 
-// sameFile reports whether two descriptions are of the same unchanged file.
-func sameFile(a, b session.Entry) bool {
-	return a.Size == b.Size && a.Inode == b.Inode && a.Modified.Equal(b.Modified) && a.Changed.Equal(b.Changed)
-}
-
 // racy is how close to a backup's beginning a change may lie and still have
 // happened after the file was read: the coarsest clock of file systems in use.
 const racy = 2 * time.Second

@@ -131,10 +131,9 @@ type PastRecord struct {
 	// Origin names the record that a copied one is a copy of, as
 	// [repository.AttrOrigin] has it: the bases in its lines are ids of records
 	// where it was made. Empty if it was made here.
-	Origin  string
-	Host    string // the host's id
-	Time    time.Time
-	Started time.Time
+	Origin string
+	Host   string // the host's id
+	Time   time.Time
 	// Parents are the records that it was made against, and so came before it,
 	// whatever the host's clock said.
 	Parents []repository.ID
@@ -294,7 +293,7 @@ func ReadPastRecords(ctx context.Context, repo *repository.Repository) (*PastRec
 // newPast is a record whose lines are read within ctx.
 func newPast(ctx context.Context, rec *repository.Record) *PastRecord {
 	return &PastRecord{ID: rec.ID, Origin: rec.Attrs[repository.AttrOrigin], Host: rec.Host.ID, Time: rec.Time,
-		Started: rec.Started, Type: rec.Type, Parents: rec.Parents, Record: rec,
+		Type: rec.Type, Parents: rec.Parents, Record: rec,
 		load: func() ([]HistoryLine, error) { return ReadHistory(ctx, rec) }}
 }
 

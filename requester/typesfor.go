@@ -116,14 +116,10 @@ func failedPart(r Request) []*Result {
 	return []*Result{{Outcome: Failed, Started: now(), Ended: now(), Type: r.backupType().Word(), Required: r.Consistency.String()}}
 }
 
-// MakePlans makes the plans of what [BackupTypes] would do, in its order.
-func MakePlans(ctx context.Context, open Opener, r Request, rep Reporter) (list []*Plan, err error) {
-	return MakePlansTo(ctx, open, nil, r, rep)
-}
-
-// MakePlansTo makes the plans of backups into a repository, which is opened, once,
-// if what they build upon must be known. If that fails the error wraps an
-// [OpenError]. The caller closes it.
+// MakePlansTo makes the plans of what [BackupTypes] would do, in its order. The
+// repository is opened, once, if what they build upon must be known. If that fails
+// the error wraps an [OpenError]. The caller closes it. Without one (nil) it is as
+// [MakePlan] has it.
 func MakePlansTo(ctx context.Context, open Opener, repo RepositoryOpener, r Request, rep Reporter) (list []*Plan, err error) {
 	if repo != nil {
 		repo = openedOnce(repo)

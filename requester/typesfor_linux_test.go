@@ -96,11 +96,11 @@ func TestTypesOfTheirOwn(t *testing.T) {
 	held = run(requester.Request{Paths: []string{w.dir}, TypesFor: []requester.TypeFor{{"two", vss.BackupTypeFull}, {"two:x", vss.BackupTypeCopy}}})
 	check("with the type of the others records hold", held, []string{"copy: one/a one/always one/b plain two/x"})
 
-	plans, err := requester.MakePlans(t.Context(), w.open, requester.Request{Paths: []string{w.dir}, TypesFor: []requester.TypeFor{{"two", vss.BackupTypeFull}}}, nil)
+	plans, err := requester.MakePlansTo(t.Context(), w.open, nil, requester.Request{Paths: []string{w.dir}, TypesFor: []requester.TypeFor{{"two", vss.BackupTypeFull}}}, nil)
 	if err != nil || len(plans) != 2 || plans[1].Type != "full" {
 		t.Errorf("plans %+v, %v", plans, err)
 	}
-	_, err = requester.MakePlans(t.Context(), w.open, requester.Request{Paths: []string{w.dir}, TypesFor: []requester.TypeFor{{"none", vss.BackupTypeFull}}}, nil)
+	_, err = requester.MakePlansTo(t.Context(), w.open, nil, requester.Request{Paths: []string{w.dir}, TypesFor: []requester.TypeFor{{"none", vss.BackupTypeFull}}}, nil)
 	if none := (*requester.SelectorError)(nil); !errors.As(err, &none) || none.Flag != "type-for" {
 		t.Errorf("a selector that names nothing: %v", err)
 	}
@@ -141,7 +141,7 @@ func TestTypesOfTheirOwnKeepTogether(t *testing.T) {
 		{"two", "give them the same type"},
 		{`two:x\part`, "is in the set of x and has its type"},
 	} {
-		_, err := requester.MakePlans(t.Context(), w.open, requester.Request{Paths: []string{w.dir}, TypesFor: []requester.TypeFor{{c.selector, vss.BackupTypeFull}}}, nil)
+		_, err := requester.MakePlansTo(t.Context(), w.open, nil, requester.Request{Paths: []string{w.dir}, TypesFor: []requester.TypeFor{{c.selector, vss.BackupTypeFull}}}, nil)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.selector, err, c.want)
 		}
