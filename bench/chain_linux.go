@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 )
@@ -52,15 +50,9 @@ func benchChain(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err := o.parse(args); err != nil {
 		return err
 	}
-	if o.sombra, err = exec.LookPath(o.sombra); err == nil {
-		o.sombra, err = filepath.Abs(o.sombra)
-	}
+	us, err := findSombra(ctx, o.sombra)
 	if err != nil {
-		return fmt.Errorf("%w (scripts/bench builds it)", err)
-	}
-	us := sombra(o.sombra)
-	if us.version = versionOf(ctx, us); us.version == "" {
-		return fmt.Errorf("%s does not tell its version", o.sombra)
+		return err
 	}
 	dir, err := os.MkdirTemp(o.dir, "sombra-bench-")
 	if err != nil {
@@ -161,21 +153,10 @@ func (c *chainBench) measure(ctx context.Context) (err error) {
 
 // once restores the chain, and compares what is there then with what was kept.
 func (c *chainBench) once(ctx context.Context, way string) (u usage, err error) {
-	var told chainTold
-	in, out := filepath.Join(c.dir, "job"), filepath.Join(c.dir, "told")
-	text, err := json.Marshal(chainJob{Dir: c.dir, Sequential: way == waySequential})
-	if err != nil {
+	if err := errors.Join(os.RemoveAll(c.data.dir), warm(repoOf(c.dir))); err != nil {
 		return u, err
 	}
-	if err := errors.Join(os.RemoveAll(c.data.dir), os.WriteFile(in, text, 0o600), warm(repoOf(c.dir))); err != nil {
-		return u, err
-	}
-	if u, err = measure(ctx, proc{args: []string{"/proc/self/exe", roleChain, in, out}}); err != nil {
-		return u, err
-	}
-	if text, err = os.ReadFile(out); err == nil {
-		err = json.Unmarshal(text, &told)
-	}
+	u, told, err := measureJob[chainTold](ctx, roleChain, c.dir, chainJob{Dir: c.dir, Sequential: way == waySequential})
 	if err != nil {
 		return u, err
 	}

@@ -2,14 +2,10 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync/atomic"
 
-	"github.com/sombra-backup/sombra/internal/heap"
 	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/repository/store"
 	"github.com/sombra-backup/sombra/repository/store/local"
@@ -34,29 +30,9 @@ type chainTold struct {
 }
 
 // chainMain restores the newest record and what it continues as the program
-// does, in a process of its own, and counts what is read from the repository. It
-// takes a file with the job and one to write to.
+// does, and counts what is read from the repository. Its arguments are jobMain's.
 func chainMain(args []string) error {
-	if len(args) != 2 {
-		return errors.New("chain wants two files")
-	}
-	heap.SaveMemory() // as the program itself
-	text, err := os.ReadFile(args[0])
-	if err != nil {
-		return err
-	}
-	var job chainJob
-	if err := json.Unmarshal(text, &job); err != nil {
-		return err
-	}
-	told, err := job.run(context.Background())
-	if err != nil {
-		return err
-	}
-	if text, err = json.Marshal(told); err != nil {
-		return err
-	}
-	return os.WriteFile(args[1], text, 0o600)
+	return jobMain(args, (*chainJob).run)
 }
 
 func (job *chainJob) run(ctx context.Context) (told chainTold, err error) {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -64,20 +63,14 @@ func benchIncremental(ctx context.Context, args []string, out io.Writer) (err er
 	if err := o.parse(args); err != nil {
 		return err
 	}
-	if o.sombra, err = exec.LookPath(o.sombra); err == nil {
-		o.sombra, err = filepath.Abs(o.sombra)
-	}
+	us, err := findSombra(ctx, o.sombra)
 	if err != nil {
-		return fmt.Errorf("%w (scripts/bench builds it)", err)
-	}
-	us := sombra(o.sombra)
-	if us.version = versionOf(ctx, us); us.version == "" {
-		return fmt.Errorf("%s does not tell its version", o.sombra)
+		return err
 	}
 	us.backup = func(t *tool, _, src string) []proc {
 		return []proc{{args: []string{t.path, "-q", "backup", "--no-writers", "--keep-base-shadow", src}}}
 	}
-	reading := sombra(o.sombra)
+	reading := sombra(us.path)
 	reading.name, reading.version = "sombra-reading", us.version
 	peers := slices.DeleteFunc(findPeers(ctx, o.peers), func(t *tool) bool { return slices.Contains(o.without, t.name) })
 	fmt.Fprintf(out, "## Incremental backups by what the file system tells\n\n%s", machine())

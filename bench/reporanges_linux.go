@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -13,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/sombra-backup/sombra/internal/heap"
 	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/repository/store/local"
 )
@@ -32,30 +29,9 @@ type rangesTold struct {
 
 // rangesMain stores a new version of a file of which the changed ranges are
 // known, on top of the repository's newest record, and commits a record of it:
-// the work of a program's backup with ranges, in a process of its own so that
-// its memory and time can be measured. It takes a file with the job and one to
-// write to.
+// the work of a program's backup with ranges. Its arguments are jobMain's.
 func rangesMain(args []string) error {
-	if len(args) != 2 {
-		return errors.New("ranges wants two files")
-	}
-	heap.SaveMemory() // as the program itself
-	text, err := os.ReadFile(args[0])
-	if err != nil {
-		return err
-	}
-	var job rangesJob
-	if err := json.Unmarshal(text, &job); err != nil {
-		return err
-	}
-	told, err := job.run(context.Background())
-	if err != nil {
-		return err
-	}
-	if text, err = json.Marshal(told); err != nil {
-		return err
-	}
-	return os.WriteFile(args[1], text, 0o600)
+	return jobMain(args, (*rangesJob).run)
 }
 
 func (job *rangesJob) run(ctx context.Context) (told rangesTold, err error) {

@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -58,17 +57,11 @@ func benchRepository(ctx context.Context, args []string, out io.Writer) (err err
 	if err := o.parse(args); err != nil {
 		return err
 	}
-	if o.sombra, err = exec.LookPath(o.sombra); err == nil {
-		o.sombra, err = filepath.Abs(o.sombra)
-	}
+	us, err := findSombra(ctx, o.sombra)
 	if err != nil {
-		return fmt.Errorf("%w (scripts/bench builds it)", err)
+		return err
 	}
 	r := &rig{o: o, results: map[string]map[string][]usage{}}
-	us := sombra(o.sombra)
-	if us.version = versionOf(ctx, us); us.version == "" {
-		return fmt.Errorf("%s does not tell its version", o.sombra)
-	}
 	peers := findPeers(ctx, o.peers)
 	r.tools = append([]*tool{us}, slices.DeleteFunc(peers, func(t *tool) bool { return slices.Contains(o.without, t.name) })...)
 	r.unclaimed = claimable(r.tools)

@@ -66,6 +66,22 @@ func sombra(path string) *tool {
 		below: whole}
 }
 
+// findSombra finds ours, which must tell its version.
+func findSombra(ctx context.Context, name string) (*tool, error) {
+	path, err := exec.LookPath(name)
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w (scripts/bench builds it)", err)
+	}
+	t := sombra(path)
+	if t.version = versionOf(ctx, t); t.version == "" {
+		return nil, fmt.Errorf("%s does not tell its version", path)
+	}
+	return t, nil
+}
+
 func restic(path string) *tool {
 	return &tool{name: "restic", kind: peer, path: path,
 		env: func(dir string) []string {

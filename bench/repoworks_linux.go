@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -126,21 +125,6 @@ func (r *rig) smallGroup() *group {
 
 // backUpRanges measures the process that knows the ranges.
 func backUpRanges(ctx context.Context, dir string, job rangesJob) (u usage, read int64, err error) {
-	in, out := filepath.Join(dir, "ranges.json"), filepath.Join(dir, "told.json")
-	text, err := json.Marshal(job)
-	if err != nil {
-		return u, 0, err
-	}
-	if err := os.WriteFile(in, text, 0o600); err != nil {
-		return u, 0, err
-	}
-	if u, err = measure(ctx, proc{args: []string{"/proc/self/exe", roleRanges, in, out}}); err != nil {
-		return u, 0, err
-	}
-	if text, err = os.ReadFile(out); err != nil {
-		return u, 0, err
-	}
-	var told rangesTold
-	err = json.Unmarshal(text, &told)
+	u, told, err := measureJob[rangesTold](ctx, roleRanges, dir, job)
 	return u, told.Read, err
 }
