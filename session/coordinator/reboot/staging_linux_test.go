@@ -91,8 +91,8 @@ func TestStagingIsRefusedWhereItWouldBeInVain(t *testing.T) {
 	wants(t, r, "this program")
 
 	r = newRig(t)
-	r.store.opts.Command = []string{"/var/tmp/no/such/sombra"}
-	wants(t, r, "/var/tmp/no/such/sombra")
+	r.store.opts.Command = []string{"/no/such/sombra"}
+	wants(t, r, "/no/such/sombra")
 
 	r = newRig(t)
 	r.must(os.Symlink("/dev/null", r.store.unitPath()))
