@@ -1,6 +1,7 @@
 package dbtest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,14 +9,13 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/sombra-backup/sombra/writer/writers/redis/resp"
-	"golang.org/x/sys/unix"
 )
 
 // RedisBin is the server's program, as Debian has it.
@@ -43,81 +43,74 @@ type RedisOptions struct {
 	Lines []string
 }
 
-// Redis is a Redis server that runs, or ran. Its methods are for one goroutine at
-// a time, but for Dial, Do and Alive.
+// Redis is a Redis server. Its methods are for one goroutine at a time, but for
+// Dial and Do.
 type Redis struct {
 	Dir    string // of the data
 	Socket string // path of the unix socket
 	Config string // path of the configuration file
-	PID    int    // 0 while stopped
+	Log    string // path of the server's log
+	PID    int    // 0 while it does not run
 
-	opts RedisOptions
-	home string // of socket, configuration and log
-	cred *syscall.Credential
+	// UID and GID are whom the server runs as.
+	UID, GID int
 
-	mu   sync.Mutex
-	cmd  *exec.Cmd
-	done chan struct{} // closed when the server was waited for
-	err  error         // with which it ended
+	opts   RedisOptions
+	home   string        // of socket, configuration and log
+	exited chan struct{} // closed when the process is gone
 }
 
 // StartRedis starts a server, and returns when it answers. ctx limits the start
-// alone. It listens on a unix socket only.
+// alone. It listens on a unix socket only. Close ends it.
 func StartRedis(ctx context.Context, o RedisOptions) (*Redis, error) {
-	cred, err := redisCredential()
-	if err != nil {
-		return nil, err
+	r := &Redis{Dir: filepath.Clean(o.Dir), opts: o}
+	err := errors.Join(r.become(), os.MkdirAll(r.Dir, 0o750))
+	if err == nil {
+		err = r.own(r.Dir)
 	}
-	r := &Redis{Dir: filepath.Clean(o.Dir), opts: o, cred: cred}
-	if err := errors.Join(os.MkdirAll(r.Dir, 0o750), r.own(r.Dir)); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, fmt.Errorf("start Redis: %w", err)
 	}
 	// A socket's path may have 107 bytes; those of tests are often longer.
-	if r.home, err = os.MkdirTemp("", "redis-"); err != nil {
+	if r.home, err = Scratch(""); err != nil {
 		return nil, err
 	}
-	r.Socket, r.Config = filepath.Join(r.home, "redis.sock"), filepath.Join(r.home, "redis.conf")
-	err = errors.Join(r.own(r.home), os.Chmod(r.home, 0o711), r.configure())
+	r.Socket, r.Config, r.Log = filepath.Join(r.home, "redis.sock"), filepath.Join(r.home, "redis.conf"), filepath.Join(r.home, "log")
+	err = errors.Join(r.own(r.home), r.configure())
 	if err == nil {
 		err = r.Start(ctx)
 	}
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(r.home))
+		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
 
-// redisCredential gives the identity that a server runs with: the user redis if
-// the caller is root, else the caller's own, which is nil.
-func redisCredential() (*syscall.Credential, error) {
-	if os.Geteuid() != 0 {
-		return nil, nil
+// become decides whom the server runs as.
+func (r *Redis) become() error {
+	r.UID, r.GID = os.Geteuid(), os.Getegid()
+	if r.UID != 0 {
+		return nil
 	}
 	u, err := user.Lookup(redisUser)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("find the user it runs as: %w", err)
 	}
-	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
-	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
-	if err := errors.Join(err1, err2); err != nil {
-		return nil, fmt.Errorf("user %s: %w", redisUser, err)
+	if r.UID, err = strconv.Atoi(u.Uid); err != nil {
+		return err
 	}
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+	r.GID, err = strconv.Atoi(u.Gid)
+	return err
 }
 
-func (r *Redis) own(path string) error {
-	if r.cred == nil {
-		return nil
-	}
-	return os.Chown(path, int(r.cred.Uid), int(r.cred.Gid))
-}
+func (r *Redis) own(path string) error { return os.Chown(path, r.UID, r.GID) }
 
 // configure writes the configuration file. What it leaves alone has the default
 // that Debian's file has too.
 func (r *Redis) configure() error {
 	lines := []string{
 		"port 0", "unixsocket " + r.Socket, "unixsocketperm 777",
-		"daemonize no", "logfile " + filepath.Join(r.home, "log"), "dir " + r.Dir,
+		"daemonize no", "logfile " + r.Log, "dir " + r.Dir,
 	}
 	if r.opts.AppendOnly {
 		lines = append(lines, "appendonly yes")
@@ -133,31 +126,43 @@ func (r *Redis) configure() error {
 // Start starts the server again and returns when it answers.
 func (r *Redis) Start(ctx context.Context) error {
 	if r.PID != 0 {
-		return fmt.Errorf("the server of %s runs already", r.Dir)
+		return fmt.Errorf("start Redis: it runs as process %d", r.PID)
 	}
+	if err := r.launch(); err != nil {
+		return fmt.Errorf("start Redis: %w", err)
+	}
+	if err := r.await(ctx); err != nil {
+		return errors.Join(fmt.Errorf("start Redis in %s: %w; it said:\n%s", r.Dir, err, r.tail()), r.Kill())
+	}
+	return nil
+}
+
+// launch starts the process. It is killed when the thread that started it ends,
+// so that one is kept until the process is gone.
+func (r *Redis) launch() error {
 	cmd := exec.Command(RedisBin, r.Config)
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC"}
-	// Of a group of its own, so that a key pressed at the tests' terminal does
-	// not stop it in their midst.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: r.cred, Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start redis-server: %w", err)
+	// Of a group of its own, so that keys pressed at the terminal are not for it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if os.Geteuid() == 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(r.UID), Gid: uint32(r.GID)}
 	}
-	done := make(chan struct{})
-	r.mu.Lock()
-	r.cmd, r.done, r.err, r.PID = cmd, done, nil, cmd.Process.Pid
-	r.mu.Unlock()
+	started, exited := make(chan error, 1), make(chan struct{})
 	go func() {
-		err := cmd.Wait()
-		r.mu.Lock()
-		r.err = err
-		r.mu.Unlock()
-		close(done)
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(exited)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			cmd.Wait() // how it ended stands in its log
+		}
 	}()
-	if err := r.await(ctx); err != nil {
-		return errors.Join(fmt.Errorf("the server of %s does not answer: %w; it said:\n%s", r.Dir, err, r.Log()), r.Kill())
+	if err := <-started; err != nil {
+		return err
 	}
+	r.PID, r.exited = cmd.Process.Pid, exited
 	return nil
 }
 
@@ -171,8 +176,8 @@ func (r *Redis) await(ctx context.Context) error {
 			return nil
 		}
 		select {
-		case <-r.done:
-			return fmt.Errorf("it has ended: %w", r.ended())
+		case <-r.exited:
+			return errors.New("it has ended")
 		case <-ctx.Done():
 			return errors.Join(context.Cause(ctx), err)
 		case <-time.After(5 * time.Millisecond):
@@ -180,47 +185,31 @@ func (r *Redis) await(ctx context.Context) error {
 	}
 }
 
-func (r *Redis) ended() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.err
-}
-
-// Alive reports whether the process that Start started is there.
-func (r *Redis) Alive() bool {
-	r.mu.Lock()
-	done := r.done
-	r.mu.Unlock()
-	select {
-	case <-done:
-		return false
-	default:
-		return true
-	}
-}
+// Exited is closed when the process that was started last is gone.
+func (r *Redis) Exited() <-chan struct{} { return r.exited }
 
 // Stop stops the server as systemd does: with SIGTERM, upon which it saves its
-// data, if it has save points, and ends. Stopping what does not run does nothing.
-func (r *Redis) Stop() error { return r.end(unix.SIGTERM) }
+// data, if it has save points, and ends.
+func (r *Redis) Stop(ctx context.Context) error { return r.end(ctx, syscall.SIGTERM) }
 
-// Kill ends the server and its children at once (SIGKILL).
-func (r *Redis) Kill() error { return r.end(unix.SIGKILL) }
+// Kill ends the server and its children by SIGKILL, and returns when it is gone.
+func (r *Redis) Kill() error { return r.end(context.Background(), syscall.SIGKILL) }
 
-func (r *Redis) end(signal unix.Signal) error {
+func (r *Redis) end(ctx context.Context, signal syscall.Signal) error {
 	if r.PID == 0 {
 		return nil
 	}
 	pid := r.PID
-	if signal == unix.SIGKILL {
+	if signal == syscall.SIGKILL {
 		pid = -pid // with a child that saves
 	}
-	if err := unix.Kill(pid, signal); err != nil && r.Alive() {
-		return fmt.Errorf("end the server of %s: %w", r.Dir, err)
+	if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("end Redis in %s: %w", r.Dir, err)
 	}
 	select {
-	case <-r.done:
-	case <-time.After(redisStart):
-		return fmt.Errorf("the server of %s (process %d) did not end within %v of %v", r.Dir, r.PID, redisStart, signal)
+	case <-r.exited:
+	case <-ctx.Done():
+		return fmt.Errorf("end Redis in %s: process %d is still there: %w", r.Dir, r.PID, context.Cause(ctx))
 	}
 	r.PID = 0
 	return nil
@@ -230,13 +219,13 @@ func (r *Redis) end(signal unix.Signal) error {
 // data.
 func (r *Redis) Close() error { return errors.Join(r.Kill(), os.RemoveAll(r.home)) }
 
-// Log gives what the server wrote to its log.
-func (r *Redis) Log() string {
-	b, err := os.ReadFile(filepath.Join(r.home, "log"))
+// tail is the end of the server's log.
+func (r *Redis) tail() []byte {
+	log, err := os.ReadFile(r.Log)
 	if err != nil {
-		return err.Error()
+		return []byte(err.Error())
 	}
-	return string(b)
+	return bytes.TrimSpace(log[max(0, len(log)-2000):])
 }
 
 // Dial makes a connection of a client.
