@@ -256,6 +256,13 @@ type Spec struct {
 	Discovered bool
 	// Required makes the whole set fail if this writer fails.
 	Required bool
+	// Unit is the unit of systemd, such as "postgresql@15-main.service", that
+	// runs the application, empty if none does or none is known. Discover
+	// sets it: to what package unit finds for the application's process, or
+	// to what the configuration says, but never to what a backup says.
+	Unit string `json:",omitempty"`
+	// Service is Unit as New gets it: nil without a Unit, and in Discover.
+	Service Service `json:"-"`
 }
 
 // Discovery is what a kind is given to find its instances.

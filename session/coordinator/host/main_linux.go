@@ -34,8 +34,7 @@ func serve(ctx context.Context, kinds []writer.Kind) error {
 	}
 	defer conn.Close()
 	unix.Umask(0o077)
-	// No picture of this process is left on disk: writers know secrets.
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+	if err := noCore(); err != nil {
 		return fmt.Errorf("core size limit: %w", err)
 	}
 	// Caught, not ignored: what is ignored would be so in scripts run from here.
@@ -62,6 +61,17 @@ func serve(ctx context.Context, kinds []writer.Kind) error {
 		return nil
 	}
 	return writer.ServeConn(ctx, conn, writers...)
+}
+
+// noCore leaves no picture of this process on disk: writers know secrets. The hard
+// limit stays, for a server that a writer starts and that shall have its own.
+func noCore() error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &limit); err != nil {
+		return err
+	}
+	limit.Cur = 0
+	return unix.Setrlimit(unix.RLIMIT_CORE, &limit)
 }
 
 // checkIdentity makes sure that this process is who it should be before it
