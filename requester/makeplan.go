@@ -161,8 +161,11 @@ func (a *attempt) planWriter(w *Writer) PlanWriter {
 }
 
 func stillness(i session.WriterInfo) string {
-	if i.FilesStill {
+	switch {
+	case i.FilesStill:
 		return "files still"
+	case i.NothingHeld:
+		return "nothing held"
 	}
 	return "commits held"
 }

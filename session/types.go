@@ -113,9 +113,10 @@ type WriterInfo struct {
 	// Foreign: it runs as another user than the service, who has fewer rights.
 	// What it asks for may be done with what is that user's, and no more.
 	Foreign bool
-	// Stillness, ReadsPaused and Weak are what it declares of its Freeze, in
-	// words for the user; see writer.Description.
+	// FilesStill and the others are what it declares of its Freeze; see
+	// writer.Description. Neither FilesStill nor NothingHeld: commits are held.
 	FilesStill     bool
+	NothingHeld    bool
 	NamesProcesses bool
 	ReadsPaused    bool
 	Weak           string
@@ -283,8 +284,8 @@ type WriterReceipt struct {
 	Held         time.Duration `json:"held_ns"`      // from having the lock to the end of Thaw
 	Thaw         time.Duration `json:"thaw_ns"`
 	PostSnapshot time.Duration `json:"post_snapshot_ns"`
-	// Stillness is what was reached: "files still" or "commits held", and
-	// Stopped that it took stopping its processes.
+	// Stillness is what was reached: "files still", "commits held" or "nothing
+	// held", and Stopped that it took stopping its processes.
 	Stillness   string `json:"stillness"`
 	Stopped     bool   `json:"stopped,omitempty"`
 	ReadsPaused bool   `json:"reads_paused,omitempty"`

@@ -192,7 +192,7 @@ func TestProgramsThatLie(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := ws[0]
-	if d := w.Describe(); d.Level != vss.LevelUnknown || d.Stillness != CommitsHeld || d.FreezeTimeout != 0 || len(d.Weak) > maxText {
+	if d := w.Describe(); d.Level != vss.LevelUnknown || d.Stillness != NothingHeld || d.FreezeTimeout != 0 || len(d.Weak) > maxText {
 		t.Errorf("description taken as it came: %+v", d)
 	}
 

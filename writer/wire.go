@@ -182,7 +182,7 @@ func descriptionToWire(d Description) *writerv1.Description {
 }
 
 // descriptionFromWire takes an unknown level for the model's default and an
-// unknown stillness for the weaker one.
+// unknown stillness for the weakest one.
 func descriptionFromWire(d *writerv1.Description) Description {
 	out := Description{
 		FreezeTimeout:   durationFromWire(d.GetFreezeTimeout()),
@@ -195,8 +195,13 @@ func descriptionFromWire(d *writerv1.Description) Description {
 	case vss.LevelSystem, vss.LevelBackEnd, vss.LevelFrontEnd:
 		out.Level = l
 	}
-	if d.GetStillness() == writerv1.Stillness_STILLNESS_FILES_STILL {
+	switch d.GetStillness() {
+	case writerv1.Stillness_STILLNESS_COMMITS_HELD:
+		out.Stillness = CommitsHeld
+	case writerv1.Stillness_STILLNESS_FILES_STILL:
 		out.Stillness = FilesStill
+	default:
+		out.Stillness = NothingHeld
 	}
 	return out
 }

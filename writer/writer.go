@@ -115,13 +115,26 @@ const (
 	CommitsHeld Stillness = iota
 	// FilesStill: no byte of the writer's files changes.
 	FilesStill
+	// NothingHeld: Freeze holds nothing by itself; transactions may be
+	// acknowledged until Thaw. But whatever one operation of a provider takes
+	// of all the writer's files at once is a state from which the application
+	// recovers everything that was acknowledged before: one with a log that is
+	// durable before it acknowledges. Enough only where the whole set, other
+	// writers' files included, is one such copy: over two of them a
+	// transaction could be in the later one and what it followed from not in
+	// the earlier.
+	NothingHeld
 )
 
 func (s Stillness) String() string {
-	if s == FilesStill {
+	switch s {
+	case FilesStill:
 		return "files still"
+	case NothingHeld:
+		return "nothing held"
+	default:
+		return "commits held"
 	}
-	return "commits held"
 }
 
 // Description says how a writer wants to be driven.
@@ -135,7 +148,7 @@ type Description struct {
 	// Stillness is what Freeze gives.
 	Stillness Stillness
 	// NamesProcesses: Frozen will name the processes that write the files,
-	// so that they can be stopped where CommitsHeld does not suffice.
+	// so that they can be stopped where Stillness does not suffice.
 	NamesProcesses bool
 	// ReadsPaused: the application answers no reads while frozen.
 	ReadsPaused bool

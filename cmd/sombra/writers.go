@@ -82,6 +82,7 @@ type writerLine struct {
 	Discovered   bool            `json:"discovered"`
 	Required     bool            `json:"required"`
 	FilesStill   bool            `json:"files_still"`
+	NothingHeld  bool            `json:"nothing_held,omitempty"`
 	Weak         string          `json:"weak,omitempty"`
 	Schema       string          `json:"backup_schema"`
 	Components   []componentLine `json:"components"`
@@ -105,7 +106,7 @@ func (a *app) writer(info session.WriterInfo, st session.WriterStatus) error {
 	l := writerLine{
 		Name: id.Name, InstanceName: id.InstanceName, Class: id.ClassID, Instance: id.InstanceID,
 		State: st.State.String(), Failure: st.Failure.Name(), Discovered: info.Discovered, Required: info.Required,
-		FilesStill: info.FilesStill, Weak: info.Weak, Schema: m.BackupSchema().String(),
+		FilesStill: info.FilesStill, NothingHeld: info.NothingHeld, Weak: info.Weak, Schema: m.BackupSchema().String(),
 	}
 	for _, c := range m.Components() {
 		cl := componentLine{LogicalPath: c.LogicalPath, Name: c.Name, Type: c.Type.Word(), Caption: c.Caption, Selectable: c.Selectable}

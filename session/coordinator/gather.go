@@ -386,7 +386,7 @@ func (s *service) WriterMetadata(ctx context.Context) ([]session.WriterInfo, err
 	for _, p := range s.writers {
 		list = append(list, session.WriterInfo{
 			Instance: p.instance, Document: slices.Clone(p.document), Discovered: p.discovered, Required: p.required, Foreign: p.uid != nil,
-			FilesStill: p.desc.Stillness == writer.FilesStill, NamesProcesses: p.desc.NamesProcesses,
+			FilesStill: p.desc.Stillness == writer.FilesStill, NothingHeld: p.desc.Stillness == writer.NothingHeld, NamesProcesses: p.desc.NamesProcesses,
 			ReadsPaused: p.desc.ReadsPaused, Weak: p.desc.Weak,
 		})
 	}

@@ -20,20 +20,37 @@ func (r *run) refuseUnstill(ctx context.Context) error {
 		if !p.still || p.desc.NamesProcesses && p.unnamed == "" {
 			continue
 		}
-		why := p.unnamed
-		if why == "" {
-			why = "it names no processes to stop"
-		}
-		p.fail(writer.EventPrepareForSnapshot, vss.Errorf(vss.ErrWriterErrorNonRetryable, "PrepareForSnapshot", p.instanceName,
-			"its Freeze holds commits only and %s, but its files are copied one by one or lie on several volumes; put them on one btrfs subvolume", why), nil)
+		p.fail(writer.EventPrepareForSnapshot, p.unstill(), nil)
 		r.abortSoon(p)
 	}
 	return r.requiredFailure()
 }
 
-// needsStill reports whether holding commits does not suffice for a writer: its
-// files are not all taken by one operation of one provider.
+// unstill is why a writer is refused whose files cannot be had still.
+func (p *participant) unstill() error {
+	why := p.unnamed
+	if why == "" {
+		why = "it names no processes to stop"
+	}
+	holds, way := "its Freeze holds commits only", "its files are copied one by one or lie on several volumes; put them on one btrfs subvolume"
+	if p.desc.Stillness == writer.NothingHeld {
+		holds, way = "its Freeze holds nothing", "the set is not one copy of one volume; back it up alone, from one btrfs subvolume"
+	}
+	return vss.Errorf(vss.ErrWriterErrorNonRetryable, "PrepareForSnapshot", p.instanceName, "%s and %s, but %s", holds, why, way)
+}
+
+// needsStill reports whether what a writer's Freeze gives does not suffice for
+// the copies of the set.
+//
+// Where commits are held, its own files must be taken by one operation of one
+// provider: what is acknowledged nowhere cannot be in one copy and missing in
+// another, whenever those are made. Where nothing is held, that operation must
+// be the whole set, since what it acknowledges between two of them may be seen,
+// and followed, in the later one.
 func (s *service) needsStill(ctx context.Context, p *participant) bool {
+	if p.desc.Stillness == writer.NothingHeld && (len(s.set.copies) != 1 || s.declaresElsewhere(ctx, p, s.set.copies[0].ref.Volume.ID)) {
+		return true
+	}
 	named, volumes := false, 0
 	for _, c := range s.set.copies {
 		named = named || slices.ContainsFunc(c.scope.Claims, p.claims) || slices.ContainsFunc(c.scope.Foreign, p.claims)
@@ -54,14 +71,30 @@ func (s *service) needsStill(ctx context.Context, p *participant) bool {
 // document: for sets whose maker did not say which files are whose. In doubt it
 // may.
 func (s *service) declaresOn(ctx context.Context, p *participant, volume string) bool {
+	return s.declares(ctx, p, func(at string, recursive bool) bool { return at == "" || at == volume || recursive })
+}
+
+// declaresElsewhere reports whether a writer's document names a directory that
+// is not known to be on the volume. What is mounted below one that is would have
+// to be in the set too, as another copy.
+func (s *service) declaresElsewhere(ctx context.Context, p *participant, volume string) bool {
+	return s.declares(ctx, p, func(at string, _ bool) bool { return at != volume })
+}
+
+// declares reports whether is says yes to one of the directories that a writer's
+// document names: to the id of its volume, empty where that cannot be told.
+func (s *service) declares(ctx context.Context, p *participant, is func(volume string, recursive bool) bool) bool {
 	for _, c := range p.meta.Components() {
 		for _, set := range c.FileSets {
 			for _, dir := range []string{set.Path, set.AlternatePath} {
 				if dir == "" {
 					continue
 				}
-				loc, err := s.resolve(ctx, dir)
-				if err != nil || loc.Volume == volume || set.Recursive {
+				var volume string
+				if loc, err := s.resolve(ctx, dir); err == nil {
+					volume = loc.Volume
+				}
+				if is(volume, set.Recursive) {
 					return true
 				}
 			}

@@ -66,6 +66,9 @@ func settle(ctx context.Context, l Load) (uint64, error) {
 }
 
 func commitsHeld(ctx context.Context, s *Subject) error {
+	if s.Writer.Describe().Stillness == writer.NothingHeld {
+		return nil
+	}
 	return underLoad(ctx, s, func(ses *session, l Load) error {
 		return ses.backup(ctx, func() error {
 			n, err := settle(ctx, l)

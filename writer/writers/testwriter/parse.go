@@ -92,7 +92,7 @@ func (p *parser) root(n *xmldoc.Node) *Config {
 		stillness = writer.CommitsHeld
 	}
 	c.Stillness = word(p, n, "stillness", stillness,
-		oneOf(map[string]writer.Stillness{"filesStill": writer.FilesStill, "commitsHeld": writer.CommitsHeld}))
+		oneOf(map[string]writer.Stillness{"filesStill": writer.FilesStill, "commitsHeld": writer.CommitsHeld, "nothingHeld": writer.NothingHeld}))
 
 	c.AddIn = word(p, n, "addIn", writer.EventPostSnapshot,
 		oneOf(map[string]writer.EventKind{"PostSnapshot": writer.EventPostSnapshot, "PrepareForBackup": writer.EventPrepareForBackup}))

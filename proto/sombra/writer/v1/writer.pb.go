@@ -53,6 +53,10 @@ const (
 	Stillness_STILLNESS_COMMITS_HELD Stillness = 0
 	// No byte of the writer's files changes.
 	Stillness_STILLNESS_FILES_STILL Stillness = 1
+	// Freeze holds nothing, but what one operation takes of all the writer's
+	// files at once is a state from which the application recovers all that was
+	// acknowledged. The service takes a value that it does not know for this.
+	Stillness_STILLNESS_NOTHING_HELD Stillness = 2
 )
 
 // Enum value maps for Stillness.
@@ -60,10 +64,12 @@ var (
 	Stillness_name = map[int32]string{
 		0: "STILLNESS_COMMITS_HELD",
 		1: "STILLNESS_FILES_STILL",
+		2: "STILLNESS_NOTHING_HELD",
 	}
 	Stillness_value = map[string]int32{
 		"STILLNESS_COMMITS_HELD": 0,
 		"STILLNESS_FILES_STILL":  1,
+		"STILLNESS_NOTHING_HELD": 2,
 	}
 )
 
@@ -1104,10 +1110,11 @@ const file_sombra_writer_v1_writer_proto_rawDesc = "" +
 	"\amessage\x18\x03 \x01(\tR\amessage\"d\n" +
 	"\fFreezeReport\x126\n" +
 	"\tlock_wait\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\blockWait\x12\x1c\n" +
-	"\tprocesses\x18\x02 \x03(\x05R\tprocesses*B\n" +
+	"\tprocesses\x18\x02 \x03(\x05R\tprocesses*^\n" +
 	"\tStillness\x12\x1a\n" +
 	"\x16STILLNESS_COMMITS_HELD\x10\x00\x12\x19\n" +
-	"\x15STILLNESS_FILES_STILL\x10\x012\xc3\a\n" +
+	"\x15STILLNESS_FILES_STILL\x10\x01\x12\x1a\n" +
+	"\x16STILLNESS_NOTHING_HELD\x10\x022\xc3\a\n" +
 	"\aWriters\x12E\n" +
 	"\x04List\x12\x1d.sombra.writer.v1.ListRequest\x1a\x1e.sombra.writer.v1.ListResponse\x12Q\n" +
 	"\bIdentify\x12!.sombra.writer.v1.IdentifyRequest\x1a\".sombra.writer.v1.IdentifyResponse\x12S\n" +
