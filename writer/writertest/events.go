@@ -22,6 +22,7 @@ type session struct {
 	bcd   *metadata.BackupComponents
 	parts *metadata.WriterComponents // nil for a writer without components
 	event writer.Event               // what all events of the session share
+	named []int                      // the processes that Freeze named
 }
 
 // open identifies the writer and selects all of its components.
@@ -89,6 +90,9 @@ func (s *session) send(ctx context.Context, kind writer.EventKind) error {
 	}
 	if e.Components != nil {
 		s.parts = e.Components
+	}
+	if kind == writer.EventFreeze {
+		s.named = e.Report.Processes
 	}
 	return nil
 }
@@ -164,6 +168,31 @@ func (s *session) backup(ctx context.Context, during func() error) error {
 		return err
 	}
 	return s.sendAll(ctx, writer.EventBackupComplete, writer.EventBackupShutdown)
+}
+
+// backupStill is a backup in which files are still while during is called: where
+// that is not what the writer declares, the processes that it named are stopped,
+// as the service does.
+func (s *session) backupStill(ctx context.Context, during func() error) error {
+	return s.backup(ctx, func() error {
+		if s.w.Describe().Stillness == writer.FilesStill {
+			return during()
+		}
+		if len(s.named) == 0 {
+			return errors.New("Freeze named no processes, and the description says that it would")
+		}
+		resume, err := stopProcesses(ctx, s.named)
+		defer resume()
+		if err != nil {
+			return err
+		}
+		return during()
+	})
+}
+
+// stillable reports whether a writer's files can be had still.
+func stillable(d writer.Description) bool {
+	return d.Stillness == writer.FilesStill || d.NamesProcesses
 }
 
 // startLoad starts clients and waits until they are seen to work.

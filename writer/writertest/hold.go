@@ -66,11 +66,12 @@ func settle(ctx context.Context, l Load) (uint64, error) {
 }
 
 func commitsHeld(ctx context.Context, s *Subject) error {
-	if s.Writer.Describe().Stillness == writer.NothingHeld {
-		return nil
-	}
 	return underLoad(ctx, s, func(ses *session, l Load) error {
-		return ses.backup(ctx, func() error {
+		backup := ses.backup
+		if s.Writer.Describe().Stillness == writer.NothingHeld {
+			backup = ses.backupStill
+		}
+		return backup(ctx, func() error {
 			n, err := settle(ctx, l)
 			if err != nil {
 				return err
@@ -87,12 +88,9 @@ func commitsHeld(ctx context.Context, s *Subject) error {
 }
 
 func filesStill(ctx context.Context, s *Subject) error {
-	if s.Writer.Describe().Stillness != writer.FilesStill {
-		return nil
-	}
 	return underLoad(ctx, s, func(ses *session, l Load) error {
 		for range 10 {
-			err := ses.backup(ctx, func() error {
+			err := ses.backupStill(ctx, func() error {
 				before, err := hashAll(ses.doc)
 				if err != nil {
 					return err
