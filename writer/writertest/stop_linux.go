@@ -17,6 +17,9 @@ import (
 // stopLimit is how long processes may take to stop.
 const stopLimit = 10 * time.Second
 
+// roundLimit is how long one attempt may take.
+const roundLimit = 200 * time.Millisecond
+
 // stopProcesses stops processes and all their descendants, as the service does
 // for a writer whose stillness does not suffice, and returns when none of them
 // runs. The function returned lets them go on; it is there after an error too.
@@ -26,8 +29,9 @@ func stopProcesses(ctx context.Context, pids []int) (resume func(), err error) {
 		for pid := range stopped {
 			_ = unix.Kill(pid, unix.SIGCONT) // fails only if it has ended
 		}
+		clear(stopped)
 	}
-	for begun := time.Now(); ; {
+	for begun, round := time.Now(), time.Now(); ; {
 		tree, err := withDescendants(pids)
 		if err != nil {
 			return resume, err
@@ -53,6 +57,12 @@ func stopProcesses(ctx context.Context, pids []int) (resume func(), err error) {
 		}
 		if time.Since(begun) > stopLimit {
 			return resume, fmt.Errorf("processes %v did not stop within %v", tree, stopLimit)
+		}
+		if time.Since(round) > roundLimit {
+			// One that waits in vfork for a child that was stopped before it
+			// could exec never stops.
+			resume()
+			round = time.Now()
 		}
 		if err := pause(ctx, time.Millisecond/2); err != nil {
 			return resume, err
