@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/sombra-backup/sombra/writer"
+	"github.com/sombra-backup/sombra/writer/volumeid"
 	"golang.org/x/sys/unix"
 )
 
@@ -340,7 +341,7 @@ func (f *finder) complete(s writer.Spec, c config) writer.Spec {
 	}
 	volume, ok := f.volumes[dir]
 	if !ok {
-		volume = volumeID(dir)
+		volume = volumeid.Of(dir)
 		f.volumes[dir] = volume
 	}
 	s.Name = KindName + ":" + c.Path

@@ -15,6 +15,7 @@ import (
 	"github.com/sombra-backup/sombra/internal/voltest"
 	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
+	"github.com/sombra-backup/sombra/writer/volumeid"
 	"golang.org/x/sys/unix"
 )
 
@@ -450,13 +451,13 @@ func TestVolumeID(t *testing.T) {
 	}
 	ids := make(map[string]bool)
 	for _, dir := range []string{v.Root, a, b} {
-		id := volumeID(dir)
+		id := volumeid.Of(dir)
 		if id == "" {
 			t.Errorf("%s has no id", dir)
 		}
 		ids[id] = true
 	}
-	if len(ids) != 3 || volumeID(filepath.Join(a, "dir")) != volumeID(a) {
+	if len(ids) != 3 || volumeid.Of(filepath.Join(a, "dir")) != volumeid.Of(a) {
 		t.Errorf("ids are %v", ids)
 	}
 }

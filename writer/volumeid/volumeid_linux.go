@@ -1,8 +1,9 @@
-package sqlite
+package volumeid
 
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,11 +19,11 @@ const (
 	subvolInfo = 0x81f8943c
 )
 
-// volumeID names the volume a directory lies on by what survives a restart: the
-// subvolume's UUID on btrfs, else the file system's. It is empty where there is
-// none.
-func volumeID(dir string) string {
-	fd, err := openNoLinks(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC)
+// Of names the volume a directory lies on by what survives a restart of the
+// machine: the subvolume's UUID on btrfs, else the file system's. It is empty
+// where there is none, and for a path that leads through a symbolic link.
+func Of(dir string) string {
+	fd, err := openNoLinks(dir)
 	if err != nil {
 		return ""
 	}
@@ -83,6 +84,19 @@ func deviceUUID(fd int) string {
 		}
 	}
 	return ""
+}
+
+func openNoLinks(dir string) (int, error) {
+	how := unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	for {
+		fd, err := unix.Openat2(unix.AT_FDCWD, dir, &how)
+		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
+			return fd, err
+		}
+	}
 }
 
 func ioctl(fd int, request uintptr, arg unsafe.Pointer) bool {
