@@ -2,6 +2,7 @@ package unit
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 )
 
@@ -53,4 +54,27 @@ func FuzzFromGroups(f *testing.F) {
 			t.Errorf("%q is no name of a unit", name)
 		}
 	})
+}
+
+func TestUnitStoppedForAWriterIsFoundByItsName(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"a.service":      `{"kind":"etcd","name":"one","stopped":["a.service","a.socket"]}`,
+		"b.service":      `{"kind":"etcd","name":"two","frozen":true}`,
+		"c.service":      `{"kind":"redis","name":"one","stopped":["c.service"]}`,
+		"d.service":      `{"kind":`,
+		"e.service.lock": ``,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range [][3]string{{"etcd", "one", "a.service"}, {"etcd", "two", ""}, {"redis", "one", "c.service"}, {"redis", "two", ""}} {
+		if got := stoppedFor(dir, c[0], c[1]); got != c[2] {
+			t.Errorf("%s %s: %q, want %q", c[0], c[1], got, c[2])
+		}
+	}
+	if got := stoppedFor(filepath.Join(dir, "none"), "etcd", "one"); got != "" {
+		t.Errorf("%q without notes", got)
+	}
 }

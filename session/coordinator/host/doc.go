@@ -14,6 +14,10 @@
 // socket, answers what became of each, and then serves them (package writer)
 // until the connection ends. What a writer holds it then lets go.
 //
+// A host may not stop and start units of systemd. If a specification names one, it
+// inherits a second socket pair, over which the process that started it does that
+// for exactly the units of its specifications ([writer.Service]).
+//
 // A writer that died frozen is undone by starting a host with the same
 // specification again and sending its writer Abort.
 package host
@@ -44,6 +48,9 @@ type Options struct {
 	// CloseLimit how long it may take to end. Zero means 30 s each.
 	StartLimit time.Duration
 	CloseLimit time.Duration
+	// Service gives the unit of a specification that names one; nil means the
+	// host's own units, by systemctl.
+	Service func(writer.Spec) writer.ServiceHolder
 }
 
 func (o Options) withDefaults() Options {

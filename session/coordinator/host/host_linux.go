@@ -21,6 +21,7 @@ type Host struct {
 	opts    Options
 	proc    *child.Process // nil if no process was needed
 	client  *writer.Client // nil if no writer is served
+	units   *unitServer    // nil if no writer has a unit
 	writers []Writer
 	errs    []error
 	done    chan struct{}
@@ -46,12 +47,7 @@ func Start(ctx context.Context, o Options, specs []writer.Spec) (*Host, error) {
 		close(h.done)
 		return h, nil
 	}
-	var err error
-	h.proc, err = child.Start(child.Options{
-		Exe: h.opts.Exe, Args: h.opts.Args, Env: environment(owner), Name: "writer host for " + userName(owner.UID),
-		Credential: credential(owner), Confine: true, Stderr: h.opts.Stderr,
-	})
-	if err != nil {
+	if err := h.spawn(owner, specs); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, h.opts.StartLimit,
@@ -64,6 +60,36 @@ func Start(ctx context.Context, o Options, specs []writer.Spec) (*Host, error) {
 	}
 	go h.watch()
 	return h, nil
+}
+
+// spawn starts the process.
+func (h *Host) spawn(owner writer.Owner, specs []writer.Spec) error {
+	far, err := h.withUnits(specs)
+	if err != nil {
+		return err
+	}
+	o := child.Options{
+		Exe: h.opts.Exe, Args: h.opts.Args, Env: environment(owner), Name: "writer host for " + userName(owner.UID),
+		Credential: credential(owner), Confine: true, Stderr: h.opts.Stderr,
+	}
+	if far != nil {
+		defer far.Close()
+		o.Files = []*os.File{far}
+	}
+	if h.proc, err = child.Start(o); err != nil {
+		if h.units != nil {
+			h.units.conn.Close()
+		}
+		return err
+	}
+	if h.units != nil {
+		go h.units.serve() // ends with the host
+		go func() {
+			<-h.proc.Done()
+			h.units.conn.Close() // what it started itself may still have it open
+		}()
+	}
+	return nil
 }
 
 // introduce tells the host what it is to be, and hears what became of it.

@@ -53,6 +53,9 @@ func serve(ctx context.Context, kinds []writer.Kind) error {
 	if err := checkIdentity(specs); err != nil {
 		return err
 	}
+	if err := giveUnits(specs); err != nil {
+		return err
+	}
 	writers, r := makeAll(ctx, kinds, specs)
 	if err := child.WriteFrame(conn, r); err != nil {
 		return err

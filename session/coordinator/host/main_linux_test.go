@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "host":
-			os.Exit(Main(context.Background(), []writer.Kind{mirror{}, locks{}, fickle{}}))
+			os.Exit(Main(context.Background(), []writer.Kind{mirror{}, locks{}, fickle{}, asks{}}))
 		case "silent":
 			time.Sleep(time.Minute)
 			os.Exit(0)
@@ -91,7 +91,7 @@ func (mirror) New(context.Context, writer.Spec) (writer.Writer, error) {
 	}
 	var core unix.Rlimit
 	_ = unix.Getrlimit(unix.RLIMIT_CORE, &core)
-	id.Core = core.Max
+	id.Core = core.Cur
 	var exit *exec.ExitError
 	if errors.As(exec.Command("/bin/sh", "-c", "kill -TERM $$; exit 0").Run(), &exit) {
 		id.Dies = exit.Sys().(syscall.WaitStatus).Signaled()

@@ -21,7 +21,7 @@ type closure struct {
 }
 
 // look finds a service and what goes with it.
-func (s *Services) look(ctx context.Context, op, name string) (*closure, error) {
+func look(ctx context.Context, op, name string) (*closure, error) {
 	unit, err := serviceName(name)
 	if err != nil {
 		return nil, err
@@ -141,6 +141,28 @@ func unloadable(p properties) string {
 		return "it has no unit file any more"
 	}
 	return "its unit file is not valid (" + p["LoadState"] + ")"
+}
+
+// stop stops what runs. What systemctl says counts less than how the units are
+// afterwards: one that had to be killed has stopped, too.
+func (c *closure) stop(ctx context.Context, op string) error {
+	var said error
+	// First what would start it again: a connection to a socket just now is
+	// not to bring it back.
+	for _, units := range [][]string{c.triggers(), {c.unit}} {
+		if len(units) == 0 {
+			continue
+		}
+		_, err := run(ctx, c.systemctl, append([]string{"stop", "--no-ask-password", "--no-pager", "--"}, units...)...)
+		if ctx.Err() != nil {
+			return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", context.Cause(ctx))
+		}
+		said = errors.Join(said, err)
+	}
+	if err := c.stopped(ctx, said); err != nil {
+		return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
+	}
+	return nil
 }
 
 // stopped looks whether all has stopped, with what systemctl said before.

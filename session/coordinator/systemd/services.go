@@ -39,7 +39,7 @@ const settleTime = time.Second
 // Service implements [session.Services].
 func (s *Services) Service(ctx context.Context, name string) (session.Service, error) {
 	const op = "look at service"
-	c, err := s.look(ctx, op, name)
+	c, err := look(ctx, op, name)
 	if err != nil {
 		return session.Service{}, err
 	}
@@ -49,7 +49,7 @@ func (s *Services) Service(ctx context.Context, name string) (session.Service, e
 // StopService implements [session.Services].
 func (s *Services) StopService(ctx context.Context, name string) (session.Service, error) {
 	const op = "stop service"
-	c, err := s.look(ctx, op, name)
+	c, err := look(ctx, op, name)
 	if err != nil {
 		return session.Service{}, err
 	}
@@ -63,22 +63,8 @@ func (s *Services) StopService(ctx context.Context, name string) (session.Servic
 	s.note(c.unit, c.active())
 	ctx, cancel := s.bounded(ctx, op, c.unit)
 	defer cancel()
-	// First what would start it again: a connection to a socket just now is
-	// not to bring it back. What systemctl says counts less than how the units
-	// are afterwards: one that had to be killed has stopped, too.
-	var said error
-	for _, units := range [][]string{c.triggers(), {c.unit}} {
-		if len(units) == 0 {
-			continue
-		}
-		_, err := run(ctx, c.systemctl, append([]string{"stop", "--no-ask-password", "--no-pager", "--"}, units...)...)
-		if ctx.Err() != nil {
-			return before, vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", context.Cause(ctx))
-		}
-		said = errors.Join(said, err)
-	}
-	if err := c.stopped(ctx, said); err != nil {
-		return before, vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
+	if err := c.stop(ctx, op); err != nil {
+		return before, err
 	}
 	return before, nil
 }
@@ -86,7 +72,7 @@ func (s *Services) StopService(ctx context.Context, name string) (session.Servic
 // StartService implements [session.Services].
 func (s *Services) StartService(ctx context.Context, name string) error {
 	const op = "start service"
-	c, err := s.look(ctx, op, name)
+	c, err := look(ctx, op, name)
 	if err != nil {
 		return err
 	}
@@ -99,16 +85,48 @@ func (s *Services) StartService(ctx context.Context, name string) error {
 	}
 	ctx, cancel := s.bounded(ctx, op, c.unit)
 	defer cancel()
-	since := time.Now()
-	said := start(ctx, c.systemctl, units)
-	if ctx.Err() != nil {
-		return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", context.Cause(ctx))
-	}
-	if err := started(ctx, c.systemctl, units, since, said); err != nil {
-		return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
+	if err := startAll(ctx, op, c.systemctl, c.unit, units); err != nil {
+		return err
 	}
 	s.note(c.unit, nil)
 	return nil
+}
+
+// startAll starts units, of which one is the service, and returns when they run.
+// One that was started too often of late is started all the same: that limit is
+// against programs that die again and again, and these were stopped on purpose.
+func startAll(ctx context.Context, op, systemctl, unit string, units []string) error {
+	since := time.Now()
+	said := start(ctx, systemctl, units)
+	if said != nil && ctx.Err() == nil {
+		if limited := startLimited(ctx, systemctl, units); len(limited) > 0 {
+			run(ctx, systemctl, append([]string{"reset-failed", "--no-pager", "--"}, limited...)...)
+			said = start(ctx, systemctl, units)
+		}
+	}
+	if ctx.Err() != nil {
+		return vss.Errorf(vss.ErrUnexpected, op, unit, "%w", context.Cause(ctx))
+	}
+	if err := started(ctx, systemctl, units, since, said); err != nil {
+		return vss.Errorf(vss.ErrUnexpected, op, unit, "%w", err)
+	}
+	return nil
+}
+
+// startLimited are those of the units that are not started because of
+// StartLimitBurst.
+func startLimited(ctx context.Context, systemctl string, units []string) []string {
+	list, err := show(ctx, systemctl, units...)
+	if err != nil {
+		return nil
+	}
+	var limited []string
+	for i, p := range list {
+		if !p.runs() && p["Result"] == "start-limit-hit" {
+			limited = append(limited, units[i])
+		}
+	}
+	return limited
 }
 
 // start starts units. Targets that stopped with them are only marked as reached
@@ -171,7 +189,12 @@ func (s *Services) bounded(ctx context.Context, op, unit string) (context.Contex
 	if s.limit <= 0 {
 		return ctx, func() {}
 	}
-	return context.WithTimeoutCause(ctx, s.limit, fmt.Errorf("%s has not ended within %v and goes on; see: systemctl status %s: %w", op, s.limit, unit, context.DeadlineExceeded))
+	return context.WithTimeoutCause(ctx, s.limit, tooLong(op, unit, s.limit))
+}
+
+// tooLong is what ends a call that its limit ends.
+func tooLong(op, unit string, limit time.Duration) error {
+	return fmt.Errorf("%s has not ended within %v and goes on; see: systemctl status %s: %w", op, limit, unit, context.DeadlineExceeded)
 }
 
 // note keeps what was stopped for a unit, with what was before.

@@ -50,7 +50,7 @@ func run(ctx context.Context, path string, args ...string) (stdout string, err e
 	out, said := head{max: maxOutput}, head{max: 4096}
 	cmd.Stdout, cmd.Stderr = &out, &said
 	cmd.WaitDelay = time.Second
-	err = cmd.Run()
+	err = runToEnd(cmd)
 	if ctx.Err() != nil {
 		return out.String(), context.Cause(ctx)
 	}
@@ -95,7 +95,7 @@ func (p properties) detail() string {
 }
 
 var asked = strings.Join([]string{"Id", "LoadState", "ActiveState", "SubState", "Type", "Result", "ExecMainStatus", "StatusText",
-	"ControlGroup", "RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo", "TriggeredBy"}, ",")
+	"ControlGroup", "MainPID", "User", "FreezerState", "ActiveEnterTimestampMonotonic", "RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo", "TriggeredBy"}, ",")
 
 // show asks for the properties of units.
 func show(ctx context.Context, systemctl string, units ...string) ([]properties, error) {

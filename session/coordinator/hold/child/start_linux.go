@@ -35,6 +35,9 @@ type Options struct {
 	Confine bool
 	// Stderr is its standard error; nil leads nowhere.
 	Stderr *os.File
+	// Files are ends of further socket pairs for it, which stay the caller's to
+	// close: see [InheritedFile].
+	Files []*os.File
 }
 
 // Process is a child that was started.
@@ -106,7 +109,7 @@ func command(o Options, far *os.File) *exec.Cmd {
 	if o.Stderr != nil {
 		cmd.Stderr = o.Stderr
 	}
-	cmd.ExtraFiles = []*os.File{far}
+	cmd.ExtraFiles = append([]*os.File{far}, o.Files...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: o.Credential}
 	return cmd
 }

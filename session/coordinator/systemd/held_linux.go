@@ -1,0 +1,258 @@
+package systemd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sombra-backup/sombra/vss"
+	"github.com/sombra-backup/sombra/writer"
+	"github.com/sombra-backup/sombra/writer/unit"
+)
+
+// Held is the unit of a writer's application; it does what [writer.ServiceHolder]
+// says. What it stops and freezes it notes below [unit.NoteDir] first, so that another
+// process can undo it.
+type Held struct {
+	spec writer.Spec
+	unit string
+	dir  string
+}
+
+var _ writer.ServiceHolder = (*Held)(nil)
+
+// heldLimit bounds one call whose context does not.
+const heldLimit = 10 * time.Minute
+
+// NewHeld gives the unit that a specification names.
+func NewHeld(spec writer.Spec) (*Held, error) {
+	name, err := serviceName(spec.Unit)
+	if err != nil {
+		return nil, err
+	}
+	return &Held{spec: spec, unit: name, dir: unit.NoteDir}, nil
+}
+
+// Name implements [writer.Service].
+func (h *Held) Name() string { return h.unit }
+
+// Active implements [writer.Service].
+func (h *Held) Active(ctx context.Context) (bool, error) {
+	c, err := look(ctx, "look at service", h.unit)
+	if err != nil {
+		return false, err
+	}
+	return c.units[c.unit].runs(), nil
+}
+
+// Stop implements [writer.Service].
+func (h *Held) Stop(ctx context.Context) error {
+	const op = "stop service"
+	return h.do(ctx, op, func(ctx context.Context, c *closure, n *note) error {
+		if len(c.active()) == 0 {
+			return nil
+		}
+		if err := h.ours(c); err != nil {
+			return vss.Errorf(vss.ErrAccessDenied, op, c.unit, "%w", err)
+		}
+		if err := c.mayStop(); err != nil {
+			return vss.Errorf(vss.ErrAccessDenied, op, c.unit, "%w", err)
+		}
+		for _, u := range c.active() {
+			if !slices.Contains(n.Stopped, u) {
+				n.Stopped = append(n.Stopped, u)
+			}
+		}
+		if err := n.write(); err != nil {
+			return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
+		}
+		return c.stop(ctx, op)
+	})
+}
+
+// Start implements [writer.Service].
+func (h *Held) Start(ctx context.Context) error {
+	const op = "start service"
+	return h.do(ctx, op, func(ctx context.Context, c *closure, n *note) error {
+		units := n.Stopped
+		if len(units) == 0 {
+			if c.units[c.unit].runs() && c.units[c.unit]["ActiveState"] != "deactivating" {
+				return nil
+			}
+			if err := h.ours(c); err != nil {
+				return vss.Errorf(vss.ErrAccessDenied, op, c.unit, "%w", err)
+			}
+		}
+		if !slices.Contains(units, c.unit) {
+			units = append([]string{c.unit}, units...)
+		}
+		return h.start(ctx, op, c, n, units)
+	})
+}
+
+// Freeze implements [writer.ServiceHolder].
+func (h *Held) Freeze(ctx context.Context) error {
+	const op = "freeze service"
+	return h.do(ctx, op, func(ctx context.Context, c *closure, n *note) error {
+		p := c.units[c.unit]
+		if !p.runs() {
+			return nil
+		}
+		if err := h.ours(c); err != nil {
+			return vss.Errorf(vss.ErrAccessDenied, op, c.unit, "%w", err)
+		}
+		if err := c.mayFreeze(); err != nil {
+			return vss.Errorf(vss.ErrAccessDenied, op, c.unit, "%w", err)
+		}
+		if p["FreezerState"] == "frozen" && !n.Frozen {
+			return vss.Errorf(vss.ErrBadState, op, c.unit, "somebody else has frozen it; see: systemctl thaw %s", c.unit)
+		}
+		n.Frozen = true
+		if err := n.write(); err != nil {
+			return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
+		}
+		if _, err := run(ctx, c.systemctl, "freeze", "--no-ask-password", "--", c.unit); err != nil {
+			return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
+		}
+		return nil
+	})
+}
+
+// Release implements [writer.ServiceHolder].
+func (h *Held) Release(ctx context.Context) error {
+	const op = "release service"
+	if os.Geteuid() != 0 {
+		return nil // nothing can have been done
+	}
+	if n, err := readNote(h.dir, h.unit); err == nil && n.empty() && !n.busy() {
+		return nil // also where systemd does not run
+	}
+	return h.do(ctx, op, func(ctx context.Context, c *closure, n *note) error {
+		if n.Frozen {
+			if err := c.thaw(ctx); err != nil {
+				return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
+			}
+			n.Frozen = false
+		}
+		if len(n.Stopped) > 0 {
+			return h.start(ctx, op, c, n, n.Stopped)
+		}
+		return n.write()
+	})
+}
+
+// start starts units, and forgets that they were stopped when they run.
+func (h *Held) start(ctx context.Context, op string, c *closure, n *note, units []string) error {
+	if p := c.units[c.unit]; !p.loaded() {
+		return vss.Errorf(vss.ErrUnexpected, op, c.unit, "it cannot be started: %s", unloadable(p))
+	}
+	if err := startAll(ctx, op, c.systemctl, c.unit, units); err != nil {
+		return err
+	}
+	n.Stopped = nil
+	return n.write()
+}
+
+// do does something with the unit and its note, which no other process touches
+// meanwhile.
+func (h *Held) do(ctx context.Context, op string, f func(context.Context, *closure, *note) error) error {
+	if os.Geteuid() != 0 {
+		return vss.Errorf(vss.ErrNotSupported, op, h.unit, "only root stops and starts units of the system; run this as root")
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, heldLimit, tooLong(op, h.unit, heldLimit))
+	defer cancel()
+	if _, err := available(op, h.unit, "stop and start the application by its own means"); err != nil {
+		return err
+	}
+	n, unlock, err := lockNote(ctx, h.dir, h.unit)
+	if err != nil {
+		return vss.Errorf(vss.ErrUnexpected, op, h.unit, "%w", err)
+	}
+	defer unlock()
+	c, err := look(ctx, op, h.unit)
+	if err != nil {
+		return err
+	}
+	n.Kind, n.Name = h.spec.Kind, h.spec.Name
+	n.forgetOld(c)
+	return f(ctx, c, n)
+}
+
+// ours refuses a unit that a discovered writer names and that does not run as the
+// owner of its data: a process of the writer may be there by accident, or to have
+// somebody else's unit stopped.
+func (h *Held) ours(c *closure) error {
+	if !h.spec.Discovered {
+		return nil
+	}
+	p := c.units[c.unit]
+	uid := h.spec.Owner.UID
+	if pid := p["MainPID"]; pid != "" && pid != "0" {
+		got, err := uidOf(pid)
+		if err != nil {
+			return fmt.Errorf("who its main process %s belongs to cannot be found out: %w", pid, err)
+		}
+		if got != uid {
+			return fmt.Errorf("its main process %s runs as uid %d, and the data of %s belongs to uid %d; name the unit in the configuration of the writer", pid, got, h.spec.Name, uid)
+		}
+		return nil
+	}
+	name := p["User"]
+	if name == "" {
+		name = "root"
+	}
+	got := name
+	if u, err := user.Lookup(name); err == nil {
+		got = u.Uid
+	}
+	if got != strconv.FormatUint(uint64(uid), 10) {
+		return fmt.Errorf("it runs as %s, and the data of %s belongs to uid %d; name the unit in the configuration of the writer", name, h.spec.Name, uid)
+	}
+	return nil
+}
+
+// uidOf is the real and effective user of a process, which must be the same.
+func uidOf(pid string) (uint32, error) {
+	status, err := os.ReadFile("/proc/" + pid + "/status")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(status)) {
+		ids, ok := strings.CutPrefix(line, "Uid:")
+		if !ok {
+			continue
+		}
+		f := strings.Fields(ids)
+		if len(f) != 4 || f[0] != f[1] || f[1] != f[2] {
+			return 0, errors.New("it runs with the rights of several users")
+		}
+		n, err := strconv.ParseUint(f[0], 10, 32)
+		return uint32(n), err
+	}
+	return 0, errors.New("/proc does not tell")
+}
+
+// mayFreeze refuses a freeze that would stop this very program.
+func (c *closure) mayFreeze() error {
+	own, g := ownGroup(), c.units[c.unit]["ControlGroup"]
+	if g != "" && g != "/" && (own == g || strings.HasPrefix(own, g+"/")) {
+		return fmt.Errorf("this program runs in %s and would stop itself; run it elsewhere", c.unit)
+	}
+	return nil
+}
+
+// thaw lets a frozen unit go on.
+func (c *closure) thaw(ctx context.Context) error {
+	p := c.units[c.unit]
+	if !p.runs() || p["FreezerState"] == "running" {
+		return nil
+	}
+	_, err := run(ctx, c.systemctl, "thaw", "--no-ask-password", "--", c.unit)
+	return err
+}

@@ -1,0 +1,163 @@
+package systemd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// note says of one unit what was done to it. Its file is locked by who changes it,
+// and removed when there is nothing to say.
+type note struct {
+	// Kind and Name are the writer's for which it was done.
+	Kind string `json:"kind"`
+	Name string `json:"name"`
+	// Stopped are the units that ran and were stopped, Frozen says that the unit
+	// was frozen.
+	Stopped []string `json:"stopped,omitempty"`
+	Frozen  bool     `json:"frozen,omitempty"`
+	// At is when, by the clock that systemd's monotonic times are of, in
+	// microseconds.
+	At uint64 `json:"at"`
+
+	path string
+}
+
+// maxNote bounds a note's file: it has at most maxUnits names of maxUnitName.
+const maxNote = 256 << 10
+
+func (n *note) empty() bool { return len(n.Stopped) == 0 && !n.Frozen }
+
+// notePath is where a unit's note is. A unit's name has no slash.
+func notePath(dir, unit string) string { return filepath.Join(dir, unit) }
+
+// busy reports whether somebody is at work on the unit just now.
+func (n *note) busy() bool {
+	f, err := os.OpenFile(n.path+".lock", os.O_RDONLY, 0)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	defer f.Close()
+	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil
+}
+
+// forgetOld drops a stop that somebody else has undone: a unit that was started
+// since then and does not run now was stopped by others, and is not ours to start.
+func (n *note) forgetOld(c *closure) {
+	entered, err := strconv.ParseUint(c.units[c.unit]["ActiveEnterTimestampMonotonic"], 10, 64)
+	if err == nil && entered > n.At && slices.Contains(n.Stopped, c.unit) {
+		n.Stopped = nil
+	}
+}
+
+// monotonic is the time that systemd's monotonic properties are of.
+func monotonic() (uint64, error) {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
+		return 0, err
+	}
+	return uint64(t.Nano()) / 1000, nil
+}
+
+// readNote reads a unit's note; one that is not there is empty.
+func readNote(dir, unit string) (*note, error) {
+	n := &note{path: notePath(dir, unit)}
+	f, err := os.OpenFile(n.path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return n, nil
+	}
+	if err != nil {
+		return n, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxNote))
+	if err != nil {
+		return n, err
+	}
+	return n, n.parse(data)
+}
+
+// parse takes only names that systemctl can be given.
+func (n *note) parse(data []byte) error {
+	if err := json.Unmarshal(data, n); err != nil {
+		return fmt.Errorf("%s: %w", n.path, err)
+	}
+	if len(n.Stopped) > maxUnits {
+		return fmt.Errorf("%s: it names more than %d units", n.path, maxUnits)
+	}
+	for _, u := range n.Stopped {
+		if !isUnit(u) {
+			return fmt.Errorf("%s: %q is no unit", n.path, clip(u))
+		}
+	}
+	return nil
+}
+
+// lockNote reads a unit's note once no other process has it.
+func lockNote(ctx context.Context, dir, unit string) (n *note, unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, nil, err
+	}
+	f, err := os.OpenFile(notePath(dir, unit)+".lock", os.O_RDONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, nil, err
+	}
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			f.Close()
+			return nil, nil, &fs.PathError{Op: "lock", Path: f.Name(), Err: err}
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, nil, fmt.Errorf("another process is at work on it: %w", context.Cause(ctx))
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	if n, err = readNote(dir, unit); err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return n, func() { f.Close() }, nil
+}
+
+// write puts the note in its place, whole; an empty one goes.
+func (n *note) write() error {
+	if n.empty() {
+		if err := os.Remove(n.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	now, err := monotonic()
+	if err != nil {
+		return err
+	}
+	n.At = now
+	data, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	if len(data) > maxNote {
+		return fmt.Errorf("%s: more than %d bytes", n.path, maxNote)
+	}
+	next := n.path + ".new"
+	if err := os.WriteFile(next, data, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(next, n.path)
+}
