@@ -10,15 +10,20 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // fileStore keeps each client's highest number in a file of its own, which is
 // written and synced under the shared lock of the files' writer.
 type fileStore struct {
 	dir, lock string
-	// turn keeps clients that share the lock from starving who wants it alone.
+	// turn and the pause keep clients that share the lock from starving who
+	// wants it alone.
 	turn sync.Mutex
 }
+
+// filePause is how long nobody has the lock after each commit.
+const filePause = time.Millisecond / 2
 
 func (s *fileStore) Prepare(context.Context) error {
 	f, err := os.OpenFile(s.lock, os.O_RDWR|os.O_CREATE, 0o666)
@@ -82,7 +87,9 @@ func (c *fileConn) Commit(_ context.Context, n int64) error {
 	if err == nil {
 		err = c.file.Sync()
 	}
-	return errors.Join(err, unlock(c.lock))
+	err = errors.Join(err, unlock(c.lock))
+	time.Sleep(filePause)
+	return err
 }
 
 func (c *fileConn) Close() error { return errors.Join(c.file.Close(), c.lock.Close()) }

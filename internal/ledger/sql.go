@@ -5,21 +5,54 @@ import (
 	"database/sql"
 	"fmt"
 
-	_ "modernc.org/sqlite" // the driver
+	// The drivers.
+	_ "github.com/go-sql-driver/mysql"
+	_ "modernc.org/sqlite"
 )
 
 // dialect is what differs between databases.
 type dialect struct {
 	driver string
-	insert string
 	// one: all clients share one connection, as SQLite's own way to wait for
 	// another's lock starves some of them.
 	one bool
 }
 
-var sqliteDialect = dialect{driver: "sqlite", insert: "INSERT INTO ledger VALUES (?, ?)", one: true}
+var (
+	sqliteDialect = dialect{driver: "sqlite", one: true}
+	mysqlDialect  = dialect{driver: "mysql"}
+)
 
-const createLedger = "CREATE TABLE IF NOT EXISTS ledger (client BIGINT NOT NULL, n BIGINT NOT NULL, PRIMARY KEY (client, n))"
+// What every database is told.
+const (
+	createLedger = "CREATE TABLE IF NOT EXISTS ledger (client BIGINT NOT NULL, n BIGINT NOT NULL, PRIMARY KEY (client, n))"
+	readLedger   = "SELECT client, count(*), max(n) FROM ledger GROUP BY client"
+	insertLedger = "INSERT INTO ledger VALUES (?, ?)"
+)
+
+// rows is what database/sql's and pgx's have in common.
+type rows interface {
+	Next() bool
+	Scan(dest ...any) error
+	Err() error
+}
+
+// holdings reads the answer to readLedger.
+func holdings(r rows, clients int) ([]Holding, error) {
+	held := make([]Holding, clients)
+	for r.Next() {
+		var client int
+		var h Holding
+		if err := r.Scan(&client, &h.Count, &h.Last); err != nil {
+			return nil, err
+		}
+		if client < 0 || client >= clients {
+			return nil, fmt.Errorf("numbers of client %d, and there are %d", client, clients)
+		}
+		held[client] = h
+	}
+	return held, r.Err()
+}
 
 // sqlStore keeps a row for each number.
 type sqlStore struct {
@@ -53,43 +86,28 @@ func (s *sqlStore) Connect(ctx context.Context, client int) (Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sqlConn{conn: c, insert: s.insert, client: client}, nil
+	return &sqlConn{c, client}, nil
 }
 
 func (s *sqlStore) Read(ctx context.Context, clients int) ([]Holding, error) {
-	rows, err := s.db.QueryContext(ctx, "SELECT client, count(*), max(n) FROM ledger GROUP BY client")
+	r, err := s.db.QueryContext(ctx, readLedger)
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
-	held := make([]Holding, clients)
-	for rows.Next() {
-		var client int
-		var h Holding
-		if err := rows.Scan(&client, &h.Count, &h.Last); err != nil {
-			return nil, err
-		}
-		if client < 0 || client >= clients {
-			return nil, fmt.Errorf("numbers of client %d, and there are %d", client, clients)
-		}
-		held[client] = h
-	}
-	return held, rows.Err()
+	defer r.Close()
+	return holdings(r, clients)
 }
 
 // sqlConn is a connection of one client's own.
 type sqlConn struct {
-	conn   *sql.Conn
-	insert string
+	*sql.Conn
 	client int
 }
 
 func (c *sqlConn) Commit(ctx context.Context, n int64) error {
-	_, err := c.conn.ExecContext(ctx, c.insert, c.client, n)
+	_, err := c.ExecContext(ctx, insertLedger, c.client, n)
 	return err
 }
-
-func (c *sqlConn) Close() error { return c.conn.Close() }
 
 // sqlShared commits over the one connection there is.
 type sqlShared struct {
@@ -98,7 +116,7 @@ type sqlShared struct {
 }
 
 func (c *sqlShared) Commit(ctx context.Context, n int64) error {
-	_, err := c.db.ExecContext(ctx, c.insert, c.client, n)
+	_, err := c.db.ExecContext(ctx, insertLedger, c.client, n)
 	return err
 }
 

@@ -62,6 +62,10 @@ func Open(p Place) (Store, error) {
 	switch p.Kind {
 	case "sqlite":
 		return openSQL(sqliteDialect, "file:"+p.Where+"?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(60000)&_txlock=immediate")
+	case "postgres":
+		return &postgresStore{dsn: p.Where}, nil
+	case "mysql":
+		return openSQL(mysqlDialect, p.Where)
 	case "redis":
 		return &redisStore{socket: p.Where}, nil
 	case "file":
