@@ -265,8 +265,12 @@ type Receipt struct {
 	Instant time.Time       `json:"instant"`
 	Writers []WriterReceipt `json:"writers"`
 	Volumes []VolumeReceipt `json:"volumes"`
-	// Hold is from the last writer frozen to the last volume committed.
+	// Hold is from the last writer frozen to the last volume committed, or to
+	// ThawWriters.
 	Hold time.Duration `json:"hold_ns"`
+	// Flush is how long it took, within a hold by HoldWriters, to bring what
+	// writers have written to the disk.
+	Flush time.Duration `json:"flush_ns,omitempty"`
 	// Stopped is how many processes were stopped, descendants of those named
 	// included, and Stop how (ptrace, freezer, signal; empty if none were).
 	Stopped int    `json:"stopped"`

@@ -2,7 +2,6 @@ package coordinator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -73,15 +72,7 @@ func (r *run) finish(ctx context.Context) error {
 		r.checkMoved()
 	}
 	if !r.noWriters() {
-		each(r.partaking(), func(p *participant) {
-			done := r.pr.begin("PostSnapshot", p.instanceName)
-			start := time.Now()
-			_, err := r.tell(ctx, p, writer.EventPostSnapshot, r.limits.Event)
-			p.receipt.PostSnapshot = time.Since(start)
-			p.begun = false // Abort is not sent any more
-			done(err)
-		})
-		if err := errors.Join(context.Cause(ctx), r.requiredFailure()); err != nil {
+		if err := r.postSnapshot(ctx); err != nil {
 			return err
 		}
 	}

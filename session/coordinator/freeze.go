@@ -17,7 +17,7 @@ func (s *service) DoSnapshotSet(ctx context.Context, p session.Progress) error {
 	if !s.noWriters() {
 		need |= gathered | prepared
 	}
-	ctx, leave, err := s.enter(ctx, "DoSnapshotSet", need, snapped|setFailed|completed|aborted)
+	ctx, leave, err := s.enter(ctx, "DoSnapshotSet", need, holding|snapped|setFailed|completed|aborted)
 	if err != nil {
 		return err
 	}

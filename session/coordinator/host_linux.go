@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -207,4 +208,46 @@ func unexpose(at string) error {
 		return nil // EINVAL: not mounted any more
 	}
 	return &fs.PathError{Op: "unmount", Path: at, Err: err}
+}
+
+// flushDirs writes back all that is dirty on the file systems of some directories,
+// or of the nearest ones above that are there.
+func flushDirs(ctx context.Context, dirs []string) error {
+	done := map[uint64]bool{}
+	for _, dir := range dirs {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		real, _, err := nearestReal(dir)
+		if err != nil {
+			return err
+		}
+		if err := flushDir(real, done); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func flushDir(dir string, done map[uint64]bool) error {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: dir, Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || done[st.Dev] {
+		return err
+	}
+	for {
+		err := unix.Syncfs(fd)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return &fs.PathError{Op: "syncfs", Path: dir, Err: err}
+		}
+		done[st.Dev] = true
+		return nil
+	}
 }

@@ -3,6 +3,7 @@
 package coordinator
 
 import (
+	"context"
 	"io/fs"
 
 	"github.com/sombra-backup/sombra/vss"
@@ -34,4 +35,8 @@ func expose(_, at string) error {
 
 func unexpose(at string) error {
 	return vss.Errorf(vss.ErrNotSupported, "UnexposeSnapshot", at, "")
+}
+
+func flushDirs(context.Context, []string) error {
+	return vss.Errorf(vss.ErrNotSupported, "flush", "", "volumes are flushed on Linux only")
 }

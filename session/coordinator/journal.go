@@ -54,9 +54,10 @@ type journalCopy struct {
 type setEntry struct {
 	journal journal
 
-	mu    sync.Mutex
-	entry journalEntry
-	gone  bool
+	mu      sync.Mutex
+	entry   journalEntry
+	written bool
+	gone    bool
 }
 
 // change changes the entry and makes that durable. If that fails nothing has
@@ -70,6 +71,7 @@ func (s *setEntry) change(fn func(*journalEntry)) error {
 	e := s.entry
 	e.Copies = slices.Clone(e.Copies)
 	fn(&e)
+	s.written = true // or part of it is
 	if err := s.journal.write(&e); err != nil {
 		return err
 	}
@@ -81,6 +83,9 @@ func (s *setEntry) remove() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gone = true
+	if !s.written {
+		return nil // even to look for it would wait where the file system is frozen
+	}
 	return s.journal.remove(s.entry.SetID)
 }
 

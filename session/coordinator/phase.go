@@ -27,6 +27,7 @@ const (
 	aborted
 	preRestored
 	postRestored
+	holding // HoldWriters, from its beginning
 	closed
 )
 
@@ -38,7 +39,7 @@ var phaseNames = []struct {
 	{stateSet, "SetBackupState"}, {gathered, "GatherWriterMetadata"}, {freed, "FreeWriterMetadata"},
 	{setOpen, "StartSnapshotSet"}, {prepared, "PrepareForBackup"}, {snapped, "DoSnapshotSet"},
 	{setFailed, "a failed DoSnapshotSet"}, {completed, "BackupComplete"}, {aborted, "AbortBackup"},
-	{preRestored, "PreRestore"}, {postRestored, "PostRestore"}, {closed, "Close"},
+	{preRestored, "PreRestore"}, {postRestored, "PostRestore"}, {holding, "HoldWriters"}, {closed, "Close"},
 }
 
 func (p phase) String() string {

@@ -43,6 +43,7 @@ type service struct {
 	writers []*participant
 	people  staff
 	set     *snapshotSet
+	held    *heldSet // of HoldWriters
 	receipt session.Receipt
 
 	statuses    []session.WriterStatus
@@ -273,6 +274,7 @@ func (s *service) AbortBackup(ctx context.Context) error {
 		return nil
 	}
 	s.reached(aborted)
+	s.letGo()
 	s.abortWriters()
 	return s.dropSet()
 }
@@ -285,6 +287,7 @@ func (s *service) Close() error {
 		return nil
 	}
 	if !s.has(completed) && !s.has(aborted) && s.has(inBackup) {
+		s.letGo()
 		s.abortWriters()
 	}
 	s.shutdownWriters()

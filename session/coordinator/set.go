@@ -112,7 +112,7 @@ func waitForLock(ctx context.Context, dir string) (*os.File, error) {
 func (s *service) appointKeeper(ctx context.Context, t *snapshotSet) error {
 	lease := s.limits.Hold + abortLimit/2
 	k, err := s.people.keeper(ctx, s.opts, lease, func(undo json.RawMessage) error {
-		return t.entry.change(func(e *journalEntry) { e.Stopped = undo })
+		return s.noteStopped(t, undo)
 	})
 	if err != nil {
 		return err
@@ -223,7 +223,7 @@ func (s *service) IsVolumeSupported(ctx context.Context, id vss.GUID, volume str
 
 // AddToSnapshotSet implements [session.Snapshots].
 func (s *service) AddToSnapshotSet(ctx context.Context, volume string, id vss.GUID, scope session.Scope) (vss.GUID, error) {
-	ctx, leave, err := s.enter(ctx, "AddToSnapshotSet", inBackup|setOpen, snapped|setFailed|completed|aborted)
+	ctx, leave, err := s.enter(ctx, "AddToSnapshotSet", inBackup|setOpen, holding|snapped|setFailed|completed|aborted)
 	if err != nil {
 		return vss.GUID{}, err
 	}

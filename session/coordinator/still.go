@@ -20,14 +20,14 @@ func (r *run) refuseUnstill(ctx context.Context) error {
 		if !p.still || p.desc.NamesProcesses && p.unnamed == "" {
 			continue
 		}
-		p.fail(writer.EventPrepareForSnapshot, p.unstill(), nil)
+		p.fail(writer.EventPrepareForSnapshot, r.unstill(p), nil)
 		r.abortSoon(p)
 	}
 	return r.requiredFailure()
 }
 
 // unstill is why a writer is refused whose files cannot be had still.
-func (p *participant) unstill() error {
+func (s *service) unstill(p *participant) error {
 	why := p.unnamed
 	if why == "" {
 		why = "it names no processes to stop"
@@ -35,6 +35,9 @@ func (p *participant) unstill() error {
 	holds, way := "its Freeze holds commits only", "its files are copied one by one or lie on several volumes; put them on one btrfs subvolume"
 	if p.desc.Stillness == writer.NothingHeld {
 		holds, way = "its Freeze holds nothing", "the set is not one copy of one volume; back it up alone, from one btrfs subvolume"
+	}
+	if s.held != nil {
+		way = "nobody said that the snapshot shows all of its files at one instant"
 	}
 	return vss.Errorf(vss.ErrWriterErrorNonRetryable, "PrepareForSnapshot", p.instanceName, "%s and %s, but %s", holds, why, way)
 }
@@ -48,6 +51,9 @@ func (p *participant) unstill() error {
 // be the whole set, since what it acknowledges between two of them may be seen,
 // and followed, in the later one.
 func (s *service) needsStill(ctx context.Context, p *participant) bool {
+	if s.held != nil {
+		return !s.held.Atomic
+	}
 	if p.desc.Stillness == writer.NothingHeld && (len(s.set.copies) != 1 || s.declaresElsewhere(ctx, p, s.set.copies[0].ref.Volume.ID)) {
 		return true
 	}

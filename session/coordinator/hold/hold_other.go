@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 )
 
 var errNotHere = fmt.Errorf("hold: processes are held on Linux only: %w", errors.ErrUnsupported)
@@ -34,6 +35,9 @@ func (*Keeper) Note() string { return "" }
 
 // PID returns 0.
 func (*Keeper) PID() int { return 0 }
+
+// SetLease does nothing.
+func (*Keeper) SetLease(time.Duration) {}
 
 // Done returns nil.
 func (*Keeper) Done() <-chan struct{} { return nil }

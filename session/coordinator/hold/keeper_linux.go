@@ -68,6 +68,20 @@ func (k *Keeper) Note() string { return k.welcome.Note }
 // PID is the keeper's process id.
 func (k *Keeper) PID() int { return k.proc.PID() }
 
+// SetLease changes how long processes that are stopped from now on stay so at
+// most; see [Options].Lease.
+func (k *Keeper) SetLease(d time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.opts.Lease = d
+}
+
+func (k *Keeper) lease() time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.opts.Lease
+}
+
 // Done is closed when the keeper is no more, and what it held goes on: after
 // Close, or because it died. Its duties are then nobody's.
 func (k *Keeper) Done() <-chan struct{} { return k.done }
@@ -81,7 +95,7 @@ func (k *Keeper) Done() <-chan struct{} { return k.done }
 //
 // Processes of ours among pids are left out, and those that have ended.
 func (k *Keeper) Stop(ctx context.Context, pids []int) (Stopped, error) {
-	r := stopRequest{PIDs: pids, Protect: child.PIDs(), Limit: k.opts.StopLimit, Lease: k.opts.Lease}
+	r := stopRequest{PIDs: pids, Protect: child.PIDs(), Limit: k.opts.StopLimit, Lease: k.lease()}
 	if d, ok := ctx.Deadline(); ok {
 		r.Limit = min(r.Limit, time.Until(d))
 	}
