@@ -187,8 +187,8 @@ func (a *app) where() string {
 // sessions opens sessions of this host's service.
 func (a *app) sessions(o session.Options) requester.Opener {
 	return func(ctx context.Context) (session.Session, error) {
-		if err := os.MkdirAll(a.stateDir, 0o700); err != nil {
-			return nil, &hintError{fmt.Errorf("state directory: %w", pathError(err)), "another one can be named by --state-dir or SOMBRA_STATE_DIR"}
+		if err := a.makeStateDir(); err != nil {
+			return nil, err
 		}
 		s, err := coordinator.Open(ctx, coordinator.Options{
 			Options: o, Kinds: kinds(), Providers: providers(), StateDir: a.stateDir,
@@ -200,6 +200,14 @@ func (a *app) sessions(o session.Options) requester.Opener {
 		}
 		return s, err
 	}
+}
+
+// makeStateDir makes the state directory where there is none.
+func (a *app) makeStateDir() error {
+	if err := os.MkdirAll(a.stateDir, 0o700); err != nil {
+		return &hintError{fmt.Errorf("state directory: %w", pathError(err)), "another one can be named by --state-dir or SOMBRA_STATE_DIR"}
+	}
+	return nil
 }
 
 // socketDirs are where writers of other programs listen.

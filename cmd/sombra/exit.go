@@ -114,7 +114,7 @@ func hint(err error) string {
 	case errors.Is(err, store.ErrFull):
 		return "make room there; earlier backups are whole, and the next one takes up what this one has stored"
 	case errors.Is(err, vss.ErrSnapshotSetInProgress):
-		return "another backup is running on this host; wait for its end"
+		return "another backup, or sombra freeze, is under way on this host; wait for its end, or thaw: sombra freeze --status"
 	case errors.Is(err, vss.ErrInsufficientStorage):
 		return "free some room on the volume named, or leave it out"
 	}

@@ -35,6 +35,9 @@ func main() {
 			os.Exit(keeperMain())
 		case hostArg:
 			os.Exit(host.Main(context.Background(), kinds()))
+		case holderArg:
+			heap.SaveMemory()
+			os.Exit(holderMain())
 		}
 	}
 	heap.SaveMemory()

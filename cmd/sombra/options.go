@@ -162,11 +162,18 @@ func (l *limitFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.Var(&l.freeze, "freeze-limit", "longest time a writer may be frozen, from Freeze to Thaw (60s)")
 	f.Var(&l.hold, "hold-limit", "longest time from the first shadow copy of a set to the last (10s)")
+	f.Var(&l.prepare, "prepare-limit", "longest time for providers to prepare (30m)")
+	mark(f, settable, "freeze-limit", "hold-limit", "prepare-limit")
+	l.addEvents(cmd)
+}
+
+// addEvents adds the limits of what is not a matter of shadow copies.
+func (l *limitFlags) addEvents(cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.Var(&l.discovered, "discovered-limit", "longest time to freeze what was found and not configured (2s)")
 	f.Var(&l.event, "event-limit", "longest time for a writer's other events (10m)")
 	f.Var(&l.identify, "identify-limit", "longest time for writers to identify themselves (60s)")
-	f.Var(&l.prepare, "prepare-limit", "longest time for providers to prepare (30m)")
-	mark(f, settable, "freeze-limit", "hold-limit", "discovered-limit", "event-limit", "identify-limit", "prepare-limit")
+	mark(f, settable, "discovered-limit", "event-limit", "identify-limit")
 }
 
 // session gives the limits as a session takes them.

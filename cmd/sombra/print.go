@@ -362,7 +362,11 @@ func printReceipt(w io.Writer, r *session.Receipt) {
 	if r == nil || len(r.Writers) == 0 && !slices.ContainsFunc(r.Volumes, func(v session.VolumeReceipt) bool { return v.Atomic }) {
 		return
 	}
-	fmt.Fprintf(w, "freeze receipt: one instant at %s, held for %s\n", r.Instant.Format(time.RFC3339Nano), ms(r.Hold))
+	if r.Instant.IsZero() {
+		fmt.Fprintln(w, "freeze receipt: let go before there was a copy")
+	} else {
+		fmt.Fprintf(w, "freeze receipt: one instant at %s, held for %s\n", r.Instant.Format(time.RFC3339Nano), ms(r.Hold))
+	}
 	for _, x := range r.Writers {
 		fmt.Fprintf(w, "  writer %s: %s\n", writerName(x.Name, x.InstanceName), writerHeld(x))
 	}

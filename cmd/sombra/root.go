@@ -12,7 +12,7 @@ func newRoot(a *app) *cobra.Command {
 		newInit(a), newBackup(a), newPlan(a), withPending(a, newRestore(a)), newExtract(a),
 		newBackups(a), newShow(a), newLs(a), newFind(a), newDiff(a), newDump(a), newMount(a), newStats(a), newForget(a), newPrune(a), newCheck(a), newRepair(a),
 		newKey(a), newCopy(a),
-		newWriters(a), newProviders(a), newShadow(a),
+		newWriters(a), newProviders(a), newShadow(a), newFreeze(a), newThaw(a),
 		newDoc(a), newTestWriter(a), newDemo(a), newGenerate(a), newVersion(a), newAtReboot(a),
 	)
 	root.Long = `Sombra brings applications to a consistent state, takes shadow copies of all
