@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/sombra-backup/sombra/provider"
@@ -267,10 +268,32 @@ func (r *run) overdue(p *participant) {
 	r.abortSoon(p)
 }
 
-// thaw lets all frozen writers go, in the reverse order of levels.
+// thawPatience is how long a level waits for Thaw of the level before it. It is
+// long for one that is well, and short for those that are held meanwhile.
+const thawPatience = 500 * time.Millisecond
+
+// thaw lets all frozen writers go, in the reverse order of levels. A writer that
+// hangs holds up the levels after its own for a moment only: they would be held,
+// and fail, for its sake.
 func (r *run) thaw() {
+	var order [][]*participant // before any of them changes
 	for _, level := range slices.Backward(levels) {
-		each(r.pick(func(p *participant) bool { return p.frozen && p.level() == level }), r.thawOne)
+		if list := r.pick(func(p *participant) bool { return p.frozen && p.level() == level }); len(list) > 0 {
+			order = append(order, list)
+		}
+	}
+	var all sync.WaitGroup
+	defer all.Wait()
+	for _, list := range order {
+		answered := make(chan struct{})
+		all.Go(func() {
+			defer close(answered)
+			each(list, r.thawOne)
+		})
+		select {
+		case <-answered:
+		case <-time.After(thawPatience):
+		}
 	}
 }
 

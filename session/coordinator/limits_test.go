@@ -71,6 +71,36 @@ func TestFreezeLeavesRoomForTheHold(t *testing.T) {
 	}
 }
 
+// TestThawThatHangsHoldsNobodyElse: a writer that hangs in Thaw is out alone;
+// those of the levels thawed after its own are not held until its time is up.
+func TestThawThatHangsHoldsNobodyElse(t *testing.T) {
+	r := newRig(t, "front", "back")
+	front, back := r.writers[0], r.writers[1]
+	back.Level = vss.LevelBackEnd // thawed first
+	back.On[writer.EventThaw] = sessiontest.Behaviour{Hang: true}
+	var after time.Duration
+	var thawing time.Time
+	r.prov.at = func(step string) error {
+		if step == "Commit" {
+			thawing = time.Now()
+		}
+		return nil
+	}
+	front.On[writer.EventThaw] = sessiontest.Behaviour{Do: func(context.Context, *writer.Event) error {
+		after = time.Since(thawing)
+		return nil
+	}}
+	r.o.Limits = session.Limits{Writer: 6 * time.Second, Hold: 3 * time.Second}
+	must(t, r.to("DoSnapshotSet"))
+	r.wantFailed(back, vss.WriterFailedAtThaw, vss.ErrWriterErrorTimeout)
+	if st := r.status(front); st.State != vss.WriterWaitingForBackupComplete {
+		t.Errorf("the writer thawed after it: %v, %s", st.State, st.Message)
+	}
+	if after > 4*time.Second {
+		t.Errorf("it was held for %v after the commit", after)
+	}
+}
+
 // TestMovedFilesPutTheirWriterOut: a file that changed while it was copied is
 // worth nothing, and its writer alone is out; where a provider names no more,
 // nobody in that copy is believed.
