@@ -21,6 +21,8 @@ type gate struct {
 	dir      string
 	instance vss.GUID
 	at       writer.EventKind
+	// on is done when an event comes, before anything else.
+	on map[writer.EventKind]func()
 
 	arrive, open sync.Once
 	reached      chan struct{} // closed when the event has come
@@ -88,8 +90,13 @@ func (g *gate) got(kind writer.EventKind) bool { return slices.Contains(g.seen()
 
 func (g *gate) pass(ctx context.Context, kind writer.EventKind) error {
 	g.mu.Lock()
-	g.events = append(g.events, kind)
+	if kind != writer.EventIdentify { // it is asked for in restores and plans, too
+		g.events = append(g.events, kind)
+	}
 	g.mu.Unlock()
+	if do := g.on[kind]; do != nil {
+		do()
+	}
 	if kind != g.at {
 		return nil
 	}
@@ -108,7 +115,10 @@ func (g *gate) Describe() writer.Description {
 }
 
 // Identify implements [writer.Writer].
-func (g *gate) Identify(context.Context) (*metadata.WriterMetadata, error) {
+func (g *gate) Identify(ctx context.Context) (*metadata.WriterMetadata, error) {
+	if err := g.pass(ctx, writer.EventIdentify); err != nil {
+		return nil, err
+	}
 	return writer.OneComponent(metadata.Identity{ClassID: gateClass, InstanceID: g.instance, Name: "Gate", InstanceName: "gate",
 		Usage: vss.UsageUserData, Source: vss.SourceOther}, "gate", vss.FileSpec{Path: g.dir, Pattern: "*", Recursive: true})
 }

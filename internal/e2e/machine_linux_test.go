@@ -24,6 +24,8 @@ type machine struct {
 	t    *testing.T
 	dir  string // home, state and configuration lie in it
 	repo string
+	// stateDir is the state directory; empty means one below dir.
+	stateDir string
 	// user runs the command; nil is who runs the tests.
 	user *syscall.Credential
 	// through is a command that runs the program, such as unshare.
@@ -55,7 +57,12 @@ func scratch(t *testing.T) string {
 	return dir
 }
 
-func (m *machine) state() string { return filepath.Join(m.dir, "state") }
+func (m *machine) state() string {
+	if m.stateDir != "" {
+		return m.stateDir
+	}
+	return filepath.Join(m.dir, "state")
+}
 
 // configure writes the configuration.
 func (m *machine) configure(yaml string) {

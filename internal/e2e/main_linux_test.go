@@ -60,6 +60,8 @@ func TestMain(m *testing.M) {
 			exit(swapClient(os.Args[2:]))
 		case "test-target":
 			exit(targetClient(os.Args[2:]))
+		case "test-app":
+			exit(appClient(os.Args[2:]))
 		case "test-read":
 			exit(readClient(os.Args[2:]))
 		}

@@ -1,0 +1,243 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sombra-backup/sombra/internal/voltest"
+)
+
+// faultLimits are short, since what hangs is waited for, but not so short that
+// what does not would pass them on a machine that is busy with other things.
+const faultLimits = `
+freeze_limit: 3s
+hold_limit: 2s
+discovered_limit: 2s
+event_limit: 2s
+identify_limit: 4s
+prepare_limit: 4s
+`
+
+// faultWorld is a host with applications at work on three volumes, each of which
+// is served by another provider.
+type faultWorld struct {
+	*machine
+	volumes map[string]*voltest.Volume // by their provider's name
+	// repository and state are volumes of their own, so that they can be full.
+	repository, stateVolume *voltest.Volume
+	apps                    []*faultLoad
+}
+
+// newFaultWorld starts everything. Done ends it; it must be called before the
+// test ends.
+func newFaultWorld(t *testing.T) *faultWorld {
+	t.Helper()
+	voltest.Need(t, fileSystems...)
+	w := &faultWorld{volumes: map[string]*voltest.Volume{}}
+	for _, fs := range fileSystems {
+		w.volumes[providerOf[fs]] = newVolume(t, fs)
+	}
+	w.repository, w.stateVolume = voltest.Ext4(t, 0), voltest.Ext4(t, 0)
+	w.machine = bareMachine(t, filepath.Join(w.repository.Root, "repository"))
+	w.machine.stateDir = filepath.Join(w.stateVolume.Root, "state")
+	w.must("init")
+	yaml := faultLimits + "writers:\n"
+	add := func(a faultApp, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.apps = append(w.apps, newFaultLoad(t, a))
+	}
+	// Scripts are trusted only where nobody else may write in any directory above.
+	config, err := os.MkdirTemp("/var/lib", "sombra-e2e-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(config) })
+	if err := os.Chmod(config, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	add(newSQLiteApp(w.volumes["btrfs"].Root))
+	shop, err := newShopApp(w.volumes["reflink"].Root, filepath.Join(config, "shop"))
+	add(shop, err)
+	counter, err := newCounterApp(w.volumes["precopy"].Root, filepath.Join(config, "counter"))
+	add(counter, err)
+	w.configure(yaml + shop.yaml() + counter.yaml(filepath.Join(counter.root, "counter")))
+	for _, v := range w.volumes {
+		for i := range 20 {
+			write(t, filepath.Join(v.Root, "files", fmt.Sprint(i)), strings.Repeat("data of no writer ", 100))
+		}
+	}
+	return w
+}
+
+// roots are the paths to back up.
+func (w *faultWorld) roots() (list []string) {
+	for _, p := range []string{"btrfs", "reflink", "precopy"} {
+		list = append(list, w.volumes[p].Root)
+	}
+	return list
+}
+
+func (w *faultWorld) app(name string) *faultLoad {
+	i := slices.IndexFunc(w.apps, func(l *faultLoad) bool { return l.name() == name })
+	return w.apps[i]
+}
+
+// remains lists what is left of runs.
+func (w *faultWorld) remains() (list []string) {
+	for _, root := range w.roots() {
+		for _, s := range w.left(root) {
+			if !slices.Contains(list, s) {
+				list = append(list, s)
+			}
+		}
+	}
+	for _, l := range w.apps {
+		list = append(list, l.held()...)
+		for _, pid := range l.pids() {
+			list = append(list, stoppedTasks(pid)...)
+		}
+	}
+	groups, _ := filepath.Glob("/sys/fs/cgroup/sombra-keeper-*")
+	for _, g := range groups {
+		// Other runs on this host may have theirs; one whose keeper is dead is
+		// nobody's.
+		var pid int
+		if fmt.Sscanf(filepath.Base(g), "sombra-keeper-%d", &pid); dead(pid) {
+			list = append(list, g)
+		}
+	}
+	return list
+}
+
+// stoppedTasks lists the threads of a process that are stopped.
+func stoppedTasks(pid int) (list []string) {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*/stat", pid))
+	for _, task := range tasks {
+		data, err := os.ReadFile(task)
+		if err != nil {
+			continue // it has ended
+		}
+		f := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+		if len(f) > 0 && (f[0] == "T" || f[0] == "t") {
+			list = append(list, fmt.Sprintf("thread %s of process %d is stopped (%s)", filepath.Base(filepath.Dir(task)), pid, f[0]))
+		}
+	}
+	return list
+}
+
+// faultLoad is an application under writes.
+type faultLoad struct {
+	faultApp
+
+	mu     sync.Mutex
+	begun  int64 // the number being written
+	acked  int64
+	times  []time.Time // of acknowledgements, by number
+	failed []error
+	down   bool // it was killed, and is not started yet
+}
+
+func newFaultLoad(t *testing.T, a faultApp) *faultLoad {
+	t.Helper()
+	l := &faultLoad{faultApp: a, times: []time.Time{{}}}
+	if err := a.start(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		l.run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		a.kill()
+		<-ended
+	})
+	waitFor(t, 30*time.Second, a.name()+" accepts writes", func() bool { return l.last() > 3 })
+	return l
+}
+
+// run writes number by number until ctx ends.
+func (l *faultLoad) run(ctx context.Context) {
+	for n := int64(1); ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+		l.mu.Lock()
+		l.begun = n
+		down := l.down
+		l.mu.Unlock()
+		if down {
+			continue
+		}
+		err := l.write(ctx, n)
+		l.mu.Lock()
+		switch {
+		case err == nil:
+			l.acked = n
+			l.times = append(l.times, time.Now())
+			n++
+		case !l.down:
+			l.failed = append(l.failed, err)
+		}
+		l.mu.Unlock()
+	}
+}
+
+// last is the highest number acknowledged.
+func (l *faultLoad) last() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.acked
+}
+
+// trying is the number that is being written.
+func (l *faultLoad) trying() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.begun
+}
+
+// failures takes the errors of writes since the last call.
+func (l *faultLoad) failures() []error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	list := l.failed
+	l.failed = nil
+	return list
+}
+
+// after is how long after a time the first write was acknowledged, if one was.
+func (l *faultLoad) after(at time.Time) (time.Duration, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i, _ := slices.BinarySearchFunc(l.times, at, time.Time.Compare)
+	if i == len(l.times) {
+		return 0, false
+	}
+	return l.times[i].Sub(at), true
+}
+
+// crash kills the application; restart starts it again.
+func (l *faultLoad) crash() error {
+	l.mu.Lock()
+	l.down = true
+	l.mu.Unlock()
+	return l.kill()
+}
+
+func (l *faultLoad) restart() error {
+	err := l.start()
+	l.mu.Lock()
+	l.down = false
+	l.mu.Unlock()
+	return err
+}
