@@ -4,6 +4,7 @@
 //	bench freeze       how long a database is held for a shadow copy
 //	bench repository   backup and restore beside restic, kopia and borg
 //	bench incremental  a database's file again, by what the file system tells
+//	bench instant      how long several databases are held for backups that show one instant
 //	bench chain        a restore of several backups in one pass, and one by one
 //
 // Nothing here decides whether a test passes: a figure belongs to the machine
@@ -32,6 +33,7 @@ var benchmarks = []benchmark{
 	{"freeze", "how long a database is held for a shadow copy", benchFreeze},
 	{"repository", "backup and restore beside restic, kopia and borg", benchRepository},
 	{"incremental", "a database's file again, by what the file system tells has changed", benchIncremental},
+	{"instant", "how long several databases are held for backups that show one instant", benchInstant},
 	{"chain", "chain restore collapsed against sequential", benchChain},
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 
+	"github.com/sombra-backup/sombra/internal/ledger"
 	"github.com/sombra-backup/sombra/provider"
 	"github.com/sombra-backup/sombra/provider/providers/btrfs"
 	"github.com/sombra-backup/sombra/session/coordinator"
@@ -22,6 +23,8 @@ const (
 	roleControl = "__control"
 	roleRanges  = "__ranges"
 	roleChain   = "__chain"
+	roleLedger  = "__ledger"
+	roleChurn   = "__churn"
 )
 
 var roles = map[string]func(args []string) error{
@@ -32,6 +35,8 @@ var roles = map[string]func(args []string) error{
 	roleControl: controlMain,
 	roleRanges:  rangesMain,
 	roleChain:   chainMain,
+	roleLedger:  func(words []string) error { return ledger.Main(context.Background(), words) },
+	roleChurn:   churnMain,
 }
 
 func kinds() []writer.Kind { return []writer.Kind{sqlite.Kind{}} }
