@@ -45,6 +45,8 @@ type ServiceHolder interface {
 	Freeze(ctx context.Context) error
 	// Release undoes what Stop and Freeze did to the unit, whoever called them,
 	// and nothing else: what did not run before is not started. Without
-	// anything to undo it does nothing.
+	// anything to undo it does nothing. If somebody else has started the unit,
+	// or let it go, it is left running all the same, and the error is
+	// VSS_E_WRITERERROR_INCONSISTENTSNAPSHOT.
 	Release(ctx context.Context) error
 }

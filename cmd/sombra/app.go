@@ -27,12 +27,13 @@ import (
 	"github.com/sombra-backup/sombra/writer"
 	"github.com/sombra-backup/sombra/writer/writers/hooks"
 	"github.com/sombra-backup/sombra/writer/writers/sqlite"
+	"github.com/sombra-backup/sombra/writer/writers/systemd"
 	"github.com/sombra-backup/sombra/writer/writers/testwriter"
 )
 
 // kinds are the built-in writers. A new one is one line here.
 func kinds() []writer.Kind {
-	return []writer.Kind{sqlite.Kind{}, hooks.Kind{}, testwriter.Kind{}}
+	return []writer.Kind{sqlite.Kind{}, systemd.Kind{}, hooks.Kind{}, testwriter.Kind{}}
 }
 
 // providers are the shadow copy providers, the better before the others of the

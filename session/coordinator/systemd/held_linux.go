@@ -126,25 +126,35 @@ func (h *Held) Freeze(ctx context.Context) error {
 
 // Release implements [writer.ServiceHolder].
 func (h *Held) Release(ctx context.Context) error {
-	const op = "release service"
 	if os.Geteuid() != 0 {
 		return nil // nothing can have been done
 	}
 	if n, err := readNote(h.dir, h.unit); err == nil && n.empty() && !n.busy() {
 		return nil // also where systemd does not run
 	}
-	return h.do(ctx, op, func(ctx context.Context, c *closure, n *note) error {
+	return h.do(ctx, opRelease, func(ctx context.Context, c *closure, n *note) error {
+		var lost error
 		if n.Frozen {
+			if p := c.units[c.unit]; !p.runs() || p["FreezerState"] == "running" {
+				lost = errOvertaken(c.unit, "let go")
+			}
 			if err := c.thaw(ctx); err != nil {
-				return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
+				return vss.Errorf(vss.ErrUnexpected, opRelease, c.unit, "%w", err)
 			}
 			n.Frozen = false
 		}
 		if len(n.Stopped) > 0 {
-			return h.start(ctx, op, c, n, n.Stopped)
+			return errors.Join(h.start(ctx, opRelease, c, n, n.Stopped), lost)
 		}
-		return n.write()
+		return errors.Join(n.write(), lost)
 	})
+}
+
+const opRelease = "release service"
+
+// errOvertaken is of a unit that was not held until it was released.
+func errOvertaken(unit, what string) error {
+	return vss.Errorf(vss.ErrWriterErrorInconsistentSnapshot, opRelease, unit, "somebody else %s it while it was to be held", what)
 }
 
 // start starts units, and forgets that they were stopped when they run.
@@ -180,7 +190,10 @@ func (h *Held) do(ctx context.Context, op string, f func(context.Context, *closu
 		return err
 	}
 	n.Kind, n.Name = h.spec.Kind, h.spec.Name
-	n.forgetOld(c)
+	overtaken := n.overtaken(c)
+	if op == opRelease && overtaken {
+		return errors.Join(f(ctx, c, n), errOvertaken(c.unit, "started"))
+	}
 	return f(ctx, c, n)
 }
 

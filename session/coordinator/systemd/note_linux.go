@@ -51,13 +51,19 @@ func (n *note) busy() bool {
 	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil
 }
 
-// forgetOld drops a stop that somebody else has undone: a unit that was started
-// since then and does not run now was stopped by others, and is not ours to start.
-func (n *note) forgetOld(c *closure) {
-	entered, err := strconv.ParseUint(c.units[c.unit]["ActiveEnterTimestampMonotonic"], 10, 64)
-	if err == nil && entered > n.At && slices.Contains(n.Stopped, c.unit) {
+// overtaken reports whether somebody else has started the unit since it was
+// stopped. If it does not run now, that one has stopped it, too: then it is not ours
+// to start any more, and the stop is forgotten.
+func (n *note) overtaken(c *closure) bool {
+	p := c.units[c.unit]
+	entered, err := strconv.ParseUint(p["ActiveEnterTimestampMonotonic"], 10, 64)
+	if err != nil || entered <= n.At || !slices.Contains(n.Stopped, c.unit) {
+		return false
+	}
+	if !p.runs() {
 		n.Stopped = nil
 	}
+	return true
 }
 
 // monotonic is the time that systemd's monotonic properties are of.
