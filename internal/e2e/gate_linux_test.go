@@ -38,8 +38,7 @@ var gateClass = vss.MustParseGUID("5f2d8a9c-6f0b-4b1e-8e0f-9a3c1d7be201")
 // is returned ends it, as the end of the test does.
 func (m *machine) newGate(dir string, at writer.EventKind) (g *gate, end func()) {
 	m.t.Helper()
-	g = &gate{dir: filepath.Join(dir, "gate"), instance: vss.NewGUID(), at: at,
-		reached: make(chan struct{}), opened: make(chan struct{})}
+	g = makeGate(dir, at)
 	write(m.t, filepath.Join(g.dir, "file"), "the gate's")
 	sockets := filepath.Join(m.state(), "writers.d")
 	if err := os.MkdirAll(sockets, 0o700); err != nil {
@@ -62,6 +61,11 @@ func (m *machine) newGate(dir string, at writer.EventKind) (g *gate, end func())
 		return err == nil
 	})
 	return g, end
+}
+
+func makeGate(dir string, at writer.EventKind) *gate {
+	return &gate{dir: filepath.Join(dir, "gate"), instance: vss.NewGUID(), at: at,
+		reached: make(chan struct{}), opened: make(chan struct{})}
 }
 
 // wait waits until a run stands at the gate.

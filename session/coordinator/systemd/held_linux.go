@@ -110,14 +110,20 @@ func (h *Held) Freeze(ctx context.Context) error {
 		if err := c.mayFreeze(); err != nil {
 			return vss.Errorf(vss.ErrAccessDenied, op, c.unit, "%w", err)
 		}
-		if p["FreezerState"] == "frozen" && !n.Frozen {
+		f, err := freezerOf(p)
+		if err != nil {
+			return vss.Errorf(vss.ErrNotSupported, op, c.unit, "%w", err)
+		}
+		if frozen, err := f.asked(); err != nil {
+			return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
+		} else if frozen && !n.Frozen {
 			return vss.Errorf(vss.ErrBadState, op, c.unit, "somebody else has frozen it; see: systemctl thaw %s", c.unit)
 		}
 		n.Frozen = true
 		if err := n.write(); err != nil {
 			return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
 		}
-		if _, err := run(ctx, c.systemctl, "freeze", "--no-ask-password", "--", c.unit); err != nil {
+		if err := f.freeze(ctx); err != nil {
 			return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
 		}
 		return nil
@@ -135,11 +141,12 @@ func (h *Held) Release(ctx context.Context) error {
 	return h.do(ctx, opRelease, func(ctx context.Context, c *closure, n *note) error {
 		var lost error
 		if n.Frozen {
-			if p := c.units[c.unit]; !p.runs() || p["FreezerState"] == "running" {
-				lost = errOvertaken(c.unit, "let go")
-			}
-			if err := c.thaw(ctx); err != nil {
+			held, err := c.thaw()
+			if err != nil {
 				return vss.Errorf(vss.ErrUnexpected, opRelease, c.unit, "%w", err)
+			}
+			if !held {
+				lost = errOvertaken(c.unit, "let go or ended")
 			}
 			n.Frozen = false
 		}
@@ -260,12 +267,19 @@ func (c *closure) mayFreeze() error {
 	return nil
 }
 
-// thaw lets a frozen unit go on.
-func (c *closure) thaw(ctx context.Context) error {
+// thaw lets a frozen unit go on, and reports whether it was frozen until now.
+func (c *closure) thaw() (held bool, err error) {
 	p := c.units[c.unit]
-	if !p.runs() || p["FreezerState"] == "running" {
-		return nil
+	f, err := freezerOf(p)
+	if err != nil {
+		if !p.runs() {
+			err = nil
+		}
+		return false, err
 	}
-	_, err := run(ctx, c.systemctl, "thaw", "--no-ask-password", "--", c.unit)
-	return err
+	held, err = f.asked()
+	if err != nil {
+		held = false // it has ended just now
+	}
+	return held, f.thaw()
 }

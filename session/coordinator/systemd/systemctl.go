@@ -95,7 +95,7 @@ func (p properties) detail() string {
 }
 
 var asked = strings.Join([]string{"Id", "LoadState", "ActiveState", "SubState", "Type", "Result", "ExecMainStatus", "StatusText",
-	"ControlGroup", "MainPID", "User", "FreezerState", "ActiveEnterTimestampMonotonic", "RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo", "TriggeredBy"}, ",")
+	"ControlGroup", "MainPID", "User", "ActiveEnterTimestampMonotonic", "RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo", "TriggeredBy"}, ",")
 
 // show asks for the properties of units.
 func show(ctx context.Context, systemctl string, units ...string) ([]properties, error) {
