@@ -70,16 +70,23 @@ func (h *booted) notes() string {
 	return strings.TrimSpace(out)
 }
 
-// role finds a process of the program in the host: the one with a role, or the
-// command itself.
+// role finds a process of the program in the host: the run itself, or its child with
+// a role.
 func (h *booted) role(role string) (pid int) {
 	h.t.Helper()
+	parent := 0
+	if role != "backup" {
+		parent = h.role("backup")
+	}
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, dir := range dirs {
 		text, _ := os.ReadFile(dir + "/cmdline")
 		args := strings.Split(string(text), "\x00")
-		if len(args) > 1 && args[0] == h.bin("sombra") && args[1] == role {
-			pid, _ = strconv.Atoi(filepath.Base(dir))
+		pid, _ = strconv.Atoi(filepath.Base(dir))
+		if len(args) < 2 || args[0] != h.bin("sombra") || args[1] != role || dead(pid) {
+			continue
+		}
+		if _, of, ok := stat(pid); ok && (parent == 0 || of == parent) {
 			return pid
 		}
 	}
@@ -274,6 +281,9 @@ func (h *booted) kill(m *machine, how, step, victim string) string {
 	next := time.Since(at)
 	o := r.wait()
 	end()
+	if victim == "host" && o.code == 0 {
+		h.t.Errorf("the run says that all is well:\n%s\n%s", o.out, o.err)
+	}
 	held := how
 	if step == "PrepareForBackup" || step == "PrepareForSnapshot" {
 		// Killed before it was held; the run may go on without it, but a killed
