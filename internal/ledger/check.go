@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -19,11 +20,15 @@ type Violation struct {
 
 func (v Violation) String() string { return fmt.Sprintf("client %d: %s", v.Client, v.Text) }
 
-// Check judges what was found in all stores of one backup, in the order in which
-// the clients commit to them. It needs no history.
+// Check judges what was found in all stores of one backup, given in the order of
+// [Load.Places]. It needs no history.
 func Check(found []Found) (bad []Violation) {
 	for client := range clientsOf(found) {
-		for i, f := range found {
+		order := slices.Clone(found)
+		if backwards(client) {
+			slices.Reverse(order)
+		}
+		for i, f := range order {
 			h := f.Held[client]
 			if h.Count != h.Last {
 				bad = append(bad, Violation{client, fmt.Sprintf("%s has %d numbers up to %d", f.Store, h.Count, h.Last)})
@@ -31,11 +36,10 @@ func Check(found []Found) (bad []Violation) {
 			if i == 0 {
 				continue
 			}
-			before := found[i-1]
-			if h.Last > before.Held[client].Last {
+			if before := order[i-1]; h.Last > before.Held[client].Last {
 				bad = append(bad, Violation{client, fmt.Sprintf("%s has %d, which %s lacks: it ends with %d", f.Store, h.Last, before.Store, before.Held[client].Last)})
 			}
-			if first := found[0]; first.Held[client].Last-h.Last > 1 {
+			if first := order[0]; first.Held[client].Last-h.Last > 1 {
 				bad = append(bad, Violation{client, fmt.Sprintf("%s has %d, and %s ends with %d", first.Store, first.Held[client].Last, f.Store, h.Last)})
 			}
 		}

@@ -3,7 +3,7 @@
 // after the one before has acknowledged it; what a backup of all of them holds can
 // then be judged without knowing when it was made:
 //
-//   - for each client the numbers found are non-increasing in the order of the
+//   - for each client the numbers found are non-increasing in its order of the
 //     stores, since nothing is in a store that was not in the one before;
 //   - they differ by at most one, since no client begins a number before the last
 //     store has the previous one;

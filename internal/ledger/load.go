@@ -10,7 +10,9 @@ import (
 
 // Load is clients at work.
 type Load struct {
-	// Places are the stores, in the order in which each client commits to them.
+	// Places are the stores, in the order in which each client commits to them;
+	// clients of odd numbers go the other way, from the last to the first, so
+	// that of any two stores each is before the other for some client.
 	Places []Place
 	// Clients is how many there are.
 	Clients int
@@ -104,6 +106,9 @@ func (c *client) run(ctx context.Context, stop <-chan struct{}) error {
 	}
 	for ; ; n++ {
 		for i := range c.conns {
+			if backwards(c.number) {
+				i = len(c.conns) - 1 - i
+			}
 			if c.next[i] > n {
 				continue // it has it since an earlier time
 			}
@@ -127,6 +132,9 @@ func (c *client) run(ctx context.Context, stop <-chan struct{}) error {
 		}
 	}
 }
+
+// backwards tells which way a client goes.
+func backwards(client int) bool { return client%2 == 1 }
 
 // commit commits one number to one store and logs it.
 func (c *client) commit(ctx context.Context, i int, n int64) error {
