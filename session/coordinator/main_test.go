@@ -50,6 +50,11 @@ func TestMain(m *testing.M) {
 			os.Exit(backupProcess(os.Args[2:]))
 		case "test-app":
 			os.Exit(appProcess(os.Args[2:]))
+		case "test-tracer":
+			if err := tracerProcess(os.Args[2:]); err != nil {
+				fmt.Fprintln(os.Stderr, "tracer:", err)
+				os.Exit(1)
+			}
 		case "test-writer":
 			os.Exit(writerProcess(os.Args[2:]))
 		}
