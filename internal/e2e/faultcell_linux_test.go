@@ -199,15 +199,18 @@ func (c faultCell) keeper(w *faultWorld) effect {
 	switch c.fault {
 	case faultKilled:
 		e.strike = signal(syscall.SIGKILL, keeperOf)
-		if c.point == pointCommit {
-			e.codes = []int{0, 1, 3} // nobody knows whether all was held
-			e.hit = []string{"testwriter"}
+		switch c.point {
+		case "Freeze":
+			e.codes = []int{1} // it dies when it is needed
+		case pointCommit:
+			e.codes = []int{0, 1} // it is needed, or not any more
 		}
 	case faultHung:
 		e.strike, e.limit = signal(syscall.SIGSTOP, keeperOf), hungLimit
-		if before(c.point, "Thaw") {
+		switch c.point {
+		case "Freeze", pointCommit:
 			e.codes = []int{0, 1, 3}
-			e.hit = []string{"testwriter", "hooks"}
+			e.hit = w.names() // they may have to wait for it until their limit
 		}
 	case faultFull, faultStateFull:
 		return not("it writes nothing; what the journal says of stopped processes is the requester's to write")

@@ -123,15 +123,18 @@ func (r *run) prepareWriters(ctx context.Context) error {
 }
 
 // ensureKeeper makes sure that somebody lets go of what is about to be held if
-// this process dies: a keeper that has ended is replaced.
+// this process dies: a keeper that has ended, or that hangs, is replaced while
+// nobody waits for it yet.
 func (r *run) ensureKeeper(ctx context.Context) error {
-	select {
-	case <-r.set.keeper.Done():
-		r.log.Warn("the keeper has ended; another takes its place")
-		return r.appointKeeper(ctx, r.set)
-	default:
+	err := r.set.keeper.Alive(ctx)
+	if err == nil {
 		return nil
 	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	r.log.Warn("the keeper does not answer; another takes its place", "error", err)
+	return r.appointKeeper(ctx, r.set)
 }
 
 // refresh has providers catch up with what was written since.

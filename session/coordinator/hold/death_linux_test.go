@@ -304,6 +304,45 @@ func TestKeeperThatHangsIsEnded(t *testing.T) {
 	allRun(t, list, "after Resume with a keeper that hangs")
 }
 
+// TestKeeperThatHangsHoldsUpNoCall: no call waits for a keeper that hangs, also
+// where the caller sets no limit, and Alive tells that it does.
+func TestKeeperThatHangsHoldsUpNoCall(t *testing.T) {
+	for name, call := range map[string]func(*Keeper) error{
+		"Assign": func(k *Keeper) error {
+			_, err := k.Assign(context.Background(), Duty{Kind: "nothing"})
+			return err
+		},
+		"Discharge": func(k *Keeper) error { return k.Discharge(context.Background(), 1) },
+		"Alive":     func(k *Keeper) error { return k.Alive(context.Background()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they mostly wait
+			k := startKeeper(t, Options{})
+			if err := k.Alive(t.Context()); err != nil {
+				t.Fatalf("a keeper that is well: %v", err)
+			}
+			if err := unix.Kill(k.PID(), unix.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			ended := make(chan error, 1)
+			go func() { ended <- call(k) }()
+			select {
+			case err := <-ended:
+				if err == nil {
+					t.Error("no error from a keeper that hangs")
+				}
+				t.Logf("after %v: %v", time.Since(began).Round(time.Millisecond), err)
+			case <-time.After(20 * time.Second):
+				t.Fatal("it waits for a keeper that hangs")
+			}
+			if err := k.Alive(t.Context()); !errors.Is(err, ErrKeeperLost) {
+				t.Errorf("afterwards it is not lost: %v", err)
+			}
+		})
+	}
+}
+
 func TestAssignedDutyIsDoneEvenIfTheOwnerDiesTheMomentAfter(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "duties")
 	for i := range 5 {

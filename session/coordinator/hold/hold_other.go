@@ -54,5 +54,8 @@ func (*Keeper) Assign(context.Context, Duty) (uint64, error) { return 0, errNotH
 // Discharge returns an error.
 func (*Keeper) Discharge(context.Context, uint64) error { return errNotHere }
 
+// Alive returns an error.
+func (*Keeper) Alive(context.Context) error { return errNotHere }
+
 // Close returns an error.
 func (*Keeper) Close(context.Context) error { return errNotHere }

@@ -17,7 +17,12 @@ import (
 // held.
 const patience = 5 * time.Second
 
-// releasePatience is the same for letting go. It is longer than releaseLimit,
+// errNoAnswer is why the wait for a keeper's answer ended that had all the time
+// it needed.
+var errNoAnswer = errors.New("no answer in the time that is enough for one")
+
+// releasePatience is the same for letting go, and for whatever else others are
+// held for. It is longer than releaseLimit,
 // so that a keeper that knows what is wrong can say so.
 const releasePatience = releaseLimit + time.Second
 
@@ -102,7 +107,7 @@ func (k *Keeper) Stop(ctx context.Context, pids []int) (Stopped, error) {
 	if err := ctx.Err(); err != nil {
 		return Stopped{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.Limit+patience)
+	ctx, cancel := context.WithTimeoutCause(ctx, r.Limit+releasePatience, errNoAnswer)
 	defer cancel()
 	var a stopAnswer
 	err := k.call(ctx, opStop, r, &a)
@@ -127,19 +132,32 @@ func (k *Keeper) resume(hold uint64) error {
 	return k.call(ctx, opResume, resumeRequest{hold}, nil)
 }
 
-// Assign gives the keeper a duty. When it returns the keeper has it, and would
+// Assign gives the keeper a duty. When it returns without an error the keeper has it, and would
 // do it even if this process were killed the moment after.
 func (k *Keeper) Assign(ctx context.Context, d Duty) (id uint64, err error) {
 	if len(d.Data) > maxDuty {
 		return 0, fmt.Errorf("hold: duty %q: %d bytes of data, the limit is %d", d.Kind, len(d.Data), maxDuty)
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, releasePatience, errNoAnswer)
+	defer cancel()
 	var n numbered
 	err = k.call(ctx, opAssign, d, &n)
 	return n.ID, err
 }
 
-// Discharge takes a duty back.
+// Alive returns nil if the keeper answers. One that does not is ended, and lost
+// as one that has died; whoever is about to need it starts another.
+func (k *Keeper) Alive(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, releasePatience, errNoAnswer)
+	defer cancel()
+	return k.call(ctx, opAlive, nil, nil)
+}
+
+// Discharge takes a duty back. Neither it nor Assign waits for a keeper that
+// hangs: it is ended.
 func (k *Keeper) Discharge(ctx context.Context, id uint64) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, releasePatience, errNoAnswer)
+	defer cancel()
 	return k.call(ctx, opDischarge, numbered{id}, nil)
 }
 
@@ -220,7 +238,7 @@ func (k *Keeper) call(ctx context.Context, o op, in, out any) error {
 // gives it a moment to answer all the same. If it does not it is ended.
 func (k *Keeper) lastCall(ctx context.Context, id uint64, o op, answer <-chan message) (message, error) {
 	moment := patience
-	if o == opResume || o == opClose {
+	if o == opResume || o == opClose || errors.Is(context.Cause(ctx), errNoAnswer) {
 		moment = 0 // they have been waited for, and must come about
 	}
 	k.send(message{ID: id, Op: opCancel})

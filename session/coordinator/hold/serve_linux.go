@@ -160,6 +160,7 @@ func (k *keeper) handle(ctx context.Context, m message) {
 		out, err = k.assign(m)
 	case opDischarge:
 		err = k.discharge(m)
+	case opAlive:
 	default:
 		err = fmt.Errorf("hold: the keeper does not know the request %q", m.Op)
 	}

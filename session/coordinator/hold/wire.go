@@ -38,6 +38,7 @@ const (
 	opResume    op = "resume"
 	opAssign    op = "assign"
 	opDischarge op = "discharge"
+	opAlive     op = "alive"  // has an answer, and that is all
 	opCancel    op = "cancel" // ends the request with the number in it; has no answer
 	opClose     op = "close"
 
