@@ -26,6 +26,7 @@ import (
 	"github.com/sombra-backup/sombra/session/coordinator"
 	"github.com/sombra-backup/sombra/writer"
 	"github.com/sombra-backup/sombra/writer/writers/hooks"
+	"github.com/sombra-backup/sombra/writer/writers/mariadb"
 	"github.com/sombra-backup/sombra/writer/writers/postgres"
 	"github.com/sombra-backup/sombra/writer/writers/sqlite"
 	"github.com/sombra-backup/sombra/writer/writers/systemd"
@@ -34,7 +35,7 @@ import (
 
 // kinds are the built-in writers. A new one is one line here.
 func kinds() []writer.Kind {
-	return []writer.Kind{sqlite.Kind{}, postgres.Kind{}, systemd.Kind{}, hooks.Kind{}, testwriter.Kind{}}
+	return []writer.Kind{sqlite.Kind{}, postgres.Kind{}, mariadb.Kind{}, systemd.Kind{}, hooks.Kind{}, testwriter.Kind{}}
 }
 
 // providers are the shadow copy providers, the better before the others of the

@@ -124,13 +124,23 @@ func (m *MariaDB) install(ctx context.Context) error {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, "mariadb-install-db", "--no-defaults", "--datadir="+m.Dir, "--tmpdir="+m.RunDir,
-		"--auth-root-authentication-method=socket", "--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=16M")
+		"--auth-root-authentication-method=socket", "--auth-root-socket-user="+m.account(), "--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=16M")
 	cmd.Dir = m.RunDir
 	cmd.SysProcAttr = m.credential()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("mariadb-install-db in %s: %w\n%s", m.Dir, err, out)
 	}
 	return nil
+}
+
+// account is the name of the user the server runs as. Like Debian's packages, a
+// new data directory has an administrator of that name besides root.
+func (m *MariaDB) account() string {
+	u, err := user.LookupId(strconv.Itoa(m.UID))
+	if err != nil {
+		return "mysql"
+	}
+	return u.Username
 }
 
 func (m *MariaDB) credential() *syscall.SysProcAttr {

@@ -1,0 +1,262 @@
+package mariadb
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sombra-backup/sombra/writer"
+	"github.com/sombra-backup/sombra/writer/unit"
+	"github.com/sombra-backup/sombra/writer/volumeid"
+	"golang.org/x/sys/unix"
+)
+
+// debianSocket is where Debian's server listens.
+const debianSocket = "/run/mysqld/mysqld.sock"
+
+// Discover implements [writer.Kind]. It finds running servers by their processes,
+// and those that do not run by the files below the chosen paths.
+func (Kind) Discover(ctx context.Context, d writer.Discovery) ([]writer.Spec, error) {
+	f := finder{ctx: ctx, exclude: d.Exclude, running: make(map[string]process), found: make(map[string]bool)}
+	for _, p := range processes() {
+		f.running[p.dir] = p
+	}
+	if len(d.Stored) > 0 {
+		return f.stored(d)
+	}
+	for _, c := range d.Configs {
+		if err := f.configured(c); err != nil {
+			return nil, err
+		}
+	}
+	if !d.Auto {
+		return f.specs, nil
+	}
+	for _, name := range d.Paths {
+		if err := f.below(name); err != nil {
+			return nil, fmt.Errorf("find MariaDB's data below %s: %w", name, err)
+		}
+	}
+	return f.specs, nil
+}
+
+type finder struct {
+	ctx     context.Context
+	exclude func(string) bool
+	running map[string]process // by data directory
+	found   map[string]bool    // data directories that have a spec
+	specs   []writer.Spec
+}
+
+// configured adds a server that somebody named. One that cannot be served is
+// offered all the same: New says what is wrong with it.
+func (f *finder) configured(c writer.Config) error {
+	s, err := parseSettings(c.Config)
+	if err != nil {
+		return err
+	}
+	if real, err := filepath.EvalSymlinks(s.Datadir); err == nil {
+		s.Datadir = real
+	}
+	if f.found[s.Datadir] {
+		return fmt.Errorf("configuration of %s writers: %s is named twice", KindName, s.Datadir)
+	}
+	return f.add(writer.Spec{Name: c.Name, Required: c.Required}, spec{settings: s})
+}
+
+// add completes a spec and keeps it.
+func (f *finder) add(s writer.Spec, c spec) error {
+	s.Kind = KindName
+	p := f.running[c.Datadir]
+	c.PID = p.pid
+	if c.Socket == "" {
+		c.Socket = p.socket
+	}
+	if s.Unit = c.Unit; s.Unit == "" && p.pid != 0 {
+		s.Unit, _ = unit.OfProcess(p.pid) // without one the writer stops and starts the server by itself
+	}
+	if s.Owner.Groups == nil {
+		s.Owner = ownerOf(c.Datadir)
+	}
+	if s.Name == "" {
+		s.Name = KindName + ":" + c.Datadir
+		if id := volumeid.Of(c.Datadir); id != "" {
+			s.Name += "@" + id
+		}
+	}
+	var err error
+	if s.Config, err = json.Marshal(c); err != nil {
+		return err
+	}
+	f.found[c.Datadir] = true
+	f.specs = append(f.specs, s)
+	return nil
+}
+
+// discovered adds a data directory that nobody named.
+func (f *finder) discovered(dir string) error {
+	if f.found[dir] || f.exclude != nil && f.exclude(dir) {
+		return nil
+	}
+	return f.add(writer.Spec{Discovered: true}, spec{settings: settings{Datadir: dir}})
+}
+
+// below adds the data directories that a chosen path has below it or lies in. Only
+// the path itself may be reached through symbolic links. A link that leads nowhere
+// has nothing below it.
+func (f *finder) below(name string) error {
+	path, err := filepath.EvalSymlinks(name)
+	if err != nil {
+		if info, lerr := os.Lstat(name); lerr == nil && info.Mode()&fs.ModeSymlink != 0 {
+			return nil
+		}
+		return err
+	}
+	var dirs []string
+	for dir := range f.running {
+		if within(dir, path) || within(path, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	slices.Sort(dirs)
+	for _, dir := range dirs {
+		if err := f.discovered(dir); err != nil {
+			return err
+		}
+	}
+	for dir := filepath.Dir(path); dir != "/"; dir = filepath.Dir(dir) {
+		if isDataDir(dir) {
+			return f.discovered(dir)
+		}
+	}
+	return f.walk(path)
+}
+
+// within reports whether path is dir or lies in it.
+func within(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+}
+
+// walk looks for data directories in a directory and below it.
+func (f *finder) walk(path string) error {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil // a file, or gone, or not to be read: nothing is below it
+	}
+	defer root.Close()
+	return fs.WalkDir(root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
+		switch {
+		case f.ctx.Err() != nil:
+			return f.ctx.Err()
+		case err != nil, !e.IsDir():
+			return nil
+		}
+		dir := filepath.Join(path, name)
+		switch {
+		case name != "." && (e.Name() == ".sombra" || f.exclude != nil && f.exclude(dir)), pseudo(dir):
+			return fs.SkipDir
+		case isDataDir(dir):
+			if err := f.discovered(dir); err != nil {
+				return err
+			}
+			return fs.SkipDir
+		}
+		return nil
+	})
+}
+
+// isDataDir reports whether a directory is a data directory by its content.
+func isDataDir(dir string) bool {
+	var st unix.Stat_t
+	return hasSystemTables(dir) && unix.Lstat(filepath.Join(dir, "ibdata1"), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
+}
+
+// pseudo reports whether a directory is on one of the kernel's own file systems.
+func pseudo(dir string) bool {
+	if dir != "/proc" && dir != "/sys" && dir != "/dev" && dir != "/run" {
+		return false
+	}
+	var st unix.Statfs_t
+	return unix.Statfs(dir, &st) == nil && slices.Contains([]int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.TMPFS_MAGIC}, int64(st.Type))
+}
+
+// ownerOf gives the identity that the writer of a data directory runs with. If that
+// is not there, New says so, as this process's user.
+func ownerOf(dir string) writer.Owner {
+	var st unix.Stat_t
+	if unix.Lstat(dir, &st) != nil {
+		st.Uid, st.Gid = uint32(os.Geteuid()), uint32(os.Getegid())
+	}
+	return groupsOf(st.Uid, st.Gid)
+}
+
+// groupsOf asks the system for a user's groups. A user it does not know has the
+// group of the data and no other.
+func groupsOf(uid, gid uint32) writer.Owner {
+	who := writer.Owner{UID: uid, GID: gid, Groups: []uint32{gid}}
+	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
+	if err != nil {
+		return who
+	}
+	primary, err := strconv.ParseUint(u.Gid, 10, 32)
+	if err != nil {
+		return who
+	}
+	who.GID, who.Groups = uint32(primary), []uint32{uint32(primary)}
+	ids, _ := u.GroupIds() // without the list the user has the primary group
+	for _, id := range ids {
+		if g, err := strconv.ParseUint(id, 10, 32); err == nil && !slices.Contains(who.Groups, uint32(g)) {
+			who.Groups = append(who.Groups, uint32(g))
+		}
+	}
+	return who
+}
+
+// stored answers with a writer for each server of a backup. What the medium says
+// is the path and the owner; all else is this host's.
+func (f *finder) stored(d writer.Discovery) ([]writer.Spec, error) {
+	configs := make(map[string]spec)
+	for _, c := range d.Configs {
+		s, err := parseSettings(c.Config)
+		if err != nil {
+			return nil, err
+		}
+		configs[s.Datadir] = spec{settings: s}
+	}
+	for _, s := range d.Stored {
+		id := s.Metadata.Identity()
+		if id.ClassID != classID {
+			continue
+		}
+		components := s.Metadata.Components()
+		if len(components) != 1 {
+			return nil, fmt.Errorf("stored writer %q has %d components; a %s writer has one", id.InstanceName, len(components), KindName)
+		}
+		dir := components[0].Name
+		if err := checkPath(dir); err != nil {
+			return nil, fmt.Errorf("stored writer %q: %w", id.InstanceName, err)
+		}
+		c := configs[dir]
+		c.Datadir, c.Restore = dir, true
+		owner := s.Owner
+		if len(owner.Groups) == 0 {
+			owner.Groups = groupsOf(owner.UID, owner.GID).Groups
+		}
+		// One whose unit nobody configured counts as discovered: then the
+		// service looks at whether the unit is this application's alone.
+		if err := f.add(writer.Spec{Name: id.InstanceName, Owner: owner, Discovered: c.Unit == ""}, c); err != nil {
+			return nil, err
+		}
+	}
+	return f.specs, nil
+}
+
+var errNoData = errors.New("no data directory of MariaDB")

@@ -1,0 +1,234 @@
+package mariadb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sombra-backup/sombra/vss"
+	"github.com/sombra-backup/sombra/writer"
+)
+
+// errNoLogs is why a server has no log backups.
+var errNoLogs = errors.New("the server writes no binary log, so there is nothing a log backup could save; set log_bin in its configuration and make a full backup, or use another type")
+
+// needLogs makes sure that the server writes binary logs.
+func (w *dbWriter) needLogs(ctx context.Context) error {
+	s, err := connect(&w.set)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	f, err := s.ask(ctx)
+	if err == nil && !f.LogBin {
+		err = errNoLogs
+	}
+	return err
+}
+
+// rotate begins a new binary log and links those before it, from the one that the
+// stamp names on, to where they are saved from. The result is where the next log
+// backup goes on.
+func (w *dbWriter) rotate(ctx context.Context, from stamp) (*stamp, error) {
+	s, err := connect(&w.set)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	f, err := s.ask(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !f.LogBin {
+		return nil, errNoLogs
+	}
+	if err := follows(ctx, s, from); err != nil {
+		return nil, err
+	}
+	if _, err := s.db.ExecContext(ctx, "FLUSH BINARY LOGS"); err != nil {
+		return nil, fmt.Errorf("begin a new binary log: %w", err)
+	}
+	names, err := logNames(ctx, s.db)
+	if err != nil {
+		return nil, err
+	}
+	first := slices.Index(names, from.file)
+	if first < 0 || first >= len(names)-1 {
+		return nil, gone(from)
+	}
+	last := names[len(names)-1]
+	dir, err := filepath.EvalSymlinks(filepath.Dir(f.LogBase))
+	if err != nil {
+		return nil, err
+	}
+	if err := w.link(dir, names[first:len(names)-1]); err != nil {
+		return nil, err
+	}
+	to := &stamp{logs: true, status: status{file: last, pos: logStart}}
+	to.gtid, err = gtidAt(ctx, s.db, to.status)
+	return to, err
+}
+
+// logStart is where the first event of each binary log is.
+const logStart = 4
+
+// follows makes sure that the server's logs go on from a stamp: that the log is
+// there, and had the same transactions before the same position. After RESET
+// MASTER names begin anew and say nothing.
+func follows(ctx context.Context, s *server, from stamp) error {
+	if from.file == "" {
+		return errors.New("the backup that this one would build upon was made of a server that wrote no binary log or did not run; make a full backup")
+	}
+	names, err := logNames(ctx, s.db)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(names, from.file) {
+		return gone(from)
+	}
+	gtid, err := gtidAt(ctx, s.db, from.status)
+	if err != nil {
+		return err
+	}
+	if gtid != from.gtid {
+		return fmt.Errorf("binary log %s is another one than the last backup knew: before position %d it had transactions up to %q, and now it has %q; make a full backup", from.file, from.pos, from.gtid, gtid)
+	}
+	return nil
+}
+
+func gone(from stamp) error {
+	return fmt.Errorf("binary log %s, at which the last backup left off, has been purged; make a full backup", from.file)
+}
+
+// gtidAt asks which transactions are before a position.
+func gtidAt(ctx context.Context, q row, at status) (string, error) {
+	var gtid *string
+	if err := q.QueryRowContext(ctx, "SELECT BINLOG_GTID_POS(?, ?)", at.file, at.pos).Scan(&gtid); err != nil {
+		return "", fmt.Errorf("ask for the transactions before position %d of binary log %s: %w", at.pos, at.file, err)
+	}
+	if gtid == nil {
+		return "", fmt.Errorf("position %d of binary log %s is none at which an event begins; make a full backup", at.pos, at.file)
+	}
+	return *gtid, nil
+}
+
+// link links logs to the spool directory. A link keeps a log's content even if the
+// server purges it meanwhile.
+func (w *dbWriter) link(dir string, names []string) error {
+	if err := os.Mkdir(w.spool, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	w.spooled = true
+	for _, name := range names {
+		if !isLogName(name) {
+			return fmt.Errorf("the server calls a binary log %.200q, which is no name of one", name)
+		}
+		if err := os.Link(filepath.Join(dir, name), filepath.Join(w.spool, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unspool removes the links, also those that a process before this one left.
+func (w *dbWriter) unspool() error {
+	if w.spool == "" {
+		w.spool = w.findSpool()
+	}
+	w.spooled = false
+	if w.spool == "" {
+		return nil
+	}
+	entries, err := os.ReadDir(w.spool)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if isLogName(e.Name()) {
+			if err := os.Remove(filepath.Join(w.spool, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	if err := os.Remove(w.spool); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w; nothing but this writer should use that directory", err)
+	}
+	return nil
+}
+
+// findSpool looks where a writer before this one may have linked logs, without
+// asking the server, which may be busy or held.
+func (w *dbWriter) findSpool() string {
+	dir := filepath.Join(w.dir, "mysql", spoolName)
+	if _, err := os.Lstat(dir); err != nil {
+		return ""
+	}
+	return dir
+}
+
+// truncate has the server purge the logs that the record of this backup has.
+//
+// A copy and a differential backup let go of nothing. The server itself keeps a
+// log that a connected replica still reads.
+func (w *dbWriter) truncate(ctx context.Context, e *writer.Event) error {
+	keep, purge, err := w.set.keep()
+	switch e.State.Type {
+	case vss.BackupTypeFull, vss.BackupTypeIncremental, vss.BackupTypeLog:
+	default:
+		return nil
+	}
+	if err != nil || !purge || w.pid == 0 || w.stamp == nil || w.stamp.file == "" {
+		return err
+	}
+	s, err := connect(&w.set)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	to, err := w.purgeTo(ctx, s, keep)
+	if err != nil || to == "" {
+		return err
+	}
+	if _, err := s.db.ExecContext(ctx, "PURGE BINARY LOGS TO ?", to); err != nil {
+		return fmt.Errorf("purge the binary logs before %s, which the backup has: %w", to, err)
+	}
+	return nil
+}
+
+// purgeTo finds the first log that stays: the one at which the next log backup
+// begins, or an earlier one that is not old enough.
+func (w *dbWriter) purgeTo(ctx context.Context, s *server, keep time.Duration) (string, error) {
+	names, err := logNames(ctx, s.db)
+	if err != nil {
+		return "", err
+	}
+	last := slices.Index(names, w.stamp.file)
+	if last <= 0 || keep == 0 {
+		return strings.Join(names[max(last, 0):max(last+1, 0)], ""), nil
+	}
+	f, err := s.ask(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, name := range names[:last] {
+		info, err := os.Stat(filepath.Join(filepath.Dir(f.LogBase), name))
+		if err != nil || time.Since(info.ModTime()) < keep {
+			return name, err
+		}
+	}
+	return names[last], nil
+}
+
+// message is an error on one line, for the document.
+func message(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
+var _ writer.Writer = (*dbWriter)(nil)

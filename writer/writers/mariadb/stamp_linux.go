@@ -1,0 +1,81 @@
+package mariadb
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/sombra-backup/sombra/vss"
+)
+
+// stamp is what the writer knows a backup by: how far the binary log was.
+//
+// As text it is "mariadb1 KIND FILE POSITION GTID", with a dash for what there is
+// not.
+type stamp struct {
+	// logs: the backup has logs up to the beginning of file; else it has the
+	// data as of the position.
+	logs bool
+	status
+}
+
+const stampMark = "mariadb1"
+
+func (s stamp) String() string {
+	kind, file, gtid := "data", s.file, s.gtid
+	if s.logs {
+		kind = "logs"
+	}
+	if file == "" {
+		file = "-"
+	}
+	if gtid == "" {
+		gtid = "-"
+	}
+	return fmt.Sprintf("%s %s %s %d %s", stampMark, kind, file, s.pos, gtid)
+}
+
+// parseStamp reads a stamp. It comes from a medium.
+func parseStamp(text vss.BackupStamp) (stamp, error) {
+	var s stamp
+	bad := fmt.Errorf("backup stamp %.200q is none of this writer's", text)
+	f := strings.Fields(string(text))
+	if len(text) > 1<<16 || len(f) != 5 || f[0] != stampMark || f[1] != "data" && f[1] != "logs" {
+		return s, bad
+	}
+	pos, err := strconv.ParseUint(f[3], 10, 63)
+	if err != nil {
+		return s, bad
+	}
+	s.logs, s.pos = f[1] == "logs", pos
+	if f[2] != "-" {
+		s.file = f[2]
+	}
+	if f[4] != "-" {
+		s.gtid = f[4]
+	}
+	if !isLogName(s.file) && s.file != "" || strings.ContainsFunc(s.gtid, func(r rune) bool { return !strings.ContainsRune("0123456789-,", r) }) {
+		return s, bad
+	}
+	return s, nil
+}
+
+// isLogName reports whether a name is that of a binary log: no path, and a number
+// at its end.
+func isLogName(name string) bool {
+	base, number, ok := cutNumber(name)
+	return ok && base != "" && number != "" && !strings.ContainsAny(name, "/\x00\n ") && name[0] != '-' && len(name) <= 255
+}
+
+// cutNumber parts a log's name into its base and its number.
+func cutNumber(name string) (base, number string, ok bool) {
+	i := strings.LastIndexByte(name, '.')
+	if i < 0 {
+		return "", "", false
+	}
+	base, number = name[:i], name[i+1:]
+	if number == "" || strings.ContainsFunc(number, func(r rune) bool { return r < '0' || r > '9' }) {
+		return "", "", false
+	}
+	return base, number, true
+}
