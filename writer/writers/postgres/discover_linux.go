@@ -258,6 +258,11 @@ func (f *finder) stored(stored []writer.Stored, configs []writer.Config) ([]writ
 		conf.Data, conf.found = data, placesOf(s.Metadata, data)
 		conf.System = id.InstanceName
 		owner := lookUp(s.Owner.UID, s.Owner.GID)
+		var st unix.Stat_t
+		if owner.UID == 0 && unix.Lstat(data, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			// Nobody runs a cluster as root; who has the directory does.
+			owner = lookUp(st.Uid, st.Gid)
+		}
 		if err := f.add(conf, writer.Spec{Name: KindName + ":" + data, Owner: owner}); err != nil {
 			return nil, err
 		}

@@ -114,6 +114,12 @@ func (w *pgWriter) stageLog(ctx context.Context, e *writer.Event, j *job, c *met
 	}
 	j.stamp = stamp{System: w.system, Timeline: timeline, LSN: lsn(next * w.segment).String(), Slot: j.prev.Slot, Base: j.prev.Base}
 	j.notes = notes{System: w.system, Timeline: timeline, Base: j.prev.Base, End: &logEnd{LSN: j.stamp.LSN, Time: end}}
+	// Each log backup has a file, also of an idle cluster: by it the owner is
+	// known in a restore, and who restores by hand sees how far the logs go.
+	name := filepath.Join(w.staging(), fmt.Sprintf("%016X.end", uint64(j.stamp.position())))
+	if err := writeSynced(name, []byte(j.notes.encode()+"\n")); err != nil {
+		return err
+	}
 	return errors.Join(c.SetBackupStamp(j.stamp.encode()), c.SetBackupMetadata(j.notes.encode()))
 }
 

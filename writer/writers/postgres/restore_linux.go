@@ -110,10 +110,37 @@ func (w *pgWriter) preRestore(ctx context.Context, c *metadata.Component) error 
 	if err != nil {
 		return err
 	}
-	if to.beside {
-		return w.vacant(to)
+	if os.Geteuid() == 0 {
+		return fmt.Errorf("%s belongs to root, and nobody can run PostgreSQL's server as root; give the directory to the user that shall run it", to.data)
 	}
-	return w.clearPlace(ctx, c, to)
+	if to.beside {
+		err = w.vacant(to)
+	} else {
+		err = w.clearPlace(ctx, c, to)
+	}
+	if err != nil {
+		return err
+	}
+	return w.skeleton(to)
+}
+
+// skeleton makes the directories that files are restored into, closed to others
+// from the beginning.
+func (w *pgWriter) skeleton(to places) error {
+	dirs := []string{to.data}
+	for _, name := range append(append([]string{"pg_tblspc"}, always...), emptied...) {
+		dirs = append(dirs, filepath.Join(to.data, name))
+	}
+	dirs = append(dirs, to.wal, filepath.Join(to.wal, "archive_status"), filepath.Join(to.wal, stagingName))
+	for _, s := range to.spaces {
+		dirs = append(dirs, filepath.Join(s.Dir, tablespaceVersion))
+	}
+	for _, dir := range dirs {
+		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("%w; make it, with the owner and mode that the cluster's directories have (user id %d, 0700)", err, os.Geteuid())
+		}
+	}
+	return nil
 }
 
 // vacant makes sure that nothing of a cluster lies where one is restored to beside
