@@ -157,7 +157,27 @@ func (a *attempt) planWriter(w *Writer) PlanWriter {
 	for _, c := range w.Components {
 		pw.Components = append(pw.Components, a.planComponent(c))
 	}
+	a.planHeld(w, &pw)
 	return pw
+}
+
+// planHeld tells whether a writer of which something is chosen will have its
+// processes stopped, or cannot have them stopped though it would have to be.
+func (a *attempt) planHeld(w *Writer, pw *PlanWriter) {
+	if !slices.ContainsFunc(w.Components, a.sel.Has) {
+		return
+	}
+	for _, v := range a.volumes {
+		for _, h := range v.estimate.Held {
+			switch {
+			case h.Instance != w.Instance:
+			case h.Refusal != "":
+				pw.Unstill = h.Refusal
+			default:
+				pw.Stopped, pw.ReadsPaused = true, true
+			}
+		}
+	}
 }
 
 func stillness(i session.WriterInfo) string {
@@ -291,6 +311,11 @@ func (a *attempt) planNotes(p *Plan) {
 		p.Warnings = append(p.Warnings, "planned without the repository: components that find no backup in it to build upon are saved whole")
 	}
 	a.warnResting(p)
+	for i := range p.Writers {
+		if w := &p.Writers[i]; w.Unstill != "" {
+			p.Warnings = append(p.Warnings, w.Name+" will be refused: "+w.Unstill)
+		}
+	}
 	for _, w := range a.writers {
 		for _, c := range w.Components {
 			for _, d := range a.sel.Remote[c] {

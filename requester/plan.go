@@ -62,19 +62,25 @@ type Place struct {
 
 // PlanWriter is one writer that answered.
 type PlanWriter struct {
-	Name         string          `json:"name"`
-	InstanceName string          `json:"instance_name,omitempty"`
-	Class        vss.GUID        `json:"class"`
-	Instance     vss.GUID        `json:"instance"`
-	Discovered   bool            `json:"discovered,omitempty"`
-	Required     bool            `json:"required,omitempty"`
-	ReadsPaused  bool            `json:"reads_paused,omitempty"`
-	Weak         string          `json:"weak,omitempty"`
-	Stillness    string          `json:"stillness"`
-	Type         string          `json:"type"` // the type of backup it gets
-	TypeNote     string          `json:"type_note,omitempty"`
-	Components   []PlanComponent `json:"components"`
-	Error        string          `json:"error,omitempty"` // its document cannot be used
+	Name         string   `json:"name"`
+	InstanceName string   `json:"instance_name,omitempty"`
+	Class        vss.GUID `json:"class"`
+	Instance     vss.GUID `json:"instance"`
+	Discovered   bool     `json:"discovered,omitempty"`
+	Required     bool     `json:"required,omitempty"`
+	// ReadsPaused: it answers no reads while it is held, by its own word or since
+	// its processes are stopped, which Stopped says.
+	ReadsPaused bool `json:"reads_paused,omitempty"`
+	Stopped     bool `json:"processes_stopped,omitempty"`
+	// Unstill, if not empty, is why it will be refused: its files cannot be had
+	// still, and are not all taken at one instant.
+	Unstill    string          `json:"unstill,omitempty"`
+	Weak       string          `json:"weak,omitempty"`
+	Stillness  string          `json:"stillness"`
+	Type       string          `json:"type"` // the type of backup it gets
+	TypeNote   string          `json:"type_note,omitempty"`
+	Components []PlanComponent `json:"components"`
+	Error      string          `json:"error,omitempty"` // its document cannot be used
 }
 
 // PlanComponent is one component and what becomes of it.

@@ -226,6 +226,17 @@ type Estimate struct {
 	// Refusal is empty, or why DoSnapshotSet would fail, with its code.
 	Refusal string
 	Code    vss.Code
+	// Held are the writers with files in the copy whose own stillness will not
+	// suffice, if the set stays as it is.
+	Held []HeldWriter
+}
+
+// HeldWriter is a writer whose processes will be stopped while the set is made.
+type HeldWriter struct {
+	Instance vss.GUID
+	// Refusal, if not empty, is why they cannot be: the writer will be refused
+	// before anything is frozen.
+	Refusal string
 }
 
 // SnapshotProperties is VSS_SNAPSHOT_PROP.
@@ -275,6 +286,8 @@ type Receipt struct {
 	// included, and Stop how (ptrace, freezer, signal; empty if none were).
 	Stopped int    `json:"stopped"`
 	Stop    string `json:"stop,omitempty"`
+	// Stopping is how long that took, within Hold.
+	Stopping time.Duration `json:"stopping_ns,omitempty"`
 }
 
 // WriterReceipt is one writer's part.
@@ -289,9 +302,11 @@ type WriterReceipt struct {
 	Thaw         time.Duration `json:"thaw_ns"`
 	PostSnapshot time.Duration `json:"post_snapshot_ns"`
 	// Stillness is what was reached: "files still", "commits held" or "nothing
-	// held", and Stopped that it took stopping its processes.
+	// held", and Stopped that it took stopping its processes, of which there were
+	// so many, descendants included.
 	Stillness   string `json:"stillness"`
 	Stopped     bool   `json:"stopped,omitempty"`
+	Processes   int    `json:"processes,omitempty"`
 	ReadsPaused bool   `json:"reads_paused,omitempty"`
 	Weak        string `json:"weak,omitempty"`
 	State       string `json:"state"`
@@ -307,10 +322,12 @@ type VolumeReceipt struct {
 	Atomic   bool          `json:"atomic"`
 	Prepare  time.Duration `json:"prepare_ns"`
 	Flush    time.Duration `json:"flush_ns"`
-	Commit   time.Duration `json:"commit_ns"`
-	Files    int           `json:"files"`   // copied or cloned in the hold
-	Bytes    uint64        `json:"bytes"`   // copied in the hold
-	Extents  int           `json:"extents"` // cloned in the hold
+	// PreCommit and Commit are within the hold.
+	PreCommit time.Duration `json:"pre_commit_ns,omitempty"`
+	Commit    time.Duration `json:"commit_ns"`
+	Files     int           `json:"files"`   // copied or cloned in the hold
+	Bytes     uint64        `json:"bytes"`   // copied in the hold
+	Extents   int           `json:"extents"` // cloned in the hold
 	// Unclaimed: data of no writer is in the copy, else it is read live.
 	Unclaimed bool `json:"unclaimed"`
 }

@@ -35,6 +35,9 @@ func plural[T int | int64](n T, noun string) string {
 	if stem, ok := strings.CutSuffix(noun, "y"); ok {
 		return fmt.Sprintf("%d %sies", n, stem)
 	}
+	if strings.HasSuffix(noun, "s") {
+		noun += "e"
+	}
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
@@ -206,7 +209,12 @@ func writerNotes(w requester.PlanWriter) string {
 	if w.Required {
 		notes = append(notes, "required")
 	}
-	if w.ReadsPaused {
+	switch {
+	case w.Unstill != "":
+		notes = append(notes, "WILL BE REFUSED")
+	case w.Stopped:
+		notes = append(notes, "processes stopped, reads paused")
+	case w.ReadsPaused:
 		notes = append(notes, "reads paused")
 	}
 	if w.Weak != "" {
@@ -371,7 +379,7 @@ func printReceipt(w io.Writer, r *session.Receipt) {
 		fmt.Fprintf(w, "  writer %s: %s\n", writerName(x.Name, x.InstanceName), writerHeld(x))
 	}
 	for _, v := range r.Volumes {
-		what := fmt.Sprintf("prepare %s, commit %s", ms(v.Prepare), ms(v.Commit))
+		what := fmt.Sprintf("prepare %s, flush %s, commit %s", ms(v.Prepare), ms(v.Flush), ms(v.PreCommit+v.Commit))
 		if v.Files > 0 {
 			what += fmt.Sprintf("; in the hold %s, %s", plural(v.Files, "file"), size(v.Bytes))
 		}
@@ -381,7 +389,7 @@ func printReceipt(w io.Writer, r *session.Receipt) {
 		fmt.Fprintf(w, "  volume %s: by %s, %s\n", v.Root, v.Provider, what)
 	}
 	if r.Stopped > 0 {
-		fmt.Fprintf(w, "  processes stopped: %d, by %s\n", r.Stopped, r.Stop)
+		fmt.Fprintf(w, "  processes stopped: %d, by %s, in %s\n", r.Stopped, r.Stop, ms(r.Stopping))
 	}
 }
 
@@ -391,7 +399,7 @@ func writerHeld(x session.WriterReceipt) string {
 	}
 	s := []string{"prepare " + ms(x.Prepare), "lock wait " + ms(x.LockWait), "freeze " + ms(x.Freeze), "held " + ms(x.Held), "thaw " + ms(x.Thaw), x.Stillness}
 	if x.Stopped {
-		s = append(s, "processes stopped")
+		s = append(s, plural(x.Processes, "process")+" stopped")
 	}
 	if x.ReadsPaused {
 		s = append(s, "reads paused")

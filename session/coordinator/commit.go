@@ -36,7 +36,8 @@ func (r *run) hold(ctx context.Context) error {
 // commit takes the copies of all volumes.
 func (r *run) commit(ctx context.Context) error {
 	err := r.together(ctx, step{op: "PreCommitSnapshots", during: vss.SnapshotProcessingPreCommit, after: vss.SnapshotPreCommitted,
-		call: func(ctx context.Context, c *shadow) (func(), error) { return nil, c.snap.PreCommit(ctx) }})
+		call: func(ctx context.Context, c *shadow) (func(), error) { return nil, c.snap.PreCommit(ctx) },
+		took: func(c *shadow, d time.Duration) { c.receipt.PreCommit = d }})
 	if err != nil {
 		return err
 	}

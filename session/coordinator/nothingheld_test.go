@@ -74,7 +74,9 @@ func TestStillnessSufficesOrProcessesAreStopped(t *testing.T) {
 				a := startApp(t, filepath.Join(dir, "data"))
 				commitsHeld(w, a.cmd.Process.Pid)
 				w.Description.Stillness = tt.stillness
-				r.doSet(tt.second, tt.spread, other)
+				if held := r.doSet(tt.second, tt.spread, other); (len(held) > 0) != tt.stopped || len(held) > 0 && (held[0].Instance != w.Instance() || held[0].Refusal != "") {
+					t.Errorf("foretold: %+v; stopped: %v", held, tt.stopped)
+				}
 				if st := r.status(w); st.State != vss.WriterWaitingForBackupComplete {
 					t.Errorf("%v: %s", st.State, st.Message)
 				}
@@ -92,7 +94,9 @@ func TestStillnessSufficesOrProcessesAreStopped(t *testing.T) {
 				w := r.writers[0]
 				commitsHeld(w)
 				w.Description.Stillness = tt.stillness
-				r.doSet(tt.second, tt.spread, other)
+				if held := r.doSet(tt.second, tt.spread, other); (len(held) > 0) != tt.stopped || len(held) > 0 && !strings.Contains(held[0].Refusal, "names no processes") {
+					t.Errorf("foretold: %+v; refused: %v", held, tt.stopped)
+				}
 				if !tt.stopped {
 					if st := r.status(w); st.State != vss.WriterWaitingForBackupComplete {
 						t.Errorf("%v: %s", st.State, st.Message)
@@ -112,8 +116,9 @@ func TestStillnessSufficesOrProcessesAreStopped(t *testing.T) {
 }
 
 // doSet takes a backup to DoSnapshotSet, with another volume in the set where
-// that is wanted, and with files of the first writer on it or not.
-func (r *rig) doSet(second, claimed bool, other *voltest.Volume) {
+// that is wanted, and with files of the first writer on it or not. It gives whom
+// the estimates said would be stopped.
+func (r *rig) doSet(second, claimed bool, other *voltest.Volume) (held []session.HeldWriter) {
 	r.t.Helper()
 	must(r.t, r.to("AddToSnapshotSet"))
 	if second {
@@ -128,5 +133,35 @@ func (r *rig) doSet(second, claimed bool, other *voltest.Volume) {
 		_, err = r.s.AddToSnapshotSet(c, loc.Volume, vss.GUID{}, sc)
 		must(r.t, err)
 	}
+	list, err := r.s.Estimates(deadline(r.t))
+	must(r.t, err)
+	for _, e := range list {
+		held = append(held, e.Held...)
+	}
 	must(r.t, r.from("AddToSnapshotSet", "DoSnapshotSet"))
+	return held
+}
+
+// TestNobodyIsStoppedForOthersFiles: a writer of which nothing is in the set, as in
+// a backup of its logs alone beside another's data, is not stopped for it.
+func TestNobodyIsStoppedForOthersFiles(t *testing.T) {
+	for _, stillness := range []writer.Stillness{writer.CommitsHeld, writer.NothingHeld} {
+		t.Run(stillness.String(), func(t *testing.T) {
+			r := newRig(t, "logs", "data")
+			w := r.writers[0]
+			commitsHeld(w)
+			w.Description.Stillness = stillness
+			r.scope = func(s session.Scope) session.Scope {
+				s.Foreign, s.Claims = s.Claims[:1], s.Claims[1:]
+				return s
+			}
+			must(t, r.to("DoSnapshotSet"))
+			if st := r.status(w); st.State != vss.WriterWaitingForBackupComplete {
+				t.Errorf("%v: %s", st.State, st.Message)
+			}
+			if rc := r.receipt(w); rc.Stopped || rc.Stillness != stillness.String() {
+				t.Errorf("receipt %+v", rc)
+			}
+		})
+	}
 }

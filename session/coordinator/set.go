@@ -329,6 +329,9 @@ func (s *service) Estimates(ctx context.Context) ([]session.Estimate, error) {
 		if err != nil {
 			e.Refusal, e.Code = err.Error(), vss.CodeOf(err)
 		}
+		if !s.noWriters() && !s.opts.NoFreeze {
+			e.Held = s.heldFor(ctx, c)
+		}
 		list = append(list, e)
 	}
 	return list, nil

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/sombra-backup/sombra/provider"
+	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/session/coordinator/hold"
 	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
@@ -17,7 +19,7 @@ import (
 func (r *run) refuseUnstill(ctx context.Context) error {
 	for _, p := range r.partaking() {
 		p.still = p.desc.Stillness != writer.FilesStill && r.needsStill(ctx, p)
-		if !p.still || p.desc.NamesProcesses && p.unnamed == "" {
+		if !p.still || p.stoppable() {
 			continue
 		}
 		p.fail(writer.EventPrepareForSnapshot, r.unstill(p), nil)
@@ -54,24 +56,47 @@ func (s *service) needsStill(ctx context.Context, p *participant) bool {
 	if s.held != nil {
 		return !s.held.Atomic
 	}
-	if p.desc.Stillness == writer.NothingHeld && (len(s.set.copies) != 1 || s.declaresElsewhere(ctx, p, s.set.copies[0].ref.Volume.ID)) {
+	own := s.copiesOf(ctx, p)
+	if len(own) == 0 {
+		return false // nothing of it is in the set, as in a backup of its logs alone
+	}
+	if slices.ContainsFunc(own, func(c *shadow) bool { return !c.caps.Atomic }) || len(own) > 1 {
 		return true
 	}
-	named, volumes := false, 0
+	return p.desc.Stillness == writer.NothingHeld && (len(s.set.copies) > 1 || s.declaresElsewhere(ctx, p, own[0].ref.Volume.ID))
+}
+
+// copiesOf gives the copies of the set that have, or may have, files of a writer.
+func (s *service) copiesOf(ctx context.Context, p *participant) (own []*shadow) {
+	named := slices.ContainsFunc(s.set.copies, func(c *shadow) bool {
+		return slices.ContainsFunc(c.scope.Claims, p.claims) || slices.ContainsFunc(c.scope.Foreign, p.claims)
+	})
 	for _, c := range s.set.copies {
-		named = named || slices.ContainsFunc(c.scope.Claims, p.claims) || slices.ContainsFunc(c.scope.Foreign, p.claims)
+		if named && slices.ContainsFunc(c.scope.Claims, p.claims) || !named && s.declaresOn(ctx, p, c.ref.Volume.ID) {
+			own = append(own, c)
+		}
 	}
-	for _, c := range s.set.copies {
-		if named && !slices.ContainsFunc(c.scope.Claims, p.claims) || !named && !s.declaresOn(ctx, p, c.ref.Volume.ID) {
+	return own
+}
+
+// heldFor tells whose processes the set, as it is now, will have stopped for a
+// copy, and who will be refused since it names none.
+func (s *service) heldFor(ctx context.Context, c *shadow) (list []session.HeldWriter) {
+	for _, p := range s.writers {
+		if p.out || p.desc.Stillness == writer.FilesStill || !slices.Contains(s.copiesOf(ctx, p), c) || !s.needsStill(ctx, p) {
 			continue
 		}
-		volumes++
-		if !c.caps.Atomic {
-			return true
+		h := session.HeldWriter{Instance: p.instance}
+		if !p.stoppable() {
+			h.Refusal = cause(s.unstill(p))
 		}
+		list = append(list, h)
 	}
-	return volumes > 1
+	return list
 }
+
+// stoppable reports whether a writer's processes can be stopped if need be.
+func (p *participant) stoppable() bool { return p.desc.NamesProcesses && p.unnamed == "" }
 
 // declaresOn reports whether a writer may have files on a volume, by its own
 // document: for sets whose maker did not say which files are whose. In doubt it
@@ -132,6 +157,12 @@ func (s *service) checkClaims(volume string, scope provider.Scope) error {
 // suffice. A writer whose processes cannot be stopped is out alone; the failure
 // returned is one for all.
 func (r *run) stopProcesses(ctx context.Context) error {
+	start := time.Now()
+	defer func() {
+		if r.stopped {
+			r.receipt.Stopping = time.Since(start)
+		}
+	}()
 	for _, p := range r.pick(func(p *participant) bool { return p.frozen && !p.out && p.still }) {
 		err := r.stopFor(ctx, p)
 		if err == nil {
@@ -175,6 +206,7 @@ func (r *run) stopFor(ctx context.Context, p *participant) error {
 		}
 		return refuse("they could not be stopped (%w)", err)
 	}
+	p.receipt.Processes = len(got.PIDs)
 	r.receipt.Stopped += len(got.PIDs)
 	if m := string(got.Method); r.receipt.Stop == "" || got.Method != hold.Ptrace {
 		r.receipt.Stop = m
