@@ -28,6 +28,7 @@ import (
 	"github.com/sombra-backup/sombra/writer/writers/hooks"
 	"github.com/sombra-backup/sombra/writer/writers/mariadb"
 	"github.com/sombra-backup/sombra/writer/writers/postgres"
+	"github.com/sombra-backup/sombra/writer/writers/redis"
 	"github.com/sombra-backup/sombra/writer/writers/sqlite"
 	"github.com/sombra-backup/sombra/writer/writers/systemd"
 	"github.com/sombra-backup/sombra/writer/writers/testwriter"
@@ -35,7 +36,7 @@ import (
 
 // kinds are the built-in writers. A new one is one line here.
 func kinds() []writer.Kind {
-	return []writer.Kind{sqlite.Kind{}, postgres.Kind{}, mariadb.Kind{}, systemd.Kind{}, hooks.Kind{}, testwriter.Kind{}}
+	return []writer.Kind{sqlite.Kind{}, postgres.Kind{}, mariadb.Kind{}, redis.Kind{}, systemd.Kind{}, hooks.Kind{}, testwriter.Kind{}}
 }
 
 // providers are the shadow copy providers, the better before the others of the

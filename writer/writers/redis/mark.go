@@ -1,0 +1,4 @@
+package redis
+
+// markName is the file in which a restore notes what to start again.
+const markName = ".sombra-restore"
