@@ -244,6 +244,12 @@ func (c faultCell) host(w *faultWorld, a *faultLoad) effect {
 	case faultHung:
 		e.strike, e.limit = signal(syscall.SIGSTOP, hostOf(a.owner())), hungLimit
 	case faultError:
+		if b, ok := a.faultApp.(interface{ breaks() error }); ok {
+			_, e.whyNot = a.fails(c.point)
+			e.strike = func(*running) error { return b.breaks() }
+			e.codes = append(e.codes, 0, 3, 5) // it may not need it any more
+			return e
+		}
 		var mend func()
 		e.prepare = func() (err error) {
 			why := ""

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,6 +34,8 @@ type faultWorld struct {
 	// repository and state are volumes of their own, so that they can be full.
 	repository, stateVolume *voltest.Volume
 	apps                    []*faultLoad
+	// deep: servers are started on copies of their data.
+	deep bool
 }
 
 // newFaultWorld starts everything. Done ends it; it must be called before the
@@ -42,7 +45,7 @@ func newFaultWorld(t *testing.T) *faultWorld {
 	voltest.Need(t, fileSystems...)
 	w := &faultWorld{volumes: map[string]*voltest.Volume{}}
 	for _, fs := range fileSystems {
-		w.volumes[providerOf[fs]] = newVolume(t, fs)
+		w.volumes[providerOf[fs]] = voltest.Make(t, fs, 1<<30)
 	}
 	w.repository, w.stateVolume = voltest.Ext4(t, 0), voltest.Ext4(t, 0)
 	w.machine = bareMachine(t, filepath.Join(w.repository.Root, "repository"))
@@ -70,6 +73,7 @@ func newFaultWorld(t *testing.T) *faultWorld {
 	add(shop, err)
 	counter, err := newCounterApp(w.volumes["precopy"].Root, filepath.Join(config, "counter"))
 	add(counter, err)
+	add(newPostgresApp(w.volumes["btrfs"].Root))
 	w.configure(yaml + shop.yaml() + counter.yaml(filepath.Join(counter.root, "counter")))
 	for _, v := range w.volumes {
 		for i := range 20 {
@@ -161,7 +165,11 @@ func newFaultLoad(t *testing.T, a faultApp) *faultLoad {
 	}()
 	t.Cleanup(func() {
 		cancel()
-		a.kill()
+		if c, ok := a.(io.Closer); ok {
+			c.Close()
+		} else {
+			a.kill()
+		}
 		<-ended
 	})
 	waitFor(t, 30*time.Second, a.name()+" accepts writes", func() bool { return l.last() > 3 })
