@@ -74,6 +74,7 @@ func newFaultWorld(t *testing.T) *faultWorld {
 	counter, err := newCounterApp(w.volumes["precopy"].Root, filepath.Join(config, "counter"))
 	add(counter, err)
 	add(newPostgresApp(w.volumes["btrfs"].Root))
+	add(newMariaDBApp(w.volumes["reflink"].Root))
 	w.configure(yaml + shop.yaml() + counter.yaml(filepath.Join(counter.root, "counter")))
 	for _, v := range w.volumes {
 		for i := range 20 {
