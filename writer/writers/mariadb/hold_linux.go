@@ -19,7 +19,7 @@ type hold struct {
 	id     int64 // of conn, for the server
 	pid    int   // of the server
 	frozen bool
-	logBin bool
+	facts  *facts
 	at     status // when it was frozen
 }
 
@@ -38,11 +38,9 @@ func newHold(ctx context.Context, set *settings) (_ *hold, err error) {
 			h.release()
 		}
 	}()
-	f, err := h.server.ask(ctx)
-	if err != nil {
+	if h.facts, err = h.server.ask(ctx); err != nil {
 		return nil, err
 	}
-	h.logBin = f.LogBin
 	if h.pid, err = lockedBy(set.Datadir); err != nil {
 		return nil, err
 	}
@@ -145,7 +143,7 @@ func (h *hold) freeze(ctx context.Context) error {
 	if _, err := h.conn.ExecContext(ctx, "FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS"); err != nil {
 		return fmt.Errorf("write the engines' logs: %w", err)
 	}
-	if h.logBin {
+	if h.facts.LogBin {
 		var err error
 		if h.at, err = logStatus(ctx, h.conn); err != nil {
 			return err

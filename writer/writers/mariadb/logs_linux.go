@@ -67,6 +67,7 @@ func (w *dbWriter) rotate(ctx context.Context, from stamp) (*stamp, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.facts = f
 	if err := w.link(dir, names[first:len(names)-1]); err != nil {
 		return nil, err
 	}
@@ -230,5 +231,3 @@ func (w *dbWriter) purgeTo(ctx context.Context, s *server, keep time.Duration) (
 
 // message is an error on one line, for the document.
 func message(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
-
-var _ writer.Writer = (*dbWriter)(nil)

@@ -146,7 +146,7 @@ func (r *rig) spec() writer.Spec {
 }
 
 // host starts the writer in a process of its own, as the data's owner.
-func (r *rig) host(s writer.Spec) (*writer.Remote, func() error, error) {
+func (r *rig) host(t testing.TB, s writer.Spec) (*writer.Remote, func() error, error) {
 	text, err := json.Marshal(s)
 	if err != nil {
 		return nil, nil, err
@@ -161,7 +161,7 @@ func (r *rig) host(s writer.Spec) (*writer.Remote, func() error, error) {
 	defer cancel()
 	w, kill, err := writertest.Host(ctx, cmd)
 	if err == nil {
-		r.t.Cleanup(func() { kill() })
+		t.Cleanup(func() { kill() })
 	}
 	return w, kill, err
 }
@@ -270,33 +270,53 @@ func (r *rig) check() (uint64, error) {
 }
 
 func TestConformance(t *testing.T) {
-	writertest.Run(t, func(t *testing.T) *writertest.Subject { return subject(t, newRig(t, dbtest.MariaDBOptions{})) })
+	r := newRig(t, dbtest.MariaDBOptions{}) // one for all checks: what each leaves is a server at work
+	writertest.Run(t, func(t *testing.T) *writertest.Subject { return subject(t, r) })
 }
 
 func subject(t *testing.T, r *rig) *writertest.Subject {
 	t.Helper()
-	w, kill, err := r.host(r.spec())
+	w, kill, err := r.host(t, r.spec())
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &writertest.Subject{
-		Writer: w,
-		Kill:   kill,
-		Again:  func() (writer.Writer, func() error, error) { return r.host(r.spec()) },
-		Load:   r.startLoad,
-		Block: func() (func(), error) {
-			c, err := r.db.Conn(context.Background())
-			if err != nil {
-				return nil, err
-			}
-			if _, err := c.ExecContext(context.Background(), "LOCK TABLES d.myisam WRITE"); err != nil {
-				return nil, err
-			}
-			return func() { c.ExecContext(context.Background(), "UNLOCK TABLES"); c.Close() }, nil
-		},
+		Writer:    w,
+		Kill:      kill,
+		Again:     func() (writer.Writer, func() error, error) { return r.host(t, r.spec()) },
+		Load:      r.startLoad,
+		Block:     r.block,
 		Check:     r.check,
 		Truncated: r.truncated(),
 	}
+}
+
+// block begins a statement on a table without transactions that does not end.
+func (r *rig) block() (func(), error) {
+	ctx := context.Background()
+	c, err := r.db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var id int64
+	if err := c.QueryRowContext(ctx, "SELECT CONNECTION_ID()").Scan(&id); err != nil {
+		return nil, err
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.ExecContext(ctx, "INSERT INTO d.myisam SELECT SLEEP(300)") // it is killed
+	}()
+	for n := 0; n == 0; time.Sleep(time.Millisecond) {
+		if err := r.db.QueryRow("SELECT COUNT(*) FROM information_schema.processlist WHERE id = ? AND state = 'User sleep'", id).Scan(&n); err != nil {
+			return nil, err
+		}
+	}
+	return func() {
+		r.db.Exec("KILL CONNECTION ?", id)
+		<-done
+		c.Close()
+	}, nil
 }
 
 // truncated tells whether the oldest binary log is another one than when it was

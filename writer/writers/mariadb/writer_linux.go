@@ -2,6 +2,7 @@ package mariadb
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -27,6 +28,7 @@ type dbWriter struct {
 	// Of the backup that goes on. All is nil or empty outside one.
 	held    *hold    // the backup lock
 	still   *stopped // the locks on a server that does not run
+	facts   *facts   // what the server said of itself
 	stamp   *stamp   // what this backup will be known by
 	logged  bool     // a log backup that needs no Freeze
 	spooled bool     // logs are linked
@@ -189,7 +191,7 @@ func (w *dbWriter) prepare(ctx context.Context, e *writer.Event, c *metadata.Com
 		return err
 	}
 	w.stamp, w.logged = to, true
-	return c.SetBackupStamp(vss.BackupStamp(to.String()))
+	return w.note(c)
 }
 
 // PrepareForSnapshot implements [writer.SnapshotPreparer]. It takes the backup lock
@@ -218,7 +220,7 @@ func (w *dbWriter) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.held = h
+	w.held, w.facts = h, h.facts
 	return nil
 }
 
@@ -338,10 +340,22 @@ func (w *dbWriter) PostSnapshot(ctx context.Context, e *writer.Event) error {
 	if c == nil || w.logged || w.stamp == nil {
 		return nil
 	}
-	if err := c.SetBackupStamp(vss.BackupStamp(w.stamp.String())); err != nil {
+	if err := w.note(c); err != nil {
 		return w.veto(ctx, event, err)
 	}
 	return nil
+}
+
+// note keeps the stamp with the backup, and what a restore needs to know.
+func (w *dbWriter) note(c *metadata.Component) error {
+	text, err := json.Marshal(w.facts)
+	if err == nil {
+		err = c.SetBackupStamp(vss.BackupStamp(w.stamp.String()))
+	}
+	if _, noted := c.BackupMetadata(); err == nil && w.facts != nil && !noted { // it can be set once only
+		err = c.SetBackupMetadata(string(text))
+	}
+	return err
 }
 
 // BackupComplete implements [writer.BackupCompleter].
