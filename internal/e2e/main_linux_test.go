@@ -10,11 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sombra-backup/sombra/internal/ledger"
 	"github.com/sombra-backup/sombra/provider"
 	"github.com/sombra-backup/sombra/provider/providers/btrfs"
 	"github.com/sombra-backup/sombra/provider/providers/precopy"
 	"github.com/sombra-backup/sombra/provider/providers/reflink"
 	"github.com/sombra-backup/sombra/repository"
+	"github.com/sombra-backup/sombra/repository/store"
 	"github.com/sombra-backup/sombra/repository/store/mem"
 	"github.com/sombra-backup/sombra/requester"
 	"github.com/sombra-backup/sombra/session"
@@ -49,7 +51,7 @@ func TestMain(m *testing.M) {
 		case "test-host":
 			os.Exit(host.Main(context.Background(), kinds()))
 		case "test-ledger":
-			exit(ledgerClient(os.Args[2:]))
+			exit(ledger.Main(context.Background(), os.Args[2:]))
 		case "test-dirt":
 			exit(dirtClient(os.Args[2:]))
 		case "test-load":
@@ -62,8 +64,6 @@ func TestMain(m *testing.M) {
 			exit(targetClient(os.Args[2:]))
 		case "test-app":
 			exit(appClient(os.Args[2:]))
-		case "test-gate":
-			exit(gateClient(os.Args[2:]))
 		case "test-read":
 			exit(readClient(os.Args[2:]))
 		}
@@ -111,14 +111,22 @@ type rig struct {
 	repo  *repository.Repository
 	// noFreeze is for controls.
 	noFreeze bool
-	limits   session.Limits
-	writers  []session.WriterConfig
-	paths    []string
+	// apart is how far apart the copies of a set are taken at most.
+	apart   time.Duration
+	limits  session.Limits
+	writers []session.WriterConfig
+	paths   []string
 }
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	repo, err := repository.Create(context.Background(), mem.New(), []byte("e2e"),
+	return newRigIn(t, mem.New())
+}
+
+// newRigIn is one with its repository in a store, which opens cheaply.
+func newRigIn(t *testing.T, st store.Store) *rig {
+	t.Helper()
+	repo, err := repository.Create(context.Background(), st, []byte("e2e"),
 		repository.Options{KDF: repository.KDF{Time: 1, Memory: 64, Threads: 1}})
 	if err != nil {
 		t.Fatal(err)
@@ -133,9 +141,13 @@ func newRig(t *testing.T) *rig {
 }
 
 func (r *rig) open(ctx context.Context) (session.Session, error) {
+	by := providers()
+	if r.apart > 0 {
+		by = apartBy(r.apart, by)
+	}
 	return coordinator.Open(ctx, coordinator.Options{
 		Options: session.Options{Paths: r.paths, Writers: r.writers, Limits: r.limits},
-		Kinds:   kinds(), Providers: providers(), StateDir: r.state, NoFreeze: r.noFreeze,
+		Kinds:   kinds(), Providers: by, StateDir: r.state, NoFreeze: r.noFreeze,
 		KeeperArgs: []string{"test-keeper"}, HostArgs: []string{"test-host"},
 	})
 }
