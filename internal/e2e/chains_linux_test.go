@@ -4,11 +4,18 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/sombra-backup/sombra/internal/dbtest"
 	"github.com/sombra-backup/sombra/internal/ledger"
+	"github.com/sombra-backup/sombra/internal/voltest"
 	"github.com/sombra-backup/sombra/requester"
 	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/vss"
@@ -60,10 +67,10 @@ func (c *chain) logs(n int) {
 	}
 }
 
-// points are random times that the chain covers: after the full backup's instant
-// and before the last log backup began.
+// points are random times that the chain covers: after the full backup and before
+// the last log backup began.
 func (c *chain) points(n int) (list []time.Time) {
-	first, last := c.records[0].Instant, c.records[len(c.records)-1].Started
+	first, last := c.records[0].Ended, c.records[len(c.records)-1].Started
 	for range n {
 		list = append(list, first.Add(rand.N(last.Sub(first))))
 	}
@@ -88,7 +95,7 @@ func (c *chain) restoresTo(at time.Time) error {
 	res, err := requester.Restore(ctx, c.open, c.repo, rec.Record, requester.RestoreRequest{
 		Wishes: requester.Wishes{RollForward: vss.RollForwardPartial, Point: at.Format(time.RFC3339Nano)}}, nil)
 	if err != nil || res.Outcome != requester.Complete {
-		return fmt.Errorf("restore: %v, %w: %+v %v", res.Outcome, err, res.Failures, res.Warnings)
+		return fmt.Errorf("restore of %s: %v, %v: %+v %+v %+v %v", rec.ID, res.Outcome, err, res.Components, res.Writers, res.Failures, res.Warnings)
 	}
 	found, err := read(ctx, []ledger.Place{c.place})
 	if err != nil {
@@ -108,9 +115,48 @@ func (c *chain) comesBack(n, points int) {
 	times := c.points(points)
 	for _, at := range times {
 		if err := c.restoresTo(at); err != nil {
-			c.t.Errorf("%v: %v", at, err)
+			c.t.Errorf("to %v, full backup of %v: %v", at, c.records[0].Instant, err)
 		}
 	}
 	c.t.Logf("%s: %d log backups under load, restored to %d random points of time between %v and %v; %d commits of %d clients, of which all that were acknowledged before a point were there, and none begun after it",
 		c.place.Name, n, points, times[0].Format(time.TimeOnly), times[len(times)-1].Format(time.TimeOnly), c.at.history.Len(), c.at.load.Clients)
+}
+
+// TestPostgresLogChainRestoresToAnyTime: full, then log backups while clients
+// commit; the cluster is restored to points of time between them.
+func TestPostgresLogChainRestoresToAnyTime(t *testing.T) {
+	voltest.Need(t, "btrfs")
+	v := voltest.Btrfs(t, 4<<30)
+	dir := filepath.Join(v.Root, "postgres")
+	pg, err := dbtest.StartPostgres(t.Context(), dbtest.PostgresOptions{Dir: dir, Settings: map[string]string{"wal_level": "replica"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := pg.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	config := session.WriterConfig{Kind: "postgres", Name: "chain", Config: fmt.Appendf(nil, `{"data": %q, "logs": true}`, dir)}
+	c := newChain(t, v.Root, config, ledger.Place{Name: storePostgres, Kind: "postgres", Where: pg.DSN("postgres", "postgres")})
+	t.Cleanup(func() { endServer(t, filepath.Join(dir, "postmaster.pid")) })
+	c.comesBack(rounds(50), rounds(40))
+}
+
+// endServer ends a server that a writer started, and waits for its end.
+func endServer(t *testing.T, pidFile string) {
+	t.Helper()
+	data, err := os.ReadFile(pidFile)
+	if err != nil {
+		return // it does not run
+	}
+	word, _, _ := strings.Cut(string(data), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(word))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, 30*time.Second, "the server ends", func() bool { return dead(pid) })
 }
