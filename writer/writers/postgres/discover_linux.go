@@ -105,6 +105,11 @@ func serverOf(pid int) (server, bool) {
 	if err1 != nil || err2 != nil || !os.SameFile(there, here) || unix.Stat(proc, &st) != nil {
 		return server{}, false
 	}
+	// A server that is just being started is still in its starter's directory, and
+	// one that makes a new cluster serves none.
+	if _, err := os.Lstat(filepath.Join(data, "PG_VERSION")); err != nil {
+		return server{}, false
+	}
 	exe, err := os.Readlink(proc + "/exe")
 	if err != nil {
 		return server{}, false
