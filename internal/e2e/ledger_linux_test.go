@@ -71,8 +71,8 @@ func TestLedgerShowsOneInstant(t *testing.T) {
 	l.at.stop()
 	l.live()
 	slowest, _ := l.at.history.Slowest()
-	t.Logf("%d backups of 5 stores on 4 volumes, %d of them show more than one instant; %d commits of %d clients, none failed; %d were under way when a copy was taken, all were completed; the longest took %v (%s)",
-		n, bad, l.at.history.Len(), ledgerClients, waited, slowest.Acked.Sub(slowest.Begun).Round(time.Millisecond), slowest.Store)
+	t.Logf("%d backups of %d stores on 4 volumes, %d of them show more than one instant; %d commits of %d clients, none failed; %d were under way when a copy was taken, all were completed; the longest took %v (%s)",
+		n, len(l.places), bad, l.at.history.Len(), ledgerClients, waited, slowest.Acked.Sub(slowest.Begun).Round(time.Millisecond), slowest.Store)
 }
 
 // live compares what the live stores hold, when the clients have ended, with

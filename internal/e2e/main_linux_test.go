@@ -24,13 +24,14 @@ import (
 	"github.com/sombra-backup/sombra/session/coordinator/hold"
 	"github.com/sombra-backup/sombra/session/coordinator/host"
 	"github.com/sombra-backup/sombra/writer"
+	"github.com/sombra-backup/sombra/writer/writers/mariadb"
 	"github.com/sombra-backup/sombra/writer/writers/postgres"
 	"github.com/sombra-backup/sombra/writer/writers/sqlite"
 	"github.com/sombra-backup/sombra/writer/writers/testwriter"
 )
 
 func kinds() []writer.Kind {
-	return []writer.Kind{sqlite.Kind{}, postgres.Kind{}, testwriter.Kind{}}
+	return []writer.Kind{sqlite.Kind{}, postgres.Kind{}, mariadb.Kind{}, testwriter.Kind{}}
 }
 
 func providers() []provider.Provider {
