@@ -1,10 +1,14 @@
 package writer_test
 
 import (
+	"bufio"
 	"context"
+	"errors"
+	"fmt"
 	"log"
 	"os"
 	"os/signal"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -13,9 +17,21 @@ import (
 	"github.com/sombra-backup/sombra/writer"
 )
 
-// The application: a commit holds this lock.
+// The application keeps notes, and how many there are. A commit holds this lock.
 var commits sync.Mutex
 
+func add(note string, n int) error {
+	commits.Lock()
+	defer commits.Unlock()
+	f, err := os.OpenFile("/var/lib/notes/notes", os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(f, note)
+	return errors.Join(err, f.Close(), os.WriteFile("/var/lib/notes/count", []byte(strconv.Itoa(n)), 0o600))
+}
+
+// The writer: what is to be saved, and how to hold it still.
 type notes struct {
 	instance vss.GUID
 	frozen   atomic.Bool
@@ -47,11 +63,22 @@ func (w *notes) Thaw(context.Context, *writer.Event) error {
 
 func (w *notes) Abort(ctx context.Context, e *writer.Event) error { return w.Thaw(ctx, e) }
 
-// A service with a writer of its own.
+func serve(ctx context.Context) error {
+	return writer.Serve(ctx, "/run/sombra/writers.d/notes.sock", &notes{instance: vss.NewGUID()})
+}
+
+// A service with a writer of its own: each line of its input is a note.
 func Example() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := writer.Serve(ctx, "/run/sombra/writers.d/notes", &notes{instance: vss.NewGUID()}); err != nil {
+	go func() {
+		in := bufio.NewScanner(os.Stdin)
+		for n := 1; in.Scan(); n++ {
+			fmt.Println(n, add(in.Text(), n))
+		}
+		stop()
+	}()
+	if err := serve(ctx); err != nil {
 		log.Fatal(err)
 	}
 }

@@ -16,17 +16,19 @@ func TestTheSDKDocumentShowsTheExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, example, ok := strings.Cut(string(source), "// The application:")
-	if !ok {
-		t.Fatal("example_test.go does not begin with the application")
-	}
-	example = strings.Replace(example, "// A service with a writer of its own.\nfunc Example() {", "func main() {", 1)
+	example := strings.Replace(string(source), "package writer_test", "package main", 1)
+	example = strings.Replace(example, "\nfunc Example() {", "\nfunc main() {", 1)
 	doc, err := os.ReadFile("../docs/writers/sdk.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(doc), strings.TrimSpace(example)) {
-		t.Error("docs/writers/sdk.md does not show the example of example_test.go")
+	if !strings.Contains(string(doc), "```go\n"+example+"```\n") {
+		t.Error("docs/writers/sdk.md does not show the program of example_test.go")
+	}
+	_, part, _ := strings.Cut(example, "// The writer:")
+	part, _, ok := strings.Cut(part, "// A service with")
+	if n := strings.Count(part, "\n"); !ok || n < 10 || n >= 40 {
+		t.Errorf("the writer is %d lines, with empty ones and comments", n)
 	}
 }
 

@@ -188,18 +188,38 @@ func (t *staff) volume(ctx context.Context, id string) (provider.Volume, error) 
 	return table.Volume(ctx, id)
 }
 
-// socketPaths lists the sockets of other programs' writers.
+// maxSockets is how many sockets of a directory are looked at: whom it belongs to
+// could fill it.
+const maxSockets = 256
+
+// socketPaths lists the sockets of other programs' writers: in the directories, and
+// in those in them, which can belong to the users whose programs listen there.
 func socketPaths(dirs []string) []string {
 	var list []string
 	for _, d := range dirs {
-		names, err := filepath.Glob(filepath.Join(d, "*.sock"))
+		list = append(list, socketsIn(d)...)
+		subs, err := os.ReadDir(d)
 		if err != nil {
-			continue // a pattern of ours cannot be malformed but by the directory's name
+			continue // it need not be there
 		}
-		for _, n := range names {
-			if info, err := os.Lstat(n); err == nil && info.Mode()&os.ModeSocket != 0 {
-				list = append(list, n)
+		for _, e := range subs {
+			if e.IsDir() {
+				list = append(list, socketsIn(filepath.Join(d, e.Name()))...)
 			}
+		}
+	}
+	return list
+}
+
+func socketsIn(dir string) []string {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	var list []string
+	for _, e := range entries {
+		if e.Type() == os.ModeSocket && filepath.Ext(e.Name()) == ".sock" && len(list) < maxSockets {
+			list = append(list, filepath.Join(dir, e.Name()))
 		}
 	}
 	return list
