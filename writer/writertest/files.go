@@ -173,7 +173,11 @@ func copyFile(from, to string) error {
 // another name first, then renamed. What else lies there is left alone.
 func (s saved) restore() error {
 	for to, from := range s {
-		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		st, err := os.Stat(from)
+		if err != nil {
+			return err
+		}
+		if err := makeDir(st, filepath.Dir(to)); err != nil {
 			return err
 		}
 		part := to + ".writertest-part"
@@ -185,4 +189,19 @@ func (s saved) restore() error {
 		}
 	}
 	return nil
+}
+
+// makeDir makes a directory and those above it that are missing, with the owner of
+// the file that is to be in it.
+func makeDir(file fs.FileInfo, dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := makeDir(file, filepath.Dir(dir)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	return keepOwner(file, dir)
 }

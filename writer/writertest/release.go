@@ -239,18 +239,20 @@ func outcomes(ctx context.Context, s *Subject) error {
 		func(ses *session) error { return ses.succeeded(false) },
 		func(*session) error { return nil },
 	} {
-		if err := complete(ctx, s, outcome); err != nil {
+		if err := complete(ctx, s, vss.BackupTypeCopy, outcome); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func complete(ctx context.Context, s *Subject, outcome func(*session) error) error {
+// complete plays a backup of one type, which is the same in all its events.
+func complete(ctx context.Context, s *Subject, t vss.BackupType, outcome func(*session) error) error {
 	ses, err := open(ctx, s.Writer)
 	if err != nil {
 		return err
 	}
+	ses.event.State.Type = t
 	if err := ses.sendAll(ctx, append(append([]writer.EventKind(nil), untilFrozen...), writer.EventThaw, writer.EventPostSnapshot)...); err != nil {
 		return errors.Join(err, ses.send(ctx, writer.EventAbort))
 	}
@@ -265,10 +267,7 @@ func truncation(ctx context.Context, s *Subject) error {
 		if _, err := s.Truncated(); err != nil {
 			return err
 		}
-		err := complete(ctx, s, func(ses *session) error {
-			ses.event.State.Type = vss.BackupTypeFull
-			return ses.succeeded(saved)
-		})
+		err := complete(ctx, s, vss.BackupTypeFull, func(ses *session) error { return ses.succeeded(saved) })
 		if err != nil {
 			return err
 		}

@@ -120,7 +120,7 @@ func (w *pgWriter) stageLog(ctx context.Context, e *writer.Event, j *job, c *met
 	if err := writeSynced(name, []byte(j.notes.encode()+"\n")); err != nil {
 		return err
 	}
-	return errors.Join(c.SetBackupStamp(j.stamp.encode()), c.SetBackupMetadata(j.notes.encode()))
+	return j.keep(c)
 }
 
 // stageHistories stages the histories of timelines, which are small and tell

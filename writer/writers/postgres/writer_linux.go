@@ -346,8 +346,17 @@ func (w *pgWriter) PostSnapshot(ctx context.Context, e *writer.Event) error {
 		}
 		j.notes.Base.Last = time.Now().UTC()
 		j.notes.Timeline, j.stamp.Base = j.stamp.Timeline, j.notes.Base
-		return errors.Join(c.SetBackupStamp(j.stamp.encode()), c.SetBackupMetadata(j.notes.encode()))
+		return j.keep(c)
 	})
+}
+
+// keep puts stamp and notes into the component.
+func (j *job) keep(c *metadata.Component) error {
+	err := c.SetBackupMetadata(j.notes.encode())
+	if errors.Is(err, vss.ErrObjectAlreadyExists) {
+		err = nil // of an attempt before this one, which was not restored from
+	}
+	return errors.Join(err, c.SetBackupStamp(j.stamp.encode()))
 }
 
 // lost goes on without the connection, which the copy does not need, but the log
