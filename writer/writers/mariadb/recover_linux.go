@@ -309,7 +309,7 @@ func (w *dbWriter) private(ctx context.Context, p restoredFiles, command []strin
 	if s.server, err = dial(&w.set, at("s"), login{adminUser, password}); err != nil {
 		return nil, err
 	}
-	if err = waitReady(ctx, s.proc, s.server, s.log); err != nil {
+	if err = waitReady(ctx, s.proc, s.log, s.server.db.PingContext); err != nil {
 		return nil, fmt.Errorf("recover the restored data: %w", err)
 	}
 	return s, nil

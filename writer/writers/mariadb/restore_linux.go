@@ -288,21 +288,35 @@ func (w *dbWriter) startCommand(ctx context.Context, command []string) error {
 	if err != nil {
 		return fmt.Errorf("start the server: %w", err)
 	}
-	s, err := connect(&w.set)
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	return waitReady(ctx, p, s, filepath.Join(w.dir, "start.err"))
+	return waitReady(ctx, p, filepath.Join(w.dir, "start.err"), func(ctx context.Context) error {
+		pid, err := lockedBy(w.dir)
+		if err != nil || pid == 0 {
+			return errors.Join(err, errors.New("no server runs"))
+		}
+		socket := listensOn(pid)
+		if socket == "" {
+			return errors.New("it does not listen on a socket")
+		}
+		l, err := w.set.account()
+		if err != nil {
+			return err
+		}
+		s, err := dial(&w.set, socket, l)
+		if err != nil {
+			return err
+		}
+		defer s.close()
+		return s.db.PingContext(ctx)
+	})
 }
 
 // waitReady waits until a server that was started answers. One that refuses the
 // account answers, too.
-func waitReady(ctx context.Context, p *launch.Process, s *server, log string) error {
+func waitReady(ctx context.Context, p *launch.Process, log string, ping func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, readyLimit)
 	defer cancel()
 	for {
-		err := s.db.PingContext(ctx)
+		err := ping(ctx)
 		if err == nil || answered(err) {
 			return nil
 		}
