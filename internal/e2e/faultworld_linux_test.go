@@ -75,6 +75,7 @@ func newFaultWorld(t *testing.T) *faultWorld {
 	add(counter, err)
 	add(newPostgresApp(w.volumes["btrfs"].Root))
 	add(newMariaDBApp(w.volumes["reflink"].Root))
+	add(newRedisApp(w.volumes["precopy"].Root))
 	w.configure(yaml + shop.yaml() + counter.yaml(filepath.Join(counter.root, "counter")))
 	for _, v := range w.volumes {
 		for i := range 20 {
