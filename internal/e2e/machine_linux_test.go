@@ -26,6 +26,8 @@ type machine struct {
 	repo string
 	// stateDir is the state directory; empty means one below dir.
 	stateDir string
+	// passwordFile has the repository's password. Empty: it is in the environment.
+	passwordFile string
 	// user runs the command; nil is who runs the tests.
 	user *syscall.Credential
 	// through is a command that runs the program, such as unshare.
@@ -75,8 +77,12 @@ func (m *machine) env() []string {
 	if _, err := os.Stat(config); err != nil {
 		config = os.DevNull
 	}
+	password := "SOMBRA_PASSWORD=e2e"
+	if m.passwordFile != "" {
+		password = "SOMBRA_PASSWORD_FILE=" + m.passwordFile
+	}
 	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + m.dir, "SOMBRA_STATE_DIR=" + m.state(), "SOMBRA_CONFIG=" + config,
-		"SOMBRA_REPOSITORY=" + m.repo, "SOMBRA_PASSWORD=e2e"}
+		"SOMBRA_REPOSITORY=" + m.repo, password}
 }
 
 // outcome is how a command ended.
