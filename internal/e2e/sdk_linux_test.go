@@ -46,12 +46,23 @@ func startNotes(t *testing.T, program string) *notes {
 	t.Helper()
 	voltest.Need(t) // a mount namespace takes root
 	base := scratch(t)
-	n := &notes{t: t, dir: filepath.Join(base, "lib/notes")}
 	for _, dir := range []string{"lib/notes", "run/sombra/writers.d"} {
 		must(t, os.MkdirAll(filepath.Join(base, dir), 0o755))
 	}
-	n.cmd = exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c",
-		`mount --bind "$1/lib" /var/lib && mount --bind "$1/run" /run && exec "$2"`, "sh", base, program)
+	n := startIn(t, base, program)
+	waitFor(t, 10*time.Second, "the writer listens", func() bool {
+		_, err := os.Lstat(filepath.Join(base, "run/sombra/writers.d/notes.sock"))
+		return err == nil
+	})
+	return n
+}
+
+// startIn starts a command line with /var/lib and /run below base.
+func startIn(t *testing.T, base string, line ...string) *notes {
+	t.Helper()
+	n := &notes{t: t, dir: filepath.Join(base, "lib/notes")}
+	n.cmd = exec.Command("unshare", append([]string{"--mount", "--propagation", "private", "sh", "-c",
+		`mount --bind "$0/lib" /var/lib && mount --bind "$0/run" /run && exec "$@"`, base}, line...)...)
 	n.cmd.Stderr = os.Stderr
 	var err error
 	n.in, err = n.cmd.StdinPipe()
@@ -61,10 +72,6 @@ func startNotes(t *testing.T, program string) *notes {
 	n.out = bufio.NewReader(out)
 	must(t, n.cmd.Start())
 	t.Cleanup(func() { n.in.Close(); n.cmd.Process.Kill(); n.cmd.Wait() })
-	waitFor(t, 10*time.Second, "the writer listens", func() bool {
-		_, err := os.Lstat(filepath.Join(base, "run/sombra/writers.d/notes.sock"))
-		return err == nil
-	})
 	return n
 }
 
