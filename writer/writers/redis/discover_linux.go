@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sombra-backup/sombra/metadata"
 	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
 	"github.com/sombra-backup/sombra/writer/unit"
@@ -52,9 +53,37 @@ type found struct {
 	Listens []endpoint `json:"listens,omitempty"`
 	Program string     `json:"program,omitempty"`
 	Args    []string   `json:"args,omitempty"`
-	// Restore says that the directory may be absent, or hold anything.
-	Restore bool `json:"restore,omitempty"`
+	// Restore says that the directory may be absent, or hold anything. Stored
+	// is then what the backup's document has.
+	Restore bool   `json:"restore,omitempty"`
+	Stored  layout `json:"stored,omitzero"`
 }
+
+// layout is which files a backup has.
+type layout struct {
+	AOF     bool   `json:"aof,omitempty"`
+	RDB     string `json:"rdb,omitempty"`
+	AOFDir  string `json:"aof_dir,omitempty"`
+	AOFBase string `json:"aof_base,omitempty"`
+}
+
+// layoutOf reads a stored component's file sets.
+func layoutOf(c *metadata.ComponentInfo) (layout, error) {
+	n := defaultNames()
+	l := layout{RDB: n.rdb, AOFDir: n.aofDir, AOFBase: n.aofBase}
+	for _, set := range c.FileSets {
+		base, isManifest := strings.CutSuffix(set.Pattern, ".manifest")
+		switch {
+		case set.Path == c.Name && !isManifest:
+			l.RDB = set.Pattern
+		case isManifest && filepath.Dir(set.Path) == c.Name:
+			l.AOF, l.AOFDir, l.AOFBase = true, filepath.Base(set.Path), base
+		}
+	}
+	return l, l.names().check()
+}
+
+func (l layout) names() names { return names{l.RDB, l.AOFDir, l.AOFBase} }
 
 // parseConfig reads what a person wrote.
 func parseConfig(raw json.RawMessage) (config, error) {
@@ -251,6 +280,10 @@ func (f *finder) stored(stored []writer.Stored) ([]writer.Spec, error) {
 			c.Found = new(found)
 		}
 		c.Found.Restore = true
+		var err error
+		if c.Found.Stored, err = layoutOf(components[0]); err != nil {
+			return nil, fmt.Errorf("stored writer %q: %w", id.InstanceName, err)
+		}
 		spec.Name = id.InstanceName
 		f.complete(spec, c)
 	}

@@ -23,16 +23,15 @@ const (
 
 // snapshot is what was true of a server while it was held.
 type snapshot struct {
-	version     string
-	runID       string
-	dirty       int64 // writes since the last save
-	saves       int64
-	rewrites    int64
-	aofSize     int64
-	keys        int64 // that never expire
-	incr        string
-	incrSize    int64
-	incrPresent bool
+	version  string
+	runID    string
+	dirty    int64 // writes since the last save
+	saves    int64
+	rewrites int64
+	aofSize  int64
+	keys     int64  // that never expire
+	incr     string // the file that is appended to, and its size
+	incrSize int64
 }
 
 // errBusy says that the server has to be let go on for a while first.
@@ -255,7 +254,6 @@ func (f *facts) shot(i info, dir string) (*snapshot, error) {
 		return nil, err
 	}
 	s.incr, s.incrSize, err = m.tail(f.names.aofPath(dir))
-	s.incrPresent = s.incr != ""
 	return s, err
 }
 

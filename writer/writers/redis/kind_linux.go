@@ -42,7 +42,7 @@ func (Kind) New(ctx context.Context, s writer.Spec) (writer.Writer, error) {
 	}
 	w := &redisWriter{conf: c, spec: s, instance: vss.NewGUID(), turn: make(chan struct{}, 1)}
 	if c.Found.Restore {
-		w.facts = facts{restore: true, names: defaultNames()}
+		w.facts = facts{restore: true, names: c.Found.Stored.names(), aof: c.Found.Stored.AOF}
 		return w, nil
 	}
 	if err := checkOwner(c.Directory); err != nil {

@@ -1,0 +1,153 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/sombra-backup/sombra/metadata"
+	"github.com/sombra-backup/sombra/vss"
+	"github.com/sombra-backup/sombra/writer"
+)
+
+var (
+	_ writer.PreRestorer  = (*redisWriter)(nil)
+	_ writer.PostRestorer = (*redisWriter)(nil)
+)
+
+// chosen gives the component if it is to be restored to its place. Beside the
+// server that runs there is nothing to do.
+func (w *redisWriter) chosen(e *writer.Event) *metadata.Component {
+	c := w.component(e.Components)
+	if c == nil || len(c.NewTargets()) > 0 {
+		return nil
+	}
+	if selected, _ := c.SelectedForRestore(); !selected {
+		return nil
+	}
+	return c
+}
+
+// message is an error on one line, for the document.
+func message(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
+// PreRestore implements [writer.PreRestorer]. It stops the server, which would
+// otherwise write over what is restored when it ends or saves.
+func (w *redisWriter) PreRestore(ctx context.Context, e *writer.Event) error {
+	const event = "PreRestore"
+	if err := w.take(ctx, event); err != nil {
+		return err
+	}
+	defer w.give()
+	c := w.chosen(e)
+	if c == nil {
+		return nil
+	}
+	if err := w.stopServer(ctx); err != nil {
+		err = errors.Join(err, c.SetPreRestoreFailureMsg(message(err)))
+		return w.failure(ctx, vss.ErrWriterErrorNonRetryable, event, err)
+	}
+	return nil
+}
+
+// stopServer stops the server if it runs, and notes how it is started again.
+func (w *redisWriter) stopServer(ctx context.Context) error {
+	dir := w.conf.Directory
+	pid, err := runningIn(dir)
+	if err != nil || pid == 0 {
+		return err
+	}
+	s, err := connect(ctx, w.conf)
+	if err != nil {
+		return fmt.Errorf("the server (process %d) has to be stopped, and cannot be spoken to; stop it and restore again: %w", pid, err)
+	}
+	defer s.close()
+	i, err := s.info(ctx, "server", "replication", "cluster", "persistence")
+	if err != nil {
+		return err
+	}
+	if err := supported(i, w.conf); err != nil {
+		return err
+	}
+	now, err := s.persistence(ctx)
+	if err != nil {
+		return err
+	}
+	if err := w.fits(now); err != nil {
+		return err
+	}
+	m := mark{AOF: now.aof, Unit: w.spec.Service != nil}
+	if !m.Unit {
+		if m.Program, m.Args, err = w.startedBy(i); err != nil {
+			return err
+		}
+	}
+	if err := m.write(dir); err != nil {
+		return err
+	}
+	return w.stop(ctx, s, now, pid)
+}
+
+// fits makes sure that the server will load what is restored.
+func (w *redisWriter) fits(now facts) error {
+	was := w.facts
+	switch {
+	case was.aof && !now.aof:
+		return errors.New("the backup is of an append-only file, and the server keeps none now (appendonly no), so that it would load something else; set appendonly yes in its configuration and restore again")
+	case was.aof && (was.names.aofDir != now.names.aofDir || was.names.aofBase != now.names.aofBase):
+		return fmt.Errorf("the append-only file is %s/%s in the backup and %s/%s in the server's configuration; make them the same and restore again", was.names.aofDir, was.names.aofBase, now.names.aofDir, now.names.aofBase)
+	case !was.aof && was.names.rdb != now.names.rdb:
+		return fmt.Errorf("the RDB file is %s in the backup and %s in the server's configuration; make them the same and restore again", was.names.rdb, now.names.rdb)
+	}
+	w.facts.names.aofDir, w.facts.names.aofBase = now.names.aofDir, now.names.aofBase
+	return nil
+}
+
+// PostRestore implements [writer.PostRestorer]. It starts the server again if
+// PreRestore has stopped it and no more restores follow.
+func (w *redisWriter) PostRestore(ctx context.Context, e *writer.Event) error {
+	const event = "PostRestore"
+	if err := w.take(ctx, event); err != nil {
+		return err
+	}
+	defer w.give()
+	c := w.chosen(e)
+	if c == nil {
+		return nil
+	}
+	if err := w.restored(ctx, e, c); err != nil {
+		err = errors.Join(err, c.SetPostRestoreFailureMsg(message(err)))
+		return w.failure(ctx, vss.ErrWriterErrorNonRetryable, event, err)
+	}
+	return nil
+}
+
+// restored does what the outcome of the restore asks for.
+func (w *redisWriter) restored(ctx context.Context, e *writer.Event, c *metadata.Component) error {
+	m, err := readMark(w.conf.Directory)
+	if err != nil {
+		return err
+	}
+	switch status := c.FileRestoreStatus(); {
+	case status == vss.FileRestoreStatusNone:
+		return w.startAgain(ctx, m, stamp{})
+	case status != vss.FileRestoreStatusAll:
+		return errors.New("its files are a mixture of old and restored ones, and the server stays stopped; restore again")
+	case c.AdditionalRestores():
+		return nil // more is to come (R-RES-28)
+	}
+	if err := w.tidy(e, m); err != nil {
+		return err
+	}
+	var want stamp
+	if text, ok := c.BackupStamp(); ok {
+		if want, err = parseStamp(string(text)); err != nil {
+			return err
+		}
+	}
+	if err := w.startAgain(ctx, m, want); err != nil {
+		return err
+	}
+	return w.removeAside()
+}
