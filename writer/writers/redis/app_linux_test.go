@@ -53,6 +53,19 @@ type app struct {
 	*dbtest.Redis
 	acknowledged atomic.Uint64
 	passwordFile string
+	hosts        []*exec.Cmd
+}
+
+// stopHosts stops the writers' processes, as a hang would; they are killed at the
+// end.
+func (a *app) stopHosts() error {
+	var errs []error
+	for _, h := range a.hosts {
+		if err := h.Process.Signal(syscall.SIGSTOP); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func scratch(t testing.TB) string {
@@ -264,6 +277,7 @@ func (a *app) host(spec writer.Spec) (*writer.Remote, func() error, error) {
 	}
 	w, kill, err := writertest.Host(ctx, cmd)
 	if err == nil {
+		a.hosts = append(a.hosts, cmd)
 		a.t.Cleanup(func() { kill() })
 	}
 	return w, kill, err

@@ -60,15 +60,20 @@ func (w *redisWriter) prepare(ctx context.Context) error {
 		return err
 	}
 	defer s.close()
+	return s.quiet(ctx, w.facts)
+}
+
+// quiet waits until the server is not at work on its files.
+func (s *server) quiet(ctx context.Context, f facts) error {
 	for {
 		i, err := s.info(ctx, "persistence")
 		if err != nil {
 			return err
 		}
-		if !w.facts.working(i) {
+		if !f.working(i) {
 			return nil
 		}
-		if err := rest(ctx, 20*backOff); err != nil {
+		if err := rest(ctx, 10*backOff); err != nil {
 			return fmt.Errorf("the server is still saving or rewriting its files: %w", err)
 		}
 	}

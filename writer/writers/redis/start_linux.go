@@ -53,6 +53,10 @@ func (w *redisWriter) stop(ctx context.Context, s *server, now facts, pid int) e
 // shutDown ends a server by its own command. One without an append-only file saves
 // what it has: if nothing is restored, nothing is lost.
 func (s *server) shutDown(ctx context.Context, now facts) error {
+	// It refuses to end while it makes its first append-only file.
+	if err := s.quiet(ctx, now); err != nil {
+		return err
+	}
 	args := []string{"SAVE"}
 	if now.aof {
 		args = nil

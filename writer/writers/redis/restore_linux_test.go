@@ -1,0 +1,275 @@
+package redis
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sombra-backup/sombra/internal/dbtest"
+	"github.com/sombra-backup/sombra/metadata"
+	"github.com/sombra-backup/sombra/vss"
+	"github.com/sombra-backup/sombra/writer"
+)
+
+// restore plays one restore operation, with what put does between the events.
+func (p *play) restore(more bool, status vss.FileRestoreStatus, put func()) error {
+	p.t.Helper()
+	c := p.component()
+	if err := c.SetAdditionalRestores(more); err != nil {
+		p.t.Fatal(err)
+	}
+	p.send(writer.EventPreRestore)
+	put()
+	if err := p.component().SetFileRestoreStatus(status); err != nil {
+		p.t.Fatal(err)
+	}
+	return p.try(writer.EventPostRestore)
+}
+
+func (a *app) running() bool {
+	a.t.Helper()
+	pid, err := runningIn(a.Dir)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return pid != 0
+}
+
+// TestRestoreBringsBackTheInstant does so in each way in which a server keeps its
+// data, after the application has gone on, and after a rewrite that leaves files of
+// other names. The server's own programs then check the files.
+func TestRestoreBringsBackTheInstant(t *testing.T) {
+	for name, o := range map[string]dbtest.RedisOptions{
+		"append-only file": {AppendOnly: true, Password: "sesame"},
+		"RDB file":         {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newApp(t, o)
+			w, _ := a.writer()
+			p := newPlay(t, w)
+			files := p.backup(a.Dir)
+			n := a.acknowledged.Load()
+			for range 10 {
+				if err := a.commit(t.Context(), nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if o.AppendOnly {
+				a.rewrite()
+			}
+			r := a.restorer(p.doc, p.stamp())
+			if err := r.restore(false, vss.FileRestoreStatusAll, func() {
+				if a.running() {
+					t.Error("the server runs while its files are restored")
+				}
+				a.put(a.Dir, files)
+			}); err != nil {
+				t.Fatal(err)
+			}
+			got, err := a.count(t.Context())
+			if err != nil || got != n {
+				t.Errorf("the server that PostRestore started has %d transactions, %v; the backup had %d", got, err, n)
+			}
+			a.checkFiles(o.AppendOnly)
+			for _, left := range []string{markName, "appendonlydir" + asideEnding} {
+				if _, err := os.Lstat(filepath.Join(a.Dir, left)); err == nil {
+					t.Errorf("%s is left", left)
+				}
+			}
+		})
+	}
+}
+
+// rewrite has the append-only file rewritten, and waits for it.
+func (a *app) rewrite() {
+	a.t.Helper()
+	if _, err := a.Do(a.t.Context(), "BGREWRITEAOF"); err != nil {
+		a.t.Fatal(err)
+	}
+	a.quiet()
+}
+
+// quiet waits until the append-only file is not rewritten any more.
+func (a *app) quiet() {
+	a.t.Helper()
+	f := facts{aof: true}
+	for {
+		r, err := a.Do(a.t.Context(), "INFO", "persistence")
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		if !f.working(parseInfo(r.Text)) {
+			return
+		}
+	}
+}
+
+// checkFiles has the server's own programs check its files.
+func (a *app) checkFiles(aof bool) {
+	a.t.Helper()
+	n := defaultNames()
+	cmd := exec.Command("redis-check-rdb", n.rdbPath(a.Dir))
+	if aof {
+		cmd = exec.Command("redis-check-aof", n.manifest(a.Dir))
+		m, err := readManifest(n.manifest(a.Dir))
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		parts, err := filepath.Glob(filepath.Join(n.aofPath(a.Dir), "*"))
+		if err != nil || len(parts) != len(m)+1 {
+			a.t.Errorf("%d files of an append-only file of %d parts and a manifest, %v", len(parts), len(m), err)
+		}
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		a.t.Errorf("%v: %v: %s", cmd, err, out)
+	}
+}
+
+// TestChainStartsTheServerAtItsEnd: each operation has a writer of its own.
+func TestChainStartsTheServerAtItsEnd(t *testing.T) {
+	a := newApp(t, dbtest.RedisOptions{AppendOnly: true})
+	w, _ := a.writer()
+	p := newPlay(t, w)
+	var chain []map[string][]byte
+	for range 3 {
+		chain = append(chain, p.backup(a.Dir))
+		if err := a.commit(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		p = newPlay(t, w)
+	}
+	n := a.acknowledged.Load() - 1
+	for i, files := range chain {
+		more := i < len(chain)-1
+		err := a.restorer(p.doc, "").restore(more, vss.FileRestoreStatusAll, func() { a.put(a.Dir, files) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.running() == more {
+			t.Errorf("after operation %d of %d the server runs: %v", i+1, len(chain), a.running())
+		}
+	}
+	if got, err := a.count(t.Context()); err != nil || got != n {
+		t.Errorf("restored are %d transactions, %v; the last backup had %d", got, err, n)
+	}
+}
+
+// rdbBackup makes a backup of a server without an append-only file and then has it
+// keep one, in which there is something else.
+func rdbBackup(t *testing.T) (a *app, doc *metadata.WriterMetadata, stamp string, files map[string][]byte, n uint64) {
+	a = newApp(t, dbtest.RedisOptions{})
+	w, _ := a.writer()
+	p := newPlay(t, w)
+	files = p.backup(a.Dir)
+	n = a.acknowledged.Load()
+	for _, c := range [][]string{{"CONFIG", "SET", "appendonly", "yes"}, {"CONFIG", "REWRITE"}, {"FLUSHALL"}, {"SET", "other", "1"}} {
+		if _, err := a.Do(t.Context(), c[0], c[1:]...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.quiet()
+	return a, p.doc, p.stamp(), files, n
+}
+
+// TestServerWithAppendOnlyFileDoesNotStartEmpty: it loads nothing but that, so it
+// has to be made of the restored RDB file.
+func TestServerWithAppendOnlyFileDoesNotStartEmpty(t *testing.T) {
+	a, doc, stamp, files, n := rdbBackup(t)
+	err := a.restorer(doc, stamp).restore(false, vss.FileRestoreStatusAll, func() { a.put(a.Dir, files) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got, err := a.count(t.Context()); err != nil || got != n {
+			t.Errorf("the server has %d transactions, %v; the backup had %d", got, err, n)
+		}
+		a.checkFiles(true)
+		if _, err := a.check(); err != nil { // and after its next start
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestEmptyStartIsAnError: a server that has not loaded what was restored is not
+// taken for restored.
+func TestEmptyStartIsAnError(t *testing.T) {
+	a := newApp(t, dbtest.RedisOptions{})
+	w, _ := a.writer()
+	p := newPlay(t, w)
+	p.backup(a.Dir)
+	err := a.restorer(p.doc, p.stamp()).restore(false, vss.FileRestoreStatusAll, func() { os.Remove(filepath.Join(a.Dir, "dump.rdb")) })
+	wantError(t, err, "began empty")
+}
+
+func TestRestoreOfAnAppendOnlyFileNeedsAServerThatLoadsIt(t *testing.T) {
+	a := newApp(t, dbtest.RedisOptions{AppendOnly: true})
+	w, _ := a.writer()
+	p := newPlay(t, w)
+	p.backup(a.Dir)
+	if _, err := a.Do(t.Context(), "CONFIG", "SET", "appendonly", "no"); err != nil {
+		t.Fatal(err)
+	}
+	err := a.restorer(p.doc, p.stamp()).try(writer.EventPreRestore)
+	wantError(t, err, "set appendonly yes")
+	if !a.running() {
+		t.Error("the server was stopped for a restore that was refused")
+	}
+}
+
+// TestFailedRestoreLeavesTheServerStopped: it would load a mixture.
+func TestFailedRestoreLeavesTheServerStopped(t *testing.T) {
+	a := newApp(t, dbtest.RedisOptions{AppendOnly: true})
+	w, _ := a.writer()
+	p := newPlay(t, w)
+	files := p.backup(a.Dir)
+	n := a.acknowledged.Load()
+	err := a.restorer(p.doc, p.stamp()).restore(false, vss.FileRestoreStatusFailed, func() {})
+	wantError(t, err, "stays stopped")
+	if a.running() {
+		t.Error("the server was started")
+	}
+	// The next restore ends what this one began.
+	err = a.restorer(p.doc, p.stamp()).restore(false, vss.FileRestoreStatusAll, func() { a.put(a.Dir, files) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := a.count(t.Context()); err != nil || got != n {
+		t.Errorf("restored are %d transactions, %v; the backup had %d", got, err, n)
+	}
+}
+
+// TestRestoreBesideLeavesTheServerAlone: the copy is started as the documentation
+// says, without a configuration of its own.
+func TestRestoreBesideLeavesTheServerAlone(t *testing.T) {
+	a := newApp(t, dbtest.RedisOptions{AppendOnly: true})
+	w, _ := a.writer()
+	p := newPlay(t, w)
+	files := p.backup(a.Dir)
+	n := a.acknowledged.Load()
+	beside := filepath.Join(scratch(t), "beside")
+	r := a.restorer(p.doc, p.stamp())
+	for _, set := range r.doc.Components()[0].FileSets {
+		to := strings.Replace(set.Path, a.Dir, beside, 1)
+		if err := r.component().AddNewTarget(metadata.NewTarget{FileSpec: set.FileSpec, NewPath: to}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := r.restore(false, vss.FileRestoreStatusAll, func() {
+		if err := a.commit(t.Context(), nil); err != nil {
+			t.Errorf("the server beside which is restored: %v", err)
+		}
+		a.put(beside, files)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := a.startCopy(dbtest.RedisOptions{AppendOnly: true}, files); got != n {
+		t.Errorf("the copy has %d transactions, the backup had %d", got, n)
+	}
+	if got, err := a.count(t.Context()); err != nil || got != n+1 {
+		t.Errorf("the server has %d transactions, %v; it had %d", got, err, n+1)
+	}
+}
