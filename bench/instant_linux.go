@@ -154,7 +154,7 @@ func failure(what string, err error) error {
 func (b *backups) run(ctx context.Context, args ...string) (*session.Receipt, error) {
 	out, err := b.command(ctx, append([]string{"--json", "backup"}, args...)...).Output()
 	if err != nil {
-		return nil, fmt.Errorf("%w\n%s", failure("sombra backup", err), out)
+		return nil, fmt.Errorf("%w\n%s", failure("sombra backup", err), lastOf(out))
 	}
 	var r requester.Result
 	for line := range bytes.Lines(out) {
@@ -171,9 +171,15 @@ func (b *backups) run(ctx context.Context, args ...string) (*session.Receipt, er
 		}
 	}
 	if r.Outcome != requester.Complete || r.Receipt == nil {
-		return nil, fmt.Errorf("the backup is not complete: %s", out)
+		return nil, fmt.Errorf("the backup is not complete: %s", lastOf(out))
 	}
 	return r.Receipt, nil
+}
+
+// lastOf gives the last messages of a backup: its summary, and why it failed.
+func lastOf(out []byte) []byte {
+	const enough = 8 << 10
+	return out[max(0, len(out)-enough):]
 }
 
 // settleWindow is how long after a backup began to hold a commit is still counted as
