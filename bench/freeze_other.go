@@ -30,3 +30,7 @@ func benchChain(context.Context, []string, io.Writer) error {
 func benchInstant(context.Context, []string, io.Writer) error {
 	return errors.New("instant measures the shadow copy service for hosts without one of their own: it needs Linux")
 }
+
+func benchLogBackup(context.Context, []string, io.Writer) error {
+	return errors.New("logbackup measures writers of databases as they are on Linux")
+}

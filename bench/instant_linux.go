@@ -79,7 +79,11 @@ func measureInstant(ctx context.Context, o instantOptions, t *tool, l layout, ou
 		return err
 	}
 	defer func() { err = errors.Join(err, e.close()) }()
-	b, err := newBackups(ctx, t, e)
+	config, err := e.configureFiles()
+	if err != nil {
+		return err
+	}
+	b, err := newBackups(ctx, t, e.dir, config)
 	if err != nil {
 		return err
 	}
@@ -119,25 +123,19 @@ type backups struct {
 	config string
 }
 
-func newBackups(ctx context.Context, t *tool, e *estate) (*backups, error) {
-	b := &backups{t: t, dir: filepath.Join(e.dir, "backups")}
+// newBackups makes the repository, in a directory of its own below dir.
+func newBackups(ctx context.Context, t *tool, dir, config string) (*backups, error) {
+	b := &backups{t: t, dir: filepath.Join(dir, "backups"), config: config}
 	if err := os.Mkdir(b.dir, 0o700); err != nil {
 		return nil, err
 	}
-	var err error
-	if b.config, err = e.configure(); err != nil {
-		return nil, err
-	}
-	_, err = b.command(ctx, "-q", "init").Output()
+	_, err := b.command(ctx, "-q", "init").Output()
 	return b, failure("init", err)
 }
 
 func (b *backups) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, b.t.path, args...)
-	cmd.Env = append(environment(), b.t.env(b.dir)...)
-	if b.config != "" {
-		cmd.Env = append(cmd.Env, "SOMBRA_CONFIG="+b.config)
-	}
+	cmd.Env = append(append(environment(), b.t.env(b.dir)...), "SOMBRA_CONFIG="+b.config)
 	return cmd
 }
 

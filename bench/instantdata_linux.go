@@ -107,12 +107,8 @@ func (e *estate) start(ctx context.Context) error {
 	}
 	var all sync.WaitGroup
 	var errs [3]error
-	all.Go(func() {
-		e.pg, errs[0] = dbtest.StartPostgres(ctx, dbtest.PostgresOptions{Dir: filepath.Join(e.roots[0], "data")})
-	})
-	all.Go(func() {
-		e.maria, errs[1] = dbtest.StartMariaDB(ctx, dbtest.MariaDBOptions{Dir: filepath.Join(e.roots[1], "data")})
-	})
+	all.Go(func() { errs[0] = e.startPostgres(ctx) })
+	all.Go(func() { errs[1] = e.startMariaDB(ctx) })
 	all.Go(func() {
 		e.redis, errs[2] = dbtest.StartRedis(ctx, dbtest.RedisOptions{Dir: filepath.Join(e.roots[2], "redis"), AppendOnly: true,
 			Lines: []string{"enable-debug-command local"}})
@@ -121,17 +117,44 @@ func (e *estate) start(ctx context.Context) error {
 	return errors.Join(errs[:]...)
 }
 
+func (e *estate) startPostgres(ctx context.Context) (err error) {
+	e.pg, err = dbtest.StartPostgres(ctx, dbtest.PostgresOptions{Dir: filepath.Join(e.roots[0], "data")})
+	return err
+}
+
+func (e *estate) startMariaDB(ctx context.Context) (err error) {
+	e.maria, err = dbtest.StartMariaDB(ctx, dbtest.MariaDBOptions{Dir: filepath.Join(e.roots[1], "data")})
+	return err
+}
+
 // fill makes the rows that are changed later, of about a KiB each.
 func (e *estate) fill(ctx context.Context, size int64) error {
 	rows := size / rowBytes
 	if err := self(roleFill, e.sqlite, fmt.Sprint(size)).Run(); err != nil {
 		return fmt.Errorf("fill SQLite: %w", err)
 	}
+	if err := e.fillPostgres(ctx, rows); err != nil {
+		return err
+	}
+	if err := e.fillMariaDB(ctx, rows); err != nil {
+		return err
+	}
+	if _, err := e.redis.Do(ctx, "DEBUG", "POPULATE", fmt.Sprint(rows/8), "item", "1000"); err != nil {
+		return fmt.Errorf("fill Redis: %w", err)
+	}
+	return nil
+}
+
+func (e *estate) fillPostgres(ctx context.Context, rows int64) error {
 	err := e.pg.Exec(ctx, "CREATE TABLE item (id int PRIMARY KEY, n int NOT NULL, body text NOT NULL)", fmt.Sprintf(
 		"INSERT INTO item SELECT i, 0, string_agg(md5((i*32+j)::text), '') FROM generate_series(1, %d) i, generate_series(1, 30) j GROUP BY i", rows), "CHECKPOINT")
 	if err != nil {
 		return fmt.Errorf("fill PostgreSQL: %w", err)
 	}
+	return nil
+}
+
+func (e *estate) fillMariaDB(ctx context.Context, rows int64) error {
 	db, err := e.maria.DB("")
 	if err != nil {
 		return err
@@ -144,9 +167,6 @@ func (e *estate) fill(ctx context.Context, size int64) error {
 		if _, err := db.ExecContext(ctx, q); err != nil {
 			return fmt.Errorf("fill MariaDB: %w", err)
 		}
-	}
-	if _, err := e.redis.Do(ctx, "DEBUG", "POPULATE", fmt.Sprint(rows/8), "item", "1000"); err != nil {
-		return fmt.Errorf("fill Redis: %w", err)
 	}
 	return nil
 }
@@ -240,24 +260,31 @@ const filesWriter = `<TestWriter usage="USER_DATA" lockFile="%s">
 </TestWriter>
 `
 
-// configure writes the program's configuration, which names the files' writer;
-// the databases are found by the program itself.
-func (e *estate) configure() (path string, err error) {
-	xml := filepath.Join(e.dir, "files.xml")
-	if err := os.WriteFile(xml, fmt.Appendf(nil, filesWriter, e.lock, e.files), 0o600); err != nil {
-		return "", err
-	}
-	type entry struct {
-		Kind   string            `json:"kind"`
-		Name   string            `json:"name"`
-		Config map[string]string `json:"config"`
-	}
-	text, err := json.Marshal(map[string]any{"writers": []entry{{"testwriter", "files", map[string]string{"file": xml}}}})
+// configured is one writer of the program's configuration.
+type configured struct {
+	Kind   string         `json:"kind"`
+	Name   string         `json:"name"`
+	Config map[string]any `json:"config"`
+}
+
+// configure writes the program's configuration.
+func (e *estate) configure(writers ...configured) (path string, err error) {
+	text, err := json.Marshal(map[string]any{"writers": writers})
 	if err != nil {
 		return "", err
 	}
 	path = filepath.Join(e.dir, "config.yaml")
 	return path, os.WriteFile(path, text, 0o600)
+}
+
+// configureFiles configures the files' writer; the databases are found by the
+// program itself.
+func (e *estate) configureFiles() (path string, err error) {
+	xml := filepath.Join(e.dir, "files.xml")
+	if err := os.WriteFile(xml, fmt.Appendf(nil, filesWriter, e.lock, e.files), 0o600); err != nil {
+		return "", err
+	}
+	return e.configure(configured{"testwriter", "files", map[string]any{"file": xml}})
 }
 
 // churnRest is how long a client that changes rows rests after each transaction.

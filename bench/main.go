@@ -5,6 +5,7 @@
 //	bench repository   backup and restore beside restic, kopia and borg
 //	bench incremental  a database's file again, by what the file system tells
 //	bench instant      how long several databases are held for backups that show one instant
+//	bench logbackup    log backups of databases that do nothing
 //	bench chain        a restore of several backups in one pass, and one by one
 //
 // Nothing here decides whether a test passes: a figure belongs to the machine
@@ -34,6 +35,7 @@ var benchmarks = []benchmark{
 	{"repository", "backup and restore beside restic, kopia and borg", benchRepository},
 	{"incremental", "a database's file again, by what the file system tells has changed", benchIncremental},
 	{"instant", "how long several databases are held for backups that show one instant", benchInstant},
+	{"logbackup", "log backups of databases that do nothing", benchLogBackup},
 	{"chain", "chain restore collapsed against sequential", benchChain},
 }
 
