@@ -25,7 +25,11 @@ type mariaDB struct {
 func newMariaDB(t *testing.T, o dbtest.MariaDBOptions) *mariaDB {
 	t.Helper()
 	voltest.Need(t, "btrfs")
-	v := voltest.Btrfs(t, 1<<30)
+	return newMariaDBOn(t, voltest.Btrfs(t, 1<<30), o)
+}
+
+func newMariaDBOn(t *testing.T, v *voltest.Volume, o dbtest.MariaDBOptions) *mariaDB {
+	t.Helper()
 	o.Dir = filepath.Join(v.Root, "data")
 	o.RunDir = filepath.Join(v.Root, "run")
 	s := &mariaDB{t: t, machine: newMachine(t)}
@@ -156,8 +160,90 @@ func TestMariaDBRollsForwardToAPoint(t *testing.T) {
 		t.Run("point "+strings.ReplaceAll(c.option, `"`, ""), func(t *testing.T) {
 			s.t, s.machine.t = t, t
 			s.must(args...)
-
 			s.holds(c.want)
+			var now string
+			if err := s.to.QueryRow("SELECT @@gtid_binlog_pos").Scan(&now); err != nil {
+				t.Fatal(err)
+			}
+			if c.want == 35 && now != gtid {
+				t.Errorf("the server's own binary logs are at GTID %s, want %s", now, gtid)
+			}
 		})
 	}
+}
+
+// TestMariaDBComesBackAfterAllIsLost: no server runs, and neither its directory nor
+// that of its binary logs is there.
+func TestMariaDBComesBackAfterAllIsLost(t *testing.T) {
+	voltest.Need(t, "btrfs")
+	v := voltest.Btrfs(t, 1<<30)
+	logs := filepath.Join(v.Root, "logs")
+	if err := os.Mkdir(logs, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(logs, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	s := newMariaDBOn(t, v, dbtest.MariaDBOptions{LogBin: filepath.Join(logs, "bin")})
+	s.add(1, 10)
+	s.must("backup", "--type", "full", v.Root)
+	s.add(11, 20)
+	s.must("backup", "--type", "log", v.Root)
+	if err := s.db.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{s.db.Dir, logs} {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.must("restore", "latest").says("left stopped")
+	if err := s.db.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.holds(20)
+	s.add(21, 22)
+}
+
+func TestMariaDBIsRestoredBesideTheLiveServer(t *testing.T) {
+	s := newMariaDB(t, dbtest.MariaDBOptions{})
+	s.add(1, 10)
+	s.backup("full")
+	s.add(11, 20)
+	s.backup("log")
+	s.add(21, 30)
+	beside := s.db.Dir + "-beside"
+	if err := os.Mkdir(beside, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(beside, s.db.UID, s.db.GID); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"restore", "latest", "--new-target", s.db.Dir + "|*=" + beside}
+	subs, err := os.ReadDir(s.db.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range subs {
+		if e.IsDir() {
+			args = append(args, "--new-target", filepath.Join(s.db.Dir, e.Name())+"|*="+filepath.Join(beside, e.Name()))
+		}
+	}
+	args = append(args, "--new-target", filepath.Join(s.db.Dir, "mysql", ".sombra-log")+"|*="+filepath.Join(beside, "mysql", ".sombra-log"))
+	s.must(args...)
+	s.holds(30) // the live one went on
+	other, err := dbtest.StartMariaDB(t.Context(), dbtest.MariaDBOptions{Dir: beside})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	db, err := other.DB("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	live, to := s.db, s.to
+	s.db, s.to = other, db
+	s.holds(20)
+	s.db, s.to = live, to
 }

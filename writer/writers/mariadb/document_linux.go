@@ -38,7 +38,7 @@ type layout struct {
 // lay finds out where a server has its files. f is nil if it does not run: then
 // all is taken to be in the data directory.
 func lay(dir string, f *facts) (*layout, error) {
-	l := &layout{spool: filepath.Join(dir, "mysql", spoolName)}
+	l := &layout{spool: spoolBelow(dir)}
 	l.data(dir, "*", everyImage)
 	var err error
 	if l.subdirs, err = subdirectories(dir); err != nil {
@@ -56,9 +56,13 @@ func lay(dir string, f *facts) (*layout, error) {
 	if err := l.linked(dir); err != nil {
 		return nil, err
 	}
-	l.sets = append(l.sets, metadata.FileSet{FileSpec: vss.FileSpec{Path: l.spool, Pattern: "*"}, Kind: metadata.DatabaseLogFiles, BackupType: logsOnly})
 	return l, nil
 }
+
+// spoolBelow is where logs are linked that are in the data directory itself: in a
+// directory that each has, since the server takes one in the data directory for a
+// database.
+func spoolBelow(dir string) string { return filepath.Join(dir, "mysql", spoolName) }
 
 // subdirectories lists the directories of a data directory: those of its databases
 // and of engines that have one of their own.
@@ -227,6 +231,7 @@ func (w *dbWriter) describe(m *metadata.WriterMetadata, l *layout, version strin
 		m.SetBackupSchema(schema),
 		m.SetRestoreMethod(metadata.RestoreMethod{Method: vss.RestoreMethodIfCanReplace, WriterRestore: vss.WriterRestoreAlways}),
 	}
+	l.sets = append(l.sets, metadata.FileSet{FileSpec: vss.FileSpec{Path: l.spool, Pattern: "*"}, Kind: metadata.DatabaseLogFiles, BackupType: logsOnly})
 	for _, s := range l.sets {
 		if err := checkPath(s.Path); err != nil {
 			return err

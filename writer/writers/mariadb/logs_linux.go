@@ -169,7 +169,7 @@ func (w *dbWriter) unspool() error {
 // findSpool looks where a writer before this one may have linked logs, without
 // asking the server, which may be busy or held.
 func (w *dbWriter) findSpool() string {
-	dir := filepath.Join(w.dir, "mysql", spoolName)
+	dir := spoolBelow(w.dir)
 	if _, err := os.Lstat(dir); err != nil {
 		return ""
 	}

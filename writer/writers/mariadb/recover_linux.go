@@ -97,7 +97,7 @@ type restoredFiles struct {
 
 // restoredPlace tells where the files of the server at dir are, restored to "to".
 func restoredPlace(dir, to string, n notes) restoredFiles {
-	p := restoredFiles{dir: to, logs: to, base: filepath.Base(n.LogBase), spool: filepath.Join(to, "mysql", spoolName)}
+	p := restoredFiles{dir: to, logs: to, base: filepath.Base(n.LogBase), spool: spoolBelow(to)}
 	if n.LogBase == "" {
 		p.base = ""
 		return p

@@ -64,7 +64,7 @@ func (w *dbWriter) clear(ctx context.Context, c *metadata.Component) error {
 		return err
 	}
 	if to != w.dir {
-		return unusedPlace(to)
+		return errors.Join(unusedPlace(to), makeTargets(c))
 	}
 	if _, err := os.Lstat(w.dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -103,6 +103,17 @@ func unusedPlace(dir string) error {
 		err = fmt.Errorf("a server runs in %s, process %d; stop it or name another directory", dir, pid)
 	}
 	return err
+}
+
+// makeTargets makes the directories of new targets below one that is there: they
+// are the data owner's then.
+func makeTargets(c *metadata.Component) error {
+	for _, t := range c.NewTargets() {
+		if err := os.MkdirAll(t.NewPath, 0o700); err != nil {
+			return fmt.Errorf("%w; make the directory, with the data's owner", err)
+		}
+	}
+	return nil
 }
 
 // place is where the data directory goes.
@@ -277,7 +288,9 @@ func (w *dbWriter) start(ctx context.Context, e *writer.Event, state *asideState
 	case len(command) > 0:
 		return w.startCommand(ctx, command)
 	}
-	e.SetWriterFailure(vss.OK, 0, fmt.Sprintf("the server of %s is restored and left stopped, since it did not run before; start it", w.dir))
+	text := fmt.Sprintf("the server of %s is restored and left stopped, since it did not run before; start it", w.dir)
+	e.SetWriterFailure(vss.OK, 0, text)
+	fmt.Fprintln(os.Stderr, text) // a note of success is shown nowhere; this comes into the log
 	return nil
 }
 

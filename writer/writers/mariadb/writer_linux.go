@@ -22,6 +22,7 @@ type dbWriter struct {
 	service  writer.Service // nil without a unit
 	spec     writer.Spec
 	pid      int // of the server when the writer was made, 0 if it did not run
+	restore  bool
 
 	turn chan struct{} // held by the handler that is at work
 
@@ -45,7 +46,7 @@ var (
 )
 
 func newWriter(s writer.Spec, c spec) *dbWriter {
-	return &dbWriter{dir: c.Datadir, name: s.Name, instance: vss.NewGUID(), set: c.settings, service: s.Service, spec: s, pid: c.PID,
+	return &dbWriter{dir: c.Datadir, name: s.Name, instance: vss.NewGUID(), set: c.settings, service: s.Service, spec: s, pid: c.PID, restore: c.Restore,
 		turn: make(chan struct{}, 1)}
 }
 
@@ -64,6 +65,12 @@ func (w *dbWriter) Identify(ctx context.Context) (*metadata.WriterMetadata, erro
 	}
 	defer w.give()
 	m, err := w.identify(ctx)
+	if err != nil && w.restore {
+		// Whatever is wrong with what is there, it is to be replaced.
+		l := &layout{spool: spoolBelow(w.dir)}
+		l.data(w.dir, "*", everyImage)
+		m, err = w.document(l, "")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("MariaDB server of %s: %w", w.dir, err)
 	}
@@ -91,6 +98,11 @@ func (w *dbWriter) identify(ctx context.Context) (*metadata.WriterMetadata, erro
 		return nil, err
 	}
 	w.spool, w.subdirs = l.spool, l.subdirs
+	return w.document(l, version)
+}
+
+// document makes the document.
+func (w *dbWriter) document(l *layout, version string) (*metadata.WriterMetadata, error) {
 	m, err := metadata.NewWriterMetadata(metadata.Identity{
 		ClassID: classID, InstanceID: w.instance, Name: writerName, InstanceName: w.name, Usage: vss.UsageUserData, Source: vss.SourceTransactedDB,
 	})
