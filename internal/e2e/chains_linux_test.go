@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,10 +25,25 @@ type chain struct {
 	*rig
 	place ledger.Place
 	at    *clients
-	// slack is how far off a point of time may be, by the database's own clock.
-	slack   time.Duration
+	// position asks the server how far its log goes.
+	position func(ctx context.Context) (string, error)
+	// whole: the database's log has times in whole seconds only.
+	whole   bool
 	records []*requester.Result // the full one and the logs
+	marks   []point
 }
+
+// point is one to restore to.
+type point struct {
+	text string // as the restore is told
+	// All that was acknowledged before the one time must be there, and nothing
+	// that was begun after the other.
+	before, after time.Time
+}
+
+// clockTick is how far behind the time may be that a server notes: it reads a clock
+// that the kernel sets forward at each tick.
+const clockTick = 10 * time.Millisecond
 
 // newChain starts the clients and makes the full backup.
 func newChain(t *testing.T, path string, w session.WriterConfig, place ledger.Place) *chain {
@@ -58,42 +72,62 @@ func (c *chain) backup(of vss.BackupType) {
 	c.records = append(c.records, res)
 }
 
-// logs makes log backups at random times.
+// logs makes log backups at random times, and in between asks for positions.
 func (c *chain) logs(n int) {
 	c.t.Helper()
 	for range n {
-		time.Sleep(100*time.Millisecond + rand.N(400*time.Millisecond))
+		time.Sleep(rand.N(300 * time.Millisecond))
+		before := time.Now()
+		text, err := c.position(c.t.Context())
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		c.marks = append(c.marks, point{text, before, time.Now()})
+		time.Sleep(rand.N(600 * time.Millisecond))
 		c.backup(vss.BackupTypeLog)
 	}
 }
 
-// points are random times that the chain covers: after the full backup and before
-// the last log backup began.
-func (c *chain) points(n int) (list []time.Time) {
+// points are n random times that the chain covers, after the full backup and before
+// the last log backup began, and n of the positions.
+func (c *chain) points(n int) (list []point) {
 	first, last := c.records[0].Ended, c.records[len(c.records)-1].Started
 	for range n {
-		list = append(list, first.Add(rand.N(last.Sub(first))))
+		at := first.Add(rand.N(last.Sub(first)))
+		p := point{at.Format(time.RFC3339Nano), at, at}
+		if c.whole {
+			if at = at.Truncate(time.Second); at.Before(first) {
+				at = at.Add(time.Second)
+			}
+			p = point{at.Format(time.RFC3339), at, at.Add(clockTick)}
+		}
+		list = append(list, p)
 	}
-	slices.SortFunc(list, time.Time.Compare)
+	for _, i := range rand.Perm(len(c.marks))[:n] {
+		list = append(list, c.marks[i])
+	}
 	return list
 }
 
 // covering is the first log backup that has all that was acknowledged at a time:
-// it began later.
+// it began later. The last one is for a time after all others.
 func (c *chain) covering(at time.Time) *requester.Result {
-	i := slices.IndexFunc(c.records[1:], func(r *requester.Result) bool { return r.Started.After(at) })
-	return c.records[1+i]
+	for _, r := range c.records[1:] {
+		if r.Started.After(at) {
+			return r
+		}
+	}
+	return c.records[len(c.records)-1]
 }
 
-// restoresTo restores the database to a time, and compares what it holds then with
-// what the clients knew: all that they had an acknowledgement of is there, and
-// nothing that they had not begun. What was under way may be there or not.
-func (c *chain) restoresTo(at time.Time) error {
+// restoresTo restores the database to a point, and compares what it holds then with
+// what the clients knew. What was under way at the point may be there or not.
+func (c *chain) restoresTo(at point) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	rec := c.covering(at)
+	rec := c.covering(at.after)
 	res, err := requester.Restore(ctx, c.open, c.repo, rec.Record, requester.RestoreRequest{
-		Wishes: requester.Wishes{RollForward: vss.RollForwardPartial, Point: at.Format(time.RFC3339Nano)}}, nil)
+		Wishes: requester.Wishes{RollForward: vss.RollForwardPartial, Point: at.text}}, nil)
 	if err != nil || res.Outcome != requester.Complete {
 		return fmt.Errorf("restore of %s: %v, %v: %+v %+v %+v %v", rec.ID, res.Outcome, err, res.Components, res.Writers, res.Failures, res.Warnings)
 	}
@@ -101,25 +135,40 @@ func (c *chain) restoresTo(at time.Time) error {
 	if err != nil {
 		return err
 	}
-	if bad := ledger.CheckTime(found[0], &c.at.history, at.Add(-c.slack), at.Add(c.slack)); bad != nil {
+	if bad := ledger.CheckTime(found[0], &c.at.history, at.before, at.after); bad != nil {
 		return fmt.Errorf("%v", bad)
 	}
 	return nil
 }
 
-// comesBack is the test of a chain of n log backups.
-func (c *chain) comesBack(n, points int) {
+// comesBack is the test of a chain of n log backups, restored to as many times and
+// as many positions.
+func (c *chain) comesBack(n, points int, check func(ctx context.Context) error) {
 	c.t.Helper()
 	c.logs(n)
 	c.at.stop()
-	times := c.points(points)
-	for _, at := range times {
+	for i, at := range c.points(points) {
 		if err := c.restoresTo(at); err != nil {
-			c.t.Errorf("to %v, full backup of %v: %v", at, c.records[0].Instant, err)
+			c.t.Errorf("to %s, the full backup being of %v: %v", at.text, c.records[0].Instant, err)
+			continue
+		}
+		if i == 0 {
+			if err := check(c.t.Context()); err != nil {
+				c.t.Errorf("restored to %s: %v", at.text, err)
+			}
 		}
 	}
-	c.t.Logf("%s: %d log backups under load, restored to %d random points of time between %v and %v; %d commits of %d clients, of which all that were acknowledged before a point were there, and none begun after it",
-		c.place.Name, n, points, times[0].Format(time.TimeOnly), times[len(times)-1].Format(time.TimeOnly), c.at.history.Len(), c.at.load.Clients)
+	c.t.Logf("%s: %d log backups under load in %v, restored to %d random times and %d positions; of %d commits of %d clients all that were acknowledged before a point were there, and none begun after it",
+		c.place.Name, n, c.records[n].Ended.Sub(c.records[0].Instant).Round(time.Millisecond), points, points, c.at.history.Len(), c.at.load.Clients)
+}
+
+// chainCounts is how many log backups a chain has, and to how many points of each
+// kind it is restored.
+func chainCounts() (logs, points int) {
+	if logs = rounds(50); logs < 50 {
+		return logs, 2
+	}
+	return logs, 5
 }
 
 // TestPostgresLogChainRestoresToAnyTime: full, then log backups while clients
@@ -140,7 +189,56 @@ func TestPostgresLogChainRestoresToAnyTime(t *testing.T) {
 	config := session.WriterConfig{Kind: "postgres", Name: "chain", Config: fmt.Appendf(nil, `{"data": %q, "logs": true}`, dir)}
 	c := newChain(t, v.Root, config, ledger.Place{Name: storePostgres, Kind: "postgres", Where: pg.DSN("postgres", "postgres")})
 	t.Cleanup(func() { endServer(t, filepath.Join(dir, "postmaster.pid")) })
-	c.comesBack(rounds(50), rounds(40))
+	c.position = func(ctx context.Context) (text string, err error) {
+		conn, err := pg.Connect(ctx)
+		if err != nil {
+			return "", err
+		}
+		defer conn.Close(ctx)
+		err = conn.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn()::text").Scan(&text)
+		return text, err
+	}
+	logs, points := chainCounts()
+	c.comesBack(logs, points, func(ctx context.Context) error { return soundPostgres(ctx, pg) })
+}
+
+// TestMariaDBLogChainRestoresToAnyTime: the same with binary logs, whose times are
+// whole seconds.
+func TestMariaDBLogChainRestoresToAnyTime(t *testing.T) {
+	voltest.Need(t, "xfs")
+	v := voltest.XFS(t, 2<<30)
+	dir := filepath.Join(v.Root, "mariadb")
+	maria, err := dbtest.StartMariaDB(t.Context(), dbtest.MariaDBOptions{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := maria.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	db, err := maria.DB("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	if _, err := db.Exec("CREATE DATABASE ledger"); err != nil {
+		t.Fatal(err)
+	}
+	dsn, err := maria.DSN("ledger")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := session.WriterConfig{Kind: "mariadb", Name: "chain", Config: fmt.Appendf(nil, `{"datadir": %q}`, dir)}
+	c := newChain(t, v.Root, config, ledger.Place{Name: storeMariaDB, Kind: "mysql", Where: dsn})
+	t.Cleanup(func() { endServer(t, filepath.Join(maria.RunDir, "mariadbd.pid")) })
+	c.whole = true
+	c.position = func(ctx context.Context) (text string, err error) {
+		err = db.QueryRowContext(ctx, "SELECT @@gtid_binlog_pos").Scan(&text)
+		return text, err
+	}
+	logs, points := chainCounts()
+	c.comesBack(logs, points, maria.Check)
 }
 
 // endServer ends a server that a writer started, and waits for its end.
@@ -155,8 +253,8 @@ func endServer(t *testing.T, pidFile string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil {
-		t.Fatal(err)
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return // it has ended
 	}
 	waitFor(t, 30*time.Second, "the server ends", func() bool { return dead(pid) })
 }

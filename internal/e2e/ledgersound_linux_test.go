@@ -20,9 +20,7 @@ func sound(ctx context.Context, pg *dbtest.Postgres, maria *dbtest.MariaDB, redi
 		if pg == nil {
 			return
 		}
-		if errs[0] = pg.Exec(ctx, "CREATE EXTENSION IF NOT EXISTS amcheck"); errs[0] == nil {
-			_, errs[0] = pg.Run(ctx, "pg_amcheck", "--all", "--heapallindexed", "--parent-check", "--jobs=1")
-		}
+		errs[0] = soundPostgres(ctx, pg)
 	})
 	all.Go(func() {
 		if maria != nil {
@@ -37,6 +35,15 @@ func sound(ctx context.Context, pg *dbtest.Postgres, maria *dbtest.MariaDB, redi
 	all.Go(func() { errs[3] = soundSQLite(ctx, sqlite) })
 	all.Wait()
 	return errors.Join(errs[:]...)
+}
+
+// soundPostgres has every table and index of every database checked.
+func soundPostgres(ctx context.Context, pg *dbtest.Postgres) error {
+	if err := pg.Exec(ctx, "CREATE EXTENSION IF NOT EXISTS amcheck"); err != nil {
+		return err
+	}
+	_, err := pg.Run(ctx, "pg_amcheck", "--all", "--heapallindexed", "--parent-check", "--jobs=1")
+	return err
 }
 
 // soundRedis has the append-only file checked, and what it begins with.
