@@ -26,12 +26,13 @@ import (
 	"github.com/sombra-backup/sombra/writer"
 	"github.com/sombra-backup/sombra/writer/writers/mariadb"
 	"github.com/sombra-backup/sombra/writer/writers/postgres"
+	"github.com/sombra-backup/sombra/writer/writers/redis"
 	"github.com/sombra-backup/sombra/writer/writers/sqlite"
 	"github.com/sombra-backup/sombra/writer/writers/testwriter"
 )
 
 func kinds() []writer.Kind {
-	return []writer.Kind{sqlite.Kind{}, postgres.Kind{}, mariadb.Kind{}, testwriter.Kind{}}
+	return []writer.Kind{sqlite.Kind{}, postgres.Kind{}, mariadb.Kind{}, redis.Kind{}, testwriter.Kind{}}
 }
 
 func providers() []provider.Provider {
