@@ -25,6 +25,7 @@ import (
 	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/session/coordinator"
 	"github.com/sombra-backup/sombra/writer"
+	"github.com/sombra-backup/sombra/writer/writers/etcd"
 	"github.com/sombra-backup/sombra/writer/writers/hooks"
 	"github.com/sombra-backup/sombra/writer/writers/mariadb"
 	"github.com/sombra-backup/sombra/writer/writers/postgres"
@@ -36,7 +37,7 @@ import (
 
 // kinds are the built-in writers. A new one is one line here.
 func kinds() []writer.Kind {
-	return []writer.Kind{sqlite.Kind{}, postgres.Kind{}, mariadb.Kind{}, redis.Kind{}, systemd.Kind{}, hooks.Kind{}, testwriter.Kind{}}
+	return []writer.Kind{sqlite.Kind{}, postgres.Kind{}, mariadb.Kind{}, redis.Kind{}, etcd.Kind{}, systemd.Kind{}, hooks.Kind{}, testwriter.Kind{}}
 }
 
 // providers are the shadow copy providers, the better before the others of the

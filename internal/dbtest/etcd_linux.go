@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -158,6 +159,12 @@ func (e *Etcd) Args() []string {
 func (e *Etcd) Start(ctx context.Context) error {
 	if e.PID != 0 {
 		return fmt.Errorf("it runs as process %d", e.PID)
+	}
+	// One that was killed has left its sockets, which etcd does not replace.
+	for _, url := range []string{e.URL, e.peerURL(e.opts.Name)} {
+		if err := os.Remove(filepath.Join(e.Home, strings.TrimPrefix(url, "unix://"))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	log, err := os.OpenFile(e.Log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {

@@ -43,7 +43,7 @@ func start(_ writer.Spec, p Program) (*Process, error) {
 	cmd := exec.Command(shell, append([]string{"-c", prelude, "sh", p.Path}, p.Args...)...)
 	cmd.Env, cmd.Dir = p.Env, p.Dir
 	if cmd.Env == nil {
-		cmd.Env = environment()
+		cmd.Env = Environment()
 	}
 	if cmd.Dir == "" {
 		cmd.Dir = "/"
@@ -90,8 +90,8 @@ func executable(path string) error {
 	return unix.Access(path, unix.X_OK)
 }
 
-// environment is what a program gets that is given none.
-func environment() []string {
+// Environment is what a program gets that is given none.
+func Environment() []string {
 	env := []string{}
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")

@@ -21,6 +21,9 @@ func (*Process) Done() <-chan struct{} { return nil }
 // Err returns nil.
 func (*Process) Err() error { return nil }
 
+// Environment returns nil.
+func Environment() []string { return nil }
+
 func start(_ writer.Spec, p Program) (*Process, error) {
 	return nil, fmt.Errorf("start %s: %w", p.Path, errors.ErrUnsupported)
 }
