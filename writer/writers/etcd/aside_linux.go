@@ -13,13 +13,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// aside is what was there before a restore, moved into a directory beside it, so
-// that each move is one rename; a directory with a number for each restore that has
-// not succeeded yet. A file there keeps what PostRestore, in another process and
-// perhaps after more restores, must know.
+// aside is what was there before a restore: the files of the database and the log,
+// moved into a directory beside theirs, so that each move is one rename; one with a
+// number for each restore that has not succeeded yet. Their own directories stay,
+// since whoever restores may have them open. A file there keeps what PostRestore, in
+// another process and perhaps after more restores, must know.
 type aside struct {
-	places []string // the directories in which things were put aside
+	home   string  // the directory of the data
+	places []place // the directories whose files are put aside
 	state  asideState
+}
+
+// place is a directory with files of the server, and where they are put aside.
+type place struct {
+	dir  string
+	in   string // the directory in which the one for things put aside is
+	name string // of the directory there
+}
+
+func (c config) asidePlaces() []place {
+	log := place{c.walDir(), c.Directory, "wal"}
+	if c.WAL != "" {
+		log.in = c.WAL
+	}
+	return []place{{filepath.Join(c.Directory, "member", "snap"), c.Directory, "snap"}, log}
 }
 
 type asideState struct {
@@ -37,12 +54,14 @@ const stateName = "state.json"
 // maxState bounds the state's file: a command line and an environment.
 const maxState = 4 << 20
 
-func (a *aside) file() string { return filepath.Join(a.places[0], asideName, stateName) }
+func (a *aside) file() string { return filepath.Join(a.home, asideName, stateName) }
+
+func newAside(c config) *aside { return &aside{home: c.Directory, places: c.asidePlaces()} }
 
 // openAside finds what an earlier restore, or an earlier event of this one, put
 // aside; nil if there is nothing.
-func openAside(places []string) (*aside, error) {
-	a := &aside{places: places}
+func openAside(c config) (*aside, error) {
+	a := newAside(c)
 	fd, err := unix.Open(a.file(), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil, nil
@@ -81,42 +100,40 @@ func (a *aside) write() error {
 }
 
 // dir is where the last restore keeps what was in a place.
-func (a *aside) dir(place string) string {
-	return filepath.Join(place, asideName, strconv.Itoa(a.state.Number))
+func (a *aside) dir(p place) string {
+	return filepath.Join(p.in, asideName, strconv.Itoa(a.state.Number), p.name)
 }
 
 // put moves what is there aside, beside what earlier restores that failed have put
-// there. The state is written first: what ends in between is found by it.
+// there, and makes the directories that are missing. The state is written first:
+// what ends in between is found by it.
 func (a *aside) put() error {
 	a.state.Number++
-	for i, place := range a.places {
-		if _, err := os.Lstat(place); i > 0 && errors.Is(err, fs.ErrNotExist) {
-			continue // there is nothing in it
-		}
-		if err := os.MkdirAll(a.dir(place), 0o700); err != nil {
-			return err
+	for _, p := range a.places {
+		for _, dir := range []string{p.dir, a.dir(p)} {
+			if err := os.MkdirAll(dir, 0o700); err != nil {
+				return err
+			}
 		}
 	}
 	if err := a.write(); err != nil {
 		return err
 	}
-	return a.move(func(place string) (from, to string) { return place, a.dir(place) })
-}
-
-// putBack is the reverse, for a restore that restored nothing: what it has made, such
-// as directories, goes.
-func (a *aside) putBack() error {
-	for i, place := range a.places {
-		if err := a.clear(i, place); err != nil {
+	for _, p := range a.places {
+		if err := move(p.dir, a.dir(p)); err != nil {
 			return err
 		}
 	}
-	err := a.move(func(place string) (from, to string) { return a.dir(place), place })
-	if err != nil {
-		return err
-	}
-	for _, place := range a.places {
-		if err := os.Remove(a.dir(place)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	return nil
+}
+
+// putBack is the reverse, for a restore that restored nothing.
+func (a *aside) putBack() error {
+	for _, p := range a.places {
+		if err := move(a.dir(p), p.dir); err != nil {
+			return err
+		}
+		if err := os.RemoveAll(filepath.Join(p.in, asideName, strconv.Itoa(a.state.Number))); err != nil {
 			return err
 		}
 	}
@@ -126,9 +143,9 @@ func (a *aside) putBack() error {
 	return a.remove()
 }
 
-// clear removes from a place what move would put there.
-func (a *aside) clear(i int, place string) error {
-	entries, err := os.ReadDir(a.dir(place))
+// move renames all that is in a directory into another.
+func move(from, to string) error {
+	entries, err := os.ReadDir(from)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -136,54 +153,28 @@ func (a *aside) clear(i int, place string) error {
 		return err
 	}
 	for _, e := range entries {
-		if i == 0 && e.Name() != "member" {
+		if e.Name() == asideName {
 			continue
 		}
-		if err := os.RemoveAll(filepath.Join(place, e.Name())); err != nil {
+		if err := os.Rename(filepath.Join(from, e.Name()), filepath.Join(to, e.Name())); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-// move renames what is the server's: member in the directory of the data, and all
-// in that of the log.
-func (a *aside) move(way func(place string) (from, to string)) error {
-	for i, place := range a.places {
-		from, to := way(place)
-		entries, err := os.ReadDir(from)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			if e.Name() == asideName || i == 0 && e.Name() != "member" {
-				continue
-			}
-			// A directory in its place gives way if it is empty.
-			if err := os.Rename(filepath.Join(from, e.Name()), filepath.Join(to, e.Name())); err != nil {
-				return err
-			}
-		}
-		if err := errors.Join(syncDir(from), syncDir(to)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return errors.Join(syncDir(from), syncDir(to))
 }
 
 // remove removes all that was put aside. The state goes last.
 func (a *aside) remove() error {
 	for i := len(a.places) - 1; i >= 0; i-- {
-		dir := filepath.Join(a.places[i], asideName)
+		dir := filepath.Join(a.places[i].in, asideName)
 		for n := range a.state.Number + 1 {
 			if err := os.RemoveAll(filepath.Join(dir, strconv.Itoa(n))); err != nil {
 				return err
 			}
 		}
-		if err := os.RemoveAll(dir); err != nil {
+	}
+	for i := len(a.places) - 1; i >= 0; i-- {
+		if err := os.RemoveAll(filepath.Join(a.places[i].in, asideName)); err != nil {
 			return err
 		}
 	}

@@ -48,13 +48,13 @@ func (w *etcdWriter) makeRoom(ctx context.Context, c *metadata.Component) error 
 	if err := mayReplace(c, alone); err != nil {
 		return err
 	}
-	a, err := openAside(w.places())
+	a, err := openAside(w.conf)
 	if err != nil {
 		return err
 	}
 	more := a != nil && a.state.More && pid == 0
 	if a == nil {
-		a = &aside{places: w.places()}
+		a = newAside(w.conf)
 	}
 	if pid != 0 {
 		a.state.Running, a.state.Command = true, w.conf.Found.Command
@@ -159,7 +159,7 @@ func (w *etcdWriter) PostRestore(ctx context.Context, e *writer.Event) error {
 }
 
 func (w *etcdWriter) restored(ctx context.Context, c *metadata.Component) error {
-	a, err := openAside(w.places())
+	a, err := openAside(w.conf)
 	if err != nil {
 		return err
 	}
