@@ -83,11 +83,13 @@ func (g *gathering) takeIn(ctx context.Context, p *participant, doc []byte) erro
 	id := m.Identity()
 	p.meta, p.document = m, doc
 	p.instance, p.class, p.name, p.instanceName = id.InstanceID, id.ClassID, id.Name, id.InstanceName
+	// The document's own name is the one that backups are found by again; what a
+	// writer was found or configured under may be another.
+	if p.instanceName == "" && p.spec != nil {
+		p.instanceName = p.spec.Name
+	}
 	if p.instanceName == "" {
 		p.instanceName = p.name
-	}
-	if p.spec != nil && p.spec.Name != "" {
-		p.instanceName = p.spec.Name
 	}
 	if p.instance.IsZero() || p.class.IsZero() {
 		return vss.Errorf(vss.ErrInvalidXMLDocument, "Identify", p.instanceName, "the document has no writer id or instance id")
