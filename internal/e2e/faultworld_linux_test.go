@@ -38,9 +38,18 @@ type faultWorld struct {
 	deep bool
 }
 
-// newFaultWorld starts everything. Done ends it; it must be called before the
-// test ends.
-func newFaultWorld(t *testing.T) *faultWorld {
+// faultDatabases are the servers that can be in it, by the volume each is on.
+var faultDatabases = []struct {
+	name, provider string
+	start          func(root string) (*serverApp, error)
+}{
+	{"postgres", "btrfs", newPostgresApp},
+	{"mariadb", "reflink", newMariaDBApp},
+	{"redis", "precopy", newRedisApp},
+}
+
+// newFaultWorld starts everything, of the servers those that are named.
+func newFaultWorld(t *testing.T, databases []string) *faultWorld {
 	t.Helper()
 	voltest.Need(t, fileSystems...)
 	w := &faultWorld{volumes: map[string]*voltest.Volume{}}
@@ -73,9 +82,11 @@ func newFaultWorld(t *testing.T) *faultWorld {
 	add(shop, err)
 	counter, err := newCounterApp(w.volumes["precopy"].Root, filepath.Join(config, "counter"))
 	add(counter, err)
-	add(newPostgresApp(w.volumes["btrfs"].Root))
-	add(newMariaDBApp(w.volumes["reflink"].Root))
-	add(newRedisApp(w.volumes["precopy"].Root))
+	for _, d := range faultDatabases {
+		if slices.Contains(databases, d.name) {
+			add(d.start(w.volumes[d.provider].Root))
+		}
+	}
 	w.configure(yaml + shop.yaml() + counter.yaml(filepath.Join(counter.root, "counter")))
 	for _, v := range w.volumes {
 		for i := range 20 {
