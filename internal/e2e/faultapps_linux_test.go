@@ -285,7 +285,7 @@ func numbersIn(path string) (last int64, err error) {
 			return last, nil
 		}
 		if want := fmt.Sprintf(numberLine, last+1); line != want {
-			return last, fmt.Errorf("%s: line %d is %q (%v)", path, last+1, line, err)
+			return last, fmt.Errorf("%s: line %d is %.60q (%v)", path, last+1, line, err)
 		}
 	}
 }

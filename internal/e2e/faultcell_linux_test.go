@@ -76,7 +76,7 @@ const promptly = 2 * time.Second
 // hungLimit is how soon they do when something hangs: the limit of Freeze to
 // Thaw, an event's, in which the hung writer gets Abort before its process is
 // ended, and a moment.
-const hungLimit = 3*time.Second + 2*time.Second + promptly
+const hungLimit = 5*time.Second + 2*time.Second + promptly
 
 // effect finds what the cell means.
 func (c faultCell) effect(w *faultWorld) effect {
@@ -376,9 +376,10 @@ func (w *faultWorld) full(root string, e effect) effect {
 	return e
 }
 
-// to brings a backup to a point. What is returned lets it go on.
-func (w *faultWorld) to(point string, rnd *rand.Rand) (r *running, g *gate, release func()) {
+// to brings a backup to the cell's point. What is returned lets it go on.
+func (w *faultWorld) to(c faultCell, rnd *rand.Rand) (r *running, g *gate, release func()) {
 	w.t.Helper()
+	point := c.point
 	kind, err := writer.ParseEventKind(point)
 	if err != nil {
 		kind = 0
@@ -393,6 +394,9 @@ func (w *faultWorld) to(point string, rnd *rand.Rand) (r *running, g *gate, rele
 		}}
 	}
 	args := append([]string{"backup", "--json", "-vv"}, w.roots()...)
+	if c.fault == faultHung {
+		args = append(args, hungLimits...)
+	}
 	narrow := point == pointCopying
 	r = w.start(narrow, args...)
 	release = func() { g.release() }

@@ -34,7 +34,7 @@ func TestNothingIsLeftFrozenAndNothingIsLost(t *testing.T) {
 	t.Logf("SOMBRA_SEED=%d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	w := newFaultWorld(t, whichDatabases(rnd))
-	table := newFaultTable()
+	table := newFaultTable(faultPoints)
 	cells := w.cells(table)
 	rnd.Shuffle(len(cells), func(i, j int) { cells[i], cells[j] = cells[j], cells[i] })
 	for _, name := range []string{"requester", "keeper", "host", "application", "provider"} { // each first
@@ -157,7 +157,7 @@ func (c faultCell) run(w *faultWorld, rnd *rand.Rand) {
 		}
 	}
 	do("prepare", e.prepare)
-	r, g, release := w.to(c.point, rnd)
+	r, g, release := w.to(c, rnd)
 	undone := e.undo == nil
 	undo := func() {
 		if !undone {
@@ -429,14 +429,15 @@ func removeSubvolumes(dir string) error {
 
 // faultTable counts how cells went, and says why others do not apply.
 type faultTable struct {
+	points  []string
 	rows    []string // party and fault
 	passed  map[faultCell]int
 	failed  map[faultCell]int
 	excused map[faultCell]string
 }
 
-func newFaultTable() *faultTable {
-	return &faultTable{passed: map[faultCell]int{}, failed: map[faultCell]int{}, excused: map[faultCell]string{}}
+func newFaultTable(points []string) *faultTable {
+	return &faultTable{points: points, passed: map[faultCell]int{}, failed: map[faultCell]int{}, excused: map[faultCell]string{}}
 }
 
 func (c faultCell) row() string { return c.party + ", " + c.fault }
@@ -463,7 +464,7 @@ func (f *faultTable) note(c faultCell, ok bool) {
 func (f *faultTable) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-30s", "")
-	for _, p := range faultPoints {
+	for _, p := range f.points {
 		b.WriteString(" " + p)
 	}
 	var reasons []string
@@ -473,7 +474,7 @@ func (f *faultTable) String() string {
 		party, fault, _ := strings.Cut(row, ", ")
 		var line strings.Builder
 		applies, last := false, ""
-		for _, p := range faultPoints {
+		for _, p := range f.points {
 			c := faultCell{party, fault, p}
 			text, why := "-", f.excused[c]
 			switch n := f.passed[c] + f.failed[c]; {

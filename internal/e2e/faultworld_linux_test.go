@@ -15,16 +15,10 @@ import (
 	"github.com/sombra-backup/sombra/internal/voltest"
 )
 
-// faultLimits are short, since what hangs is waited for, but not so short that
+// hungLimits are short, since what hangs is waited for, but not so short that
 // what does not would pass them on a machine that is busy with other things.
-const faultLimits = `
-freeze_limit: 3s
-hold_limit: 2s
-discovered_limit: 2s
-event_limit: 2s
-identify_limit: 4s
-prepare_limit: 4s
-`
+var hungLimits = []string{"--freeze-limit", "5s", "--hold-limit", "2s", "--discovered-limit", "3s",
+	"--event-limit", "2s", "--identify-limit", "5s", "--prepare-limit", "4s"}
 
 // faultWorld is a host with applications at work on three volumes, each of which
 // is served by another provider.
@@ -60,7 +54,6 @@ func newFaultWorld(t *testing.T, databases []string) *faultWorld {
 	w.machine = bareMachine(t, filepath.Join(w.repository.Root, "repository"))
 	w.machine.stateDir = filepath.Join(w.stateVolume.Root, "state")
 	w.must("init")
-	yaml := faultLimits + "writers:\n"
 	add := func(a faultApp, err error) {
 		t.Helper()
 		if err != nil {
@@ -87,7 +80,7 @@ func newFaultWorld(t *testing.T, databases []string) *faultWorld {
 			add(d.start(w.volumes[d.provider].Root))
 		}
 	}
-	w.configure(yaml + shop.yaml() + counter.yaml(filepath.Join(counter.root, "counter")))
+	w.configure("writers:\n" + shop.yaml() + counter.yaml(filepath.Join(counter.root, "counter")))
 	for _, v := range w.volumes {
 		for i := range 20 {
 			write(t, filepath.Join(v.Root, "files", fmt.Sprint(i)), strings.Repeat("data of no writer ", 100))
@@ -158,15 +151,16 @@ type faultLoad struct {
 
 	mu     sync.Mutex
 	begun  int64 // the number being written
+	next   int64 // the one to be written next
 	acked  int64
-	times  []time.Time // of acknowledgements, by number
+	times  []time.Time // of acknowledgements
 	failed []error
 	down   bool // it was killed, and is not started yet
 }
 
 func newFaultLoad(t *testing.T, a faultApp) *faultLoad {
 	t.Helper()
-	l := &faultLoad{faultApp: a, times: []time.Time{{}}}
+	l := &faultLoad{faultApp: a, next: 1, times: []time.Time{{}}}
 	if err := a.start(); err != nil {
 		t.Fatal(err)
 	}
@@ -191,10 +185,10 @@ func newFaultLoad(t *testing.T, a faultApp) *faultLoad {
 
 // run writes number by number until ctx ends.
 func (l *faultLoad) run(ctx context.Context) {
-	for n := int64(1); ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+	for ; ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
 		l.mu.Lock()
+		n, down := l.next, l.down
 		l.begun = n
-		down := l.down
 		l.mu.Unlock()
 		if down {
 			continue
@@ -205,7 +199,7 @@ func (l *faultLoad) run(ctx context.Context) {
 		case err == nil:
 			l.acked = n
 			l.times = append(l.times, time.Now())
-			n++
+			l.next = n + 1
 		case !l.down:
 			l.failed = append(l.failed, err)
 		}
@@ -261,4 +255,13 @@ func (l *faultLoad) restart() error {
 	l.down = false
 	l.mu.Unlock()
 	return err
+}
+
+// restored starts an application whose data is what it was when a number was the
+// last one.
+func (l *faultLoad) restored(last int64) error {
+	l.mu.Lock()
+	l.acked, l.next = last, last+1
+	l.mu.Unlock()
+	return l.restart()
 }

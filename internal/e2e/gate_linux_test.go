@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -123,8 +124,17 @@ func (g *gate) Identify(ctx context.Context) (*metadata.WriterMetadata, error) {
 	if err := g.pass(ctx, writer.EventIdentify); err != nil {
 		return nil, err
 	}
-	return writer.OneComponent(metadata.Identity{ClassID: gateClass, InstanceID: g.instance, Name: "Gate", InstanceName: "gate",
-		Usage: vss.UsageUserData, Source: vss.SourceOther}, "gate", vss.FileSpec{Path: g.dir, Pattern: "*", Recursive: true})
+	doc, err := metadata.NewWriterMetadata(metadata.Identity{ClassID: gateClass, InstanceID: g.instance, Name: "Gate", InstanceName: "gate",
+		Usage: vss.UsageUserData, Source: vss.SourceOther})
+	if err != nil {
+		return nil, err
+	}
+	return doc, errors.Join(
+		// It takes part in restores, too.
+		doc.SetRestoreMethod(metadata.RestoreMethod{Method: vss.RestoreMethodIfCanReplace, WriterRestore: vss.WriterRestoreAlways}),
+		doc.SetBackupSchema(vss.SchemaCopy),
+		doc.AddComponent(metadata.ComponentInfo{Type: vss.ComponentTypeFileGroup, Name: "gate", Selectable: true, SelectableForRestore: true}),
+		doc.AddFilesToFileGroup("", "gate", vss.FileSpec{Path: g.dir, Pattern: "*", Recursive: true}, "", vss.DefaultFileSpecBackupType))
 }
 
 func (g *gate) PrepareForBackup(ctx context.Context, _ *writer.Event) error {
@@ -157,4 +167,12 @@ func (g *gate) BackupShutdown(ctx context.Context, _ *writer.Event) error {
 
 func (g *gate) Abort(ctx context.Context, _ *writer.Event) error {
 	return g.pass(ctx, writer.EventAbort)
+}
+
+func (g *gate) PreRestore(ctx context.Context, _ *writer.Event) error {
+	return g.pass(ctx, writer.EventPreRestore)
+}
+
+func (g *gate) PostRestore(ctx context.Context, _ *writer.Event) error {
+	return g.pass(ctx, writer.EventPostRestore)
 }

@@ -1,0 +1,208 @@
+package e2e
+
+import (
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sombra-backup/sombra/writer"
+)
+
+// pointRestoring is while files are written.
+const pointRestoring = "restoring"
+
+var restorePoints = []string{"PreRestore", pointRestoring, "PostRestore"}
+
+// restoreBudget is faultBudget of the restores.
+const restoreBudget = 25 * time.Second
+
+// TestRestoreThatIsHitCanBeRunAgain is the table of faults of restores in place.
+// After each: what the restore says to be restored is, the exit code is true,
+// nothing of it is left, and the same restore run again brings everything back,
+// upon which the applications accept writes.
+func TestRestoreThatIsHitCanBeRunAgain(t *testing.T) {
+	seed := faultSeed(t)
+	t.Logf("SOMBRA_SEED=%d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	w := newFaultWorld(t, nil)
+	table := newFaultTable(restorePoints)
+	var cells []faultCell
+	for _, party := range append([]string{"requester"}, hostsOf(w)...) {
+		for _, fault := range []string{faultKilled, faultHung, faultError, faultFull} {
+			for _, point := range restorePoints {
+				c := faultCell{party, fault, point}
+				table.know(c)
+				if why := c.inRestore(w).whyNot; why != "" {
+					table.excuse(c, why)
+				} else {
+					cells = append(cells, c)
+				}
+			}
+		}
+	}
+	rnd.Shuffle(len(cells), func(i, j int) { cells[i], cells[j] = cells[j], cells[i] })
+	begun := time.Now()
+	for _, c := range cells {
+		if os.Getenv("SOMBRA_TORTURE") == "" && time.Since(begun) > restoreBudget {
+			break
+		}
+		if only := os.Getenv("SOMBRA_FAULT"); only != "" && !strings.HasPrefix(c.String(), only) {
+			continue
+		}
+		ok := t.Run(c.String(), func(t *testing.T) {
+			of, m := *w, *w.machine
+			m.t, of.machine = t, &m
+			c.runRestore(&of)
+		})
+		table.note(c, ok)
+		if !ok {
+			w = newFaultWorld(t, nil) // nobody knows what that one's data is
+		}
+	}
+	t.Log("\n" + table.String())
+}
+
+func hostsOf(w *faultWorld) (list []string) {
+	for _, a := range w.apps {
+		list = append(list, "host "+a.name())
+	}
+	return list
+}
+
+// inRestore is effect for a restore.
+func (c faultCell) inRestore(w *faultWorld) effect {
+	kind, name, _ := strings.Cut(c.party, " ")
+	if kind == "host" {
+		a := w.app(name)
+		e := effect{hit: []string{name}, codes: []int{0, 1, 3, 5}}
+		switch c.fault {
+		case faultKilled:
+			e.strike = signal(syscall.SIGKILL, hostOf(a.owner()))
+		case faultHung:
+			e.strike = signal(syscall.SIGSTOP, hostOf(a.owner()))
+		case faultError:
+			if name != "testwriter" || c.point == pointRestoring {
+				return not("it has nothing of its own to do in a restore that could fail")
+			}
+			var mend func()
+			e.prepare = func() error { mend, _ = a.fails(c.point); return nil }
+			e.repair = func() error { mend(); return nil }
+			e.codes = map[string][]int{"PreRestore": {3}, "PostRestore": {5}}[c.point]
+		default:
+			return not("it writes nothing")
+		}
+		return e
+	}
+	switch c.fault {
+	case faultKilled:
+		return effect{strike: signal(syscall.SIGKILL, itself), codes: []int{-1}}
+	case faultHung:
+		var run *running
+		return effect{waits: true, codes: []int{0, 3, 5},
+			strike: func(r *running) error { run = r; return r.cmd.Process.Signal(syscall.SIGSTOP) },
+			undo: func() error {
+				time.Sleep(3 * time.Second) // longer than an event's limit
+				return run.cmd.Process.Signal(syscall.SIGCONT)
+			}}
+	case faultError:
+		return effect{strike: signal(syscall.SIGTERM, itself), codes: []int{130, 0, 5}}
+	}
+	e := effect{codes: []int{0, 1, 3}}
+	if c.point == "PostRestore" {
+		e.codes = []int{0, 5}
+	}
+	return w.full(w.volumes["btrfs"].Root, e)
+}
+
+// runRestore is one cell.
+func (c faultCell) runRestore(w *faultWorld) {
+	t, e := w.t, c.inRestore(w)
+	do := func(what string, f func() error) {
+		t.Helper()
+		if f != nil {
+			if err := f(); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+	}
+	kind, _ := writer.ParseEventKind(c.point)
+	g, end := w.newGate(w.volumes["precopy"].Root, kind)
+	defer end()
+	id := w.must(append([]string{"backup", "--json"}, w.roots()...)...).summary().ID
+	dir := filepath.Join(scratch(t), "extract")
+	w.must("extract", id, dir)
+	want := map[string]int64{}
+	for _, a := range w.apps {
+		last, err := a.copied(dir)
+		do(a.name(), func() error { return errors.Join(err, a.crash()) })
+		want[a.name()] = last
+	}
+	do("damage", func() error { return os.Remove(filepath.Join(w.volumes["btrfs"].Root, "sqlite", "app.db")) })
+	do("prepare", e.prepare)
+	r := w.start(c.point == pointRestoring, "restore", "--json", "-vv", "--event-limit", "2s", id)
+	if c.point == pointRestoring {
+		if !r.until(func(line string) bool { return strings.Contains(line, `"phase":"restore"`) }) {
+			o := r.wait()
+			t.Fatalf("the restore has not come to its files:\n%s\n%s", o.out, o.err)
+		}
+	} else {
+		go r.read()
+		g.wait(t, r)
+	}
+	do("strike", func() error { return e.strike(r) })
+	g.release()
+	if e.waits {
+		go r.read()
+		do("take back", e.undo)
+	}
+	o := r.wait()
+	if !e.waits {
+		do("take back", e.undo)
+	}
+	do("repair", e.repair)
+	if !slices.Contains(e.codes, o.code) {
+		t.Errorf("exit code %d, want one of %v", o.code, e.codes)
+	}
+	if o.code >= 0 && o.code != 130 && o.code != 1 {
+		res := o.summary()
+		for _, a := range w.apps {
+			i := slices.IndexFunc(res.Components, a.claims)
+			if i < 0 || !res.Components[i].Succeeded {
+				if o.code == 0 {
+					t.Errorf("exit code 0, and %s was not restored", a.name())
+				}
+				continue
+			}
+			w.isBack(a, want[a.name()])
+		}
+	}
+	w.nothingLeft("the restore")
+	if again := w.sombra("restore", "--json", id); again.code != 0 {
+		t.Errorf("the same restore again: exit code %d\n%s\n%s", again.code, whatWentOn(again.out), again.err)
+	}
+	w.nothingLeft("the restore again")
+	at := time.Now()
+	for _, a := range w.apps {
+		w.isBack(a, want[a.name()])
+		do("start "+a.name(), func() error { return a.restored(want[a.name()]) })
+	}
+	w.goOn(at, effect{}, true)
+	w.must("forget", "--last-too", id)
+	if t.Failed() {
+		t.Logf("exit code %d; events %v\n%s\n%s", o.code, g.seen(), whatWentOn(o.out), o.err)
+	}
+}
+
+// isBack checks that an application's data is what it was.
+func (w *faultWorld) isBack(a *faultLoad, want int64) {
+	w.t.Helper()
+	if last, err := a.copied("/"); err != nil || last != want {
+		w.t.Errorf("%s is said to be restored: it ends with %d, want %d; %v", a.name(), last, want, err)
+	}
+}
