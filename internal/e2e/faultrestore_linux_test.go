@@ -155,7 +155,9 @@ func (c faultCell) runRestore(w *faultWorld) {
 		go r.read()
 		g.wait(t, r)
 	}
-	do("strike", func() error { return e.strike(r) })
+	if e.strike != nil {
+		do("strike", func() error { return e.strike(r) })
+	}
 	g.release()
 	if e.waits {
 		go r.read()
