@@ -133,13 +133,29 @@ func (Kind) Discover(_ context.Context, d writer.Discovery) ([]writer.Spec, erro
 	}
 	if d.Auto {
 		for _, p := range procs {
-			if chosen(p.dir, d) && !f.taken(p.dir) {
+			if chosen(p.dir, d) && !f.taken(p.dir) && settled(p) {
 				f.add(writer.Spec{Discovered: true}, config{Directory: p.dir}, &p)
 			}
 		}
 	}
 	slices.SortFunc(f.specs, func(a, b writer.Spec) int { return strings.Compare(a.Name, b.Name) })
 	return f.specs, nil
+}
+
+// settled reports whether a server works in the directory of its data. One that
+// just starts is still where it was called, often in /, listens nowhere yet, and
+// has no data there.
+func settled(p process) bool {
+	if len(p.listens) > 0 {
+		return true
+	}
+	n := defaultNames()
+	for _, name := range []string{n.rdb, n.aofDir} {
+		if _, err := os.Lstat(filepath.Join(p.dir, name)); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // chosen reports whether a server's data may have files among what is backed up.
