@@ -37,8 +37,8 @@ type config struct {
 	// Unit is the unit of systemd that runs the server, where it cannot be
 	// found out.
 	Unit string `json:"unit,omitempty"`
-	// OtherVersions allows versions that no test has met.
-	OtherVersions bool `json:"other_versions,omitempty"`
+	// AnyVersion allows versions that no test has met.
+	AnyVersion bool `json:"any_version,omitempty"`
 	// SaveLimit is the longest that writes may be held for a save, such as
 	// "10s", for a server without an append-only file.
 	SaveLimit string `json:"save_limit,omitempty"`

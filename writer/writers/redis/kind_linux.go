@@ -108,7 +108,7 @@ type facts struct {
 var (
 	errSentinel = errors.New("it is a sentinel, which has no data")
 	errCluster  = errors.New("it is a node of a cluster, whose data is in several servers; that is not supported: name its files by --as-plain-files, or stop it for the backup")
-	errVersion  = errors.New("no test has met this version; set other_versions: true in the configuration of the writer to have it served all the same")
+	errVersion  = errors.New("no test has met this version; set any_version: true in the configuration of the writer to have it served all the same")
 )
 
 // version is what tests have met.
@@ -173,7 +173,7 @@ func supported(i info, c config) error {
 	case i["loading"] != "0":
 		return errors.New("it is loading its data; try again when it has")
 	case len(i["redis_version"]) < len(version) || i["redis_version"][:len(version)] != version:
-		if !c.OtherVersions {
+		if !c.AnyVersion {
 			return fmt.Errorf("it is version %.40q: %w", i["redis_version"], errVersion)
 		}
 	}
