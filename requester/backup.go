@@ -222,7 +222,7 @@ func (b *backup) copy(ctx context.Context, into *repository.Backup, base *reposi
 	for _, def := range b.sel.Explicit {
 		r := &ComponentResult{
 			Writer: def.Writer.Name, InstanceName: def.Writer.InstanceName, Class: def.Writer.Class, Instance: def.Writer.Instance,
-			LogicalPath: def.LogicalPath, Name: def.Name, Type: def.Type.Word(), Succeeded: true, Level: session.LevelApp.String(),
+			LogicalPath: def.LogicalPath, Name: def.Name, Type: def.Type.Word(), Succeeded: true, Level: def.level().String(),
 		}
 		t := b.typing(def)
 		r.BackupType, r.TypeNotes = t.Type.Word(), t.Notes
@@ -346,7 +346,7 @@ func (b *backup) finish() {
 		res.Components = append(res.Components, *r)
 		missing = missing || !r.Succeeded && !b.plain[def]
 		if r.Succeeded {
-			lower(session.LevelApp)
+			lower(def.level())
 		}
 	}
 	for _, id := range b.order {

@@ -23,6 +23,14 @@ type Writer struct {
 	Exclude []vss.FileSpec
 }
 
+// level is the consistency of the component's files, if its writer succeeds.
+func (c *Component) level() session.Level {
+	if c.Writer.Info.CrashConsistent {
+		return session.LevelCrash
+	}
+	return session.LevelApp
+}
+
 // RestoreMethod is how a writer wants its files put back.
 type RestoreMethod struct {
 	Given         bool // the document has one (D-3)

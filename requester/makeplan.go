@@ -200,9 +200,9 @@ func (a *attempt) planComponent(c *Component) PlanComponent {
 	}
 	switch d := a.sel.Defining[c]; {
 	case d == c:
-		pc.Selected, pc.Why, pc.Level = "explicit", a.sel.Why[c], session.LevelApp.String()
+		pc.Selected, pc.Why, pc.Level = "explicit", a.sel.Why[c], c.level().String()
 	case d != nil:
-		pc.Selected, pc.Set, pc.Level = "implicit", d.FullPath(), session.LevelApp.String()
+		pc.Selected, pc.Set, pc.Level = "implicit", d.FullPath(), c.level().String()
 		pc.Why = "in the set of " + d.FullPath()
 	default:
 		pc.Why = "not selected"
@@ -242,8 +242,8 @@ func (a *attempt) planLevel(p *Plan) {
 			level, any = have, true
 		}
 	}
-	if len(a.sel.Explicit) > 0 {
-		need(session.LevelApp, a.req.Consistency, "components")
+	for _, c := range a.sel.Explicit {
+		need(c.level(), a.req.Consistency, "component "+c.Label())
 	}
 	for _, id := range a.order {
 		if v := a.volumes[id]; v.unclaimed {

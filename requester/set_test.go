@@ -453,6 +453,32 @@ func TestBackupTwoClaims(t *testing.T) {
 	})
 }
 
+// TestCrashConsistentWriter: a component whose writer gives no more than a crash
+// would is at that level in plan and result, and refused to who asks for more.
+func TestCrashConsistentWriter(t *testing.T) {
+	for want, reachable := range map[session.Level]bool{session.LevelNone: true, session.LevelCrash: true, session.LevelApp: false} {
+		h := newMemHost(volume("srv/db"))
+		h.writer(t, "w", func(m *metadata.WriterMetadata) []error {
+			return []error{fileGroup(m, "a", true, spec("/srv", "db", false))}
+		}).CrashConsistent = true
+		req := Request{Selectors: Selectors{Components: []string{"a"}}, Consistency: want}
+		p, err := MakePlan(t.Context(), h.open, req, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c := p.Writers[0].Components[0]; p.Level != "crash" || c.Level != "crash" || p.Reachable != reachable {
+			t.Errorf("asked for %v: level %s, the component's %s, reachable %v (%v)", want, p.Level, c.Level, p.Reachable, p.Unreachable)
+		}
+		res, err := Backup(t.Context(), h.open, memRepo(t), req, nil)
+		if errors.Is(err, ErrConsistency) == reachable {
+			t.Errorf("asked for %v: outcome %v, error %v", want, res.Outcome, err)
+		}
+		if reachable && (res.Outcome != Complete || res.Level != "crash" || res.Components[0].Level != "crash") {
+			t.Errorf("asked for %v: %v, level %s, %+v", want, res.Outcome, res.Level, res.Components)
+		}
+	}
+}
+
 func TestPlanConsistency(t *testing.T) {
 	host := func(t *testing.T, atomic bool) *memHost {
 		v := volume("srv/db", "srv/x")

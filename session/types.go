@@ -120,6 +120,8 @@ type WriterInfo struct {
 	NamesProcesses bool
 	ReadsPaused    bool
 	Weak           string
+	// CrashConsistent: its files have no more than what a crash would leave.
+	CrashConsistent bool
 }
 
 // WriterStatus is what GetWriterStatusEx gives.

@@ -178,6 +178,7 @@ func descriptionToWire(d Description) *writerv1.Description {
 		ReadsPaused:     d.ReadsPaused,
 		OutlivesProcess: d.OutlivesProcess,
 		Weak:            boundText(d.Weak),
+		CrashConsistent: d.CrashConsistent,
 	}
 }
 
@@ -190,6 +191,7 @@ func descriptionFromWire(d *writerv1.Description) Description {
 		ReadsPaused:     d.GetReadsPaused(),
 		OutlivesProcess: d.GetOutlivesProcess(),
 		Weak:            boundText(d.GetWeak()),
+		CrashConsistent: d.GetCrashConsistent(),
 	}
 	switch l := vss.ApplicationLevel(d.GetLevel()); l {
 	case vss.LevelSystem, vss.LevelBackEnd, vss.LevelFrontEnd:

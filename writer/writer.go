@@ -160,6 +160,11 @@ type Description struct {
 	// less than a live connection's, as "scripts, no proof of stillness". It
 	// is shown by plan and kept in the record.
 	Weak string
+	// CrashConsistent: while frozen the files have no more than what a crash of
+	// the application would leave, which need not be all that it acknowledged.
+	// Its components are at that level in plan and record, and out of reach of
+	// who asks for application consistency. Weak says why.
+	CrashConsistent bool
 }
 
 // FreezeReport is what a writer tells of its Freeze.

@@ -45,11 +45,11 @@ func plural[T int | int64](n T, noun string) string {
 // unless all is wanted.
 func printPlan(w io.Writer, p *requester.Plan, all bool) {
 	fmt.Fprintf(w, "backup of %s on %s, type %s\n", pathList(p.Paths), p.Host.Name, p.Type)
-	taken := 0
+	taken := map[string]int{}
 	for _, wr := range p.Writers {
 		for _, c := range wr.Components {
 			if c.Selected != "no" {
-				taken++
+				taken[c.Level]++
 			}
 		}
 	}
@@ -60,10 +60,10 @@ func printPlan(w io.Writer, p *requester.Plan, all bool) {
 	if !p.Reachable {
 		fmt.Fprintf(w, "OUT OF REACH: %s\n", strings.Join(p.Unreachable, "; "))
 	}
-	if p.NoPartial && taken > 0 {
+	if p.NoPartial && len(taken) > 0 {
 		fmt.Fprintf(w, "partial files: none are taken\n")
 	}
-	if taken > 0 {
+	if len(taken) > 0 {
 		fmt.Fprintf(w, "applications are held for about %s\n", ms(p.FreezeEstimate))
 	}
 	printKept(w, p.KeepBaseShadow, p.Shadows)
@@ -150,11 +150,14 @@ func writerName(name, instance string) string {
 	return printable(name + " (" + instance + ")")
 }
 
-// levels says in words how consistent a backup is.
-func levels(components int, volumes []requester.PlanVolume) string {
+// levels says in words how consistent a backup is, from how many components have
+// which level, and the volumes.
+func levels(components map[string]int, volumes []requester.PlanVolume) string {
 	var s []string
-	if components > 0 {
-		s = append(s, "app for "+plural(components, "component"))
+	for _, l := range []string{"app", "crash"} {
+		if n := components[l]; n > 0 {
+			s = append(s, l+" for "+plural(n, "component"))
+		}
 	}
 	byLevel := map[string][]string{}
 	for _, v := range volumes {

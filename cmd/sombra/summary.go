@@ -66,13 +66,13 @@ func strictlyOut(list []requester.LeftOut) (n int) {
 
 // resultLevels says how consistent a backup is, as far as it was saved.
 func resultLevels(r *requester.Result, volumes []requester.PlanVolume) string {
-	n := 0
+	saved := map[string]int{}
 	for _, c := range r.Components {
 		if c.Succeeded {
-			n++
+			saved[c.Level]++
 		}
 	}
-	text := levels(n, volumes)
+	text := levels(saved, volumes)
 	if r.Outcome == requester.LowerConsistency {
 		text += "; LOWER than asked for or planned"
 	}

@@ -387,7 +387,7 @@ func (s *service) WriterMetadata(ctx context.Context) ([]session.WriterInfo, err
 		list = append(list, session.WriterInfo{
 			Instance: p.instance, Document: slices.Clone(p.document), Discovered: p.discovered, Required: p.required, Foreign: p.uid != nil,
 			FilesStill: p.desc.Stillness == writer.FilesStill, NothingHeld: p.desc.Stillness == writer.NothingHeld, NamesProcesses: p.desc.NamesProcesses,
-			ReadsPaused: p.desc.ReadsPaused, Weak: p.desc.Weak,
+			ReadsPaused: p.desc.ReadsPaused, Weak: p.desc.Weak, CrashConsistent: p.desc.CrashConsistent,
 		})
 	}
 	return list, nil

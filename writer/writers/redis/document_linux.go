@@ -34,7 +34,7 @@ var (
 
 // Describe implements [writer.Writer].
 func (w *redisWriter) Describe() writer.Description {
-	return writer.Description{Level: vss.LevelBackEnd, Stillness: writer.FilesStill, Weak: w.facts.weak}
+	return writer.Description{Level: vss.LevelBackEnd, Stillness: writer.FilesStill, Weak: w.facts.weak, CrashConsistent: w.facts.crash}
 }
 
 // paths of the server's files.

@@ -282,6 +282,9 @@ type Description struct {
 	// The service then starts the program again, if it was the one who started
 	// it, and sends Abort.
 	OutlivesProcess bool `protobuf:"varint,7,opt,name=outlives_process,json=outlivesProcess,proto3" json:"outlives_process,omitempty"`
+	// crash_consistent: the files have, while frozen, no more than what a crash
+	// would leave: not all that was acknowledged.
+	CrashConsistent bool `protobuf:"varint,8,opt,name=crash_consistent,json=crashConsistent,proto3" json:"crash_consistent,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -361,6 +364,13 @@ func (x *Description) GetWeak() string {
 func (x *Description) GetOutlivesProcess() bool {
 	if x != nil {
 		return x.OutlivesProcess
+	}
+	return false
+}
+
+func (x *Description) GetCrashConsistent() bool {
+	if x != nil {
+		return x.CrashConsistent
 	}
 	return false
 }
@@ -1043,7 +1053,7 @@ const file_sombra_writer_v1_writer_proto_rawDesc = "" +
 	"instanceId\x12\x19\n" +
 	"\bclass_id\x18\x03 \x01(\tR\aclassId\x12#\n" +
 	"\rinstance_name\x18\x04 \x01(\tR\finstanceName\x12?\n" +
-	"\vdescription\x18\x05 \x01(\v2\x1d.sombra.writer.v1.DescriptionR\vdescription\"\xab\x02\n" +
+	"\vdescription\x18\x05 \x01(\v2\x1d.sombra.writer.v1.DescriptionR\vdescription\"\xd6\x02\n" +
 	"\vDescription\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\x05R\x05level\x12@\n" +
 	"\x0efreeze_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\rfreezeTimeout\x129\n" +
@@ -1051,7 +1061,8 @@ const file_sombra_writer_v1_writer_proto_rawDesc = "" +
 	"\x0fnames_processes\x18\x04 \x01(\bR\x0enamesProcesses\x12!\n" +
 	"\freads_paused\x18\x05 \x01(\bR\vreadsPaused\x12\x12\n" +
 	"\x04weak\x18\x06 \x01(\tR\x04weak\x12)\n" +
-	"\x10outlives_process\x18\a \x01(\bR\x0foutlivesProcess\")\n" +
+	"\x10outlives_process\x18\a \x01(\bR\x0foutlivesProcess\x12)\n" +
+	"\x10crash_consistent\x18\b \x01(\bR\x0fcrashConsistent\")\n" +
 	"\x0fIdentifyRequest\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\rR\x06handle\".\n" +
 	"\x10IdentifyResponse\x12\x1a\n" +
