@@ -123,7 +123,7 @@ func (c *chain) covering(at time.Time) *requester.Result {
 // restoresTo restores the database to a point, and compares what it holds then with
 // what the clients knew. What was under way at the point may be there or not.
 func (c *chain) restoresTo(at point) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	rec := c.covering(at.after)
 	res, err := requester.Restore(ctx, c.open, c.repo, rec.Record, requester.RestoreRequest{

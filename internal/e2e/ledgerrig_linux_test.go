@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -19,7 +18,6 @@ import (
 	"github.com/sombra-backup/sombra/repository/store/local"
 	"github.com/sombra-backup/sombra/requester"
 	"github.com/sombra-backup/sombra/session"
-	"github.com/sombra-backup/sombra/writer"
 )
 
 // The stores of the ledger, in the order in which clients commit to them.
@@ -115,21 +113,12 @@ func servers(ctx context.Context, below, pgData, mariaData, redisData string) (p
 	var all sync.WaitGroup
 	var errs [3]error
 	all.Go(func() {
-		if !hasKind("postgres") {
-			return
-		}
 		pg, errs[0] = dbtest.StartPostgres(ctx, dbtest.PostgresOptions{Dir: filepath.Join(below, pgData)})
 	})
 	all.Go(func() {
-		if !hasKind("mariadb") {
-			return
-		}
 		maria, errs[1] = dbtest.StartMariaDB(ctx, dbtest.MariaDBOptions{Dir: filepath.Join(below, mariaData)})
 	})
 	all.Go(func() {
-		if !hasKind("redis") {
-			return
-		}
 		redis, errs[2] = dbtest.StartRedis(ctx, dbtest.RedisOptions{Dir: filepath.Join(below, redisData), AppendOnly: true, Lines: []string{"appendfsync always"}})
 	})
 	all.Wait()
@@ -155,42 +144,27 @@ func closeServers(t *testing.T, pg *dbtest.Postgres, maria *dbtest.MariaDB, redi
 
 // placesOf names the stores, the databases' being those that run.
 func placesOf(pg *dbtest.Postgres, maria *dbtest.MariaDB, redis *dbtest.Redis, sqlite string, file ledger.Place) ([]ledger.Place, error) {
-	var list []ledger.Place
-	if pg != nil {
-		list = append(list, ledger.Place{Name: storePostgres, Kind: "postgres", Where: pg.DSN("postgres", "postgres")})
-	}
-	if maria != nil {
-		dsn, err := maria.DSN("ledger")
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, ledger.Place{Name: storeMariaDB, Kind: "mysql", Where: dsn})
-	}
-	if redis != nil {
-		list = append(list, ledger.Place{Name: storeRedis, Kind: "redis", Where: redis.Socket})
-	}
-	return append(list, ledger.Place{Name: storeSQLite, Kind: "sqlite", Where: sqlite}, file), nil
-}
-
-// hasKind is for the time in which not all writers are there.
-func hasKind(name string) bool {
-	return slices.ContainsFunc(kinds(), func(k writer.Kind) bool { return k.Name() == name })
+	dsn, err := maria.DSN("ledger")
+	return []ledger.Place{
+		{Name: storePostgres, Kind: "postgres", Where: pg.DSN("postgres", "postgres")},
+		{Name: storeMariaDB, Kind: "mysql", Where: dsn},
+		{Name: storeRedis, Kind: "redis", Where: redis.Socket},
+		{Name: storeSQLite, Kind: "sqlite", Where: sqlite},
+		file,
+	}, err
 }
 
 // begin starts the clients in a process of their own.
 func (l *books) begin() {
 	l.t.Helper()
-	if l.maria != nil {
-		db, err := l.maria.DB("")
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		defer db.Close()
-		if _, err := db.Exec("CREATE DATABASE IF NOT EXISTS ledger"); err != nil {
-			l.t.Fatal(err)
-		}
+	db, err := l.maria.DB("")
+	if err != nil {
+		l.t.Fatal(err)
 	}
-	var err error
+	defer db.Close()
+	if _, err := db.Exec("CREATE DATABASE IF NOT EXISTS ledger"); err != nil {
+		l.t.Fatal(err)
+	}
 	if l.places, err = placesOf(l.pg, l.maria, l.redis, l.sqlite, l.places[0]); err != nil {
 		l.t.Fatal(err)
 	}

@@ -16,22 +16,9 @@ import (
 func sound(ctx context.Context, pg *dbtest.Postgres, maria *dbtest.MariaDB, redis *dbtest.Redis, sqlite string) error {
 	var all sync.WaitGroup
 	var errs [4]error
-	all.Go(func() {
-		if pg == nil {
-			return
-		}
-		errs[0] = soundPostgres(ctx, pg)
-	})
-	all.Go(func() {
-		if maria != nil {
-			errs[1] = maria.Check(ctx)
-		}
-	})
-	all.Go(func() {
-		if redis != nil {
-			errs[2] = soundRedis(ctx, redis.Dir)
-		}
-	})
+	all.Go(func() { errs[0] = soundPostgres(ctx, pg) })
+	all.Go(func() { errs[1] = maria.Check(ctx) })
+	all.Go(func() { errs[2] = soundRedis(ctx, redis.Dir) })
 	all.Go(func() { errs[3] = soundSQLite(ctx, sqlite) })
 	all.Wait()
 	return errors.Join(errs[:]...)
