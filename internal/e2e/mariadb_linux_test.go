@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"database/sql"
+	"database/sql/driver"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -98,6 +99,22 @@ func (s *mariaDB) holds(n int) {
 	}
 }
 
+// prepared leaves a prepared transaction behind.
+func (s *mariaDB) prepared(name string) {
+	s.t.Helper()
+	c, err := s.to.Conn(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, q := range []string{"XA START '" + name + "'", "INSERT INTO d.t VALUES (1000)", "XA END '" + name + "'", "XA PREPARE '" + name + "'"} {
+		if _, err := c.ExecContext(s.t.Context(), q); err != nil {
+			s.t.Fatalf("%s: %v", q, err)
+		}
+	}
+	c.Raw(func(any) error { return driver.ErrBadConn }) // it ends, and the transaction is anybody's
+	c.Close()
+}
+
 // backup makes a backup of a type of the server alone.
 func (s *mariaDB) backup(kind string) {
 	s.t.Helper()
@@ -107,10 +124,13 @@ func (s *mariaDB) backup(kind string) {
 func TestMariaDBIsFoundFrozenAndRestoredInPlace(t *testing.T) {
 	s := newMariaDB(t, dbtest.MariaDBOptions{})
 	s.add(1, 20)
+	s.prepared("one") // at the instant it is neither committed nor rolled back
 	s.backup("full")
+	s.sql("XA ROLLBACK 'one'")
 	s.add(21, 30)
 	s.sql("CREATE DATABASE later", "CREATE TABLE later.x (n INT)", "INSERT INTO later.x VALUES (1)")
 	s.must("restore", "latest")
+	s.sql("XA COMMIT 'one'", "DELETE FROM d.t WHERE n = 1000")
 	s.holds(20)
 	if _, err := s.to.ExecContext(t.Context(), "SELECT * FROM later.x"); err == nil {
 		t.Error("a database made after the backup is there after the restore")
@@ -148,6 +168,7 @@ func TestMariaDBRollsForwardToAPoint(t *testing.T) {
 		want   int
 	}{
 		{"", 40},
+		{`"Target Position"="binlog.009999:4"`, 0},
 		{`"Target"="instant"`, 20},
 		{`"Target Time"="` + at.Format(time.RFC3339) + `"`, 35},
 		{`"Target GTID"="` + gtid + `"`, 35},
@@ -159,6 +180,10 @@ func TestMariaDBRollsForwardToAPoint(t *testing.T) {
 		}
 		t.Run("point "+strings.ReplaceAll(c.option, `"`, ""), func(t *testing.T) {
 			s.t, s.machine.t = t, t
+			if c.want == 0 { // the server stays stopped, and the next restore puts all right
+				s.sombra(args...).exits(3, 5).says("left stopped", ".sombra-restore")
+				return
+			}
 			s.must(args...)
 			s.holds(c.want)
 			var now string

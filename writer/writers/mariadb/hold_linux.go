@@ -23,9 +23,9 @@ type hold struct {
 	at     status // when it was frozen
 }
 
-// prepareWait is the longest wait for another backup's lock to end, before anybody
-// is held.
-const prepareWait = 30 * time.Second
+// prepareWait is the longest wait for another backup's lock, or for LOCK TABLES, to
+// end. Nobody is held by then, but statements such as CREATE TABLE wait behind.
+const prepareWait = 10 * time.Second
 
 // newHold opens the connections and takes the backup lock as far as FLUSH.
 func newHold(ctx context.Context, set *settings) (_ *hold, err error) {
