@@ -137,55 +137,12 @@ func (f *finder) below(name string) error {
 			return f.discovered(dir)
 		}
 	}
-	return f.walk(path)
+	return f.walkFrom(path)
 }
 
 // within reports whether path is dir or lies in it.
 func within(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
-}
-
-// walk looks for data directories in a directory and below it.
-func (f *finder) walk(path string) error {
-	root, err := os.OpenRoot(path)
-	if err != nil {
-		return nil // a file, or gone, or not to be read: nothing is below it
-	}
-	defer root.Close()
-	return fs.WalkDir(root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
-		switch {
-		case f.ctx.Err() != nil:
-			return f.ctx.Err()
-		case err != nil, !e.IsDir():
-			return nil
-		}
-		dir := filepath.Join(path, name)
-		switch {
-		case name != "." && (e.Name() == ".sombra" || f.exclude != nil && f.exclude(dir)), pseudo(dir):
-			return fs.SkipDir
-		case isDataDir(dir):
-			if err := f.discovered(dir); err != nil {
-				return err
-			}
-			return fs.SkipDir
-		}
-		return nil
-	})
-}
-
-// isDataDir reports whether a directory is a data directory by its content.
-func isDataDir(dir string) bool {
-	var st unix.Stat_t
-	return hasSystemTables(dir) && unix.Lstat(filepath.Join(dir, "ibdata1"), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
-}
-
-// pseudo reports whether a directory is on one of the kernel's own file systems.
-func pseudo(dir string) bool {
-	if dir != "/proc" && dir != "/sys" && dir != "/dev" && dir != "/run" {
-		return false
-	}
-	var st unix.Statfs_t
-	return unix.Statfs(dir, &st) == nil && slices.Contains([]int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.TMPFS_MAGIC}, int64(st.Type))
 }
 
 // ownerOf gives the identity that the writer of a data directory runs with. If that

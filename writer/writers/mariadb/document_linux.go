@@ -123,9 +123,6 @@ func (l *layout) elsewhere(dir string, f *facts) {
 		}
 		add(at(filepath.Clean(home)), name, metadata.DatabaseFiles)
 	}
-	for _, path := range tablespaces(f.tempData) {
-		l.exclude(at(filepath.Dir(path)), filepath.Base(path))
-	}
 	if f.LogBin {
 		logs := at(filepath.Dir(f.LogBase))
 		if base := filepath.Base(f.LogBase); !l.has(logs) {
@@ -139,9 +136,10 @@ func (l *layout) elsewhere(dir string, f *facts) {
 	if f.relayBase != "" {
 		add(at(filepath.Dir(f.relayBase)), filepath.Base(f.relayBase)+".*", metadata.DatabaseLogFiles)
 	}
-	for _, path := range []string{f.errorLog, f.slowLog, f.generalLog, f.pid, f.socket} {
-		if path != "" {
-			l.exclude(at(filepath.Dir(path)), filepath.Base(path))
+	// What lies elsewhere no set has, and it may be saved as anybody's file.
+	for _, path := range append(tablespaces(f.tempData), f.errorLog, f.slowLog, f.generalLog, f.pid, f.socket) {
+		if dir := at(filepath.Dir(path)); path != "" && l.has(dir) {
+			l.exclude(dir, filepath.Base(path))
 		}
 	}
 }
