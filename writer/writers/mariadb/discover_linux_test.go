@@ -1,11 +1,15 @@
 package mariadb
 
 import (
+	"context"
 	"encoding/json"
+	"github.com/sombra-backup/sombra/vss"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sombra-backup/sombra/internal/dbtest"
 	"github.com/sombra-backup/sombra/metadata"
@@ -113,4 +117,80 @@ func TestWhatLiesOutsideTheDataDirectoryIsDeclared(t *testing.T) {
 	for _, p := range doc.Validate(0) {
 		t.Error(p)
 	}
+}
+
+// TestAServerThatRootHasStartedIsFoundAndRestored: it has become its user by itself,
+// and the kernel keeps what it tells of it to root.
+func TestAServerThatRootHasStartedIsFoundAndRestored(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("not root: a server cannot change its user")
+	}
+	r := newRig(t, dbtest.MariaDBOptions{})
+	r.sql("INSERT INTO d.t VALUES (1)")
+	if err := r.m.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	args := append(r.m.Command(), "--user=mysql")
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Dir = r.dir
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go cmd.Wait() // it is stopped by the writer
+	for begun := time.Now(); r.db.Ping() != nil; time.Sleep(20 * time.Millisecond) {
+		if time.Since(begun) > 30*time.Second {
+			t.Fatal("the server does not start")
+		}
+	}
+	s := r.spec()
+	var c spec
+	if err := json.Unmarshal(s.Config, &c); err != nil {
+		t.Fatal(err)
+	}
+	if c.PID != cmd.Process.Pid || c.Socket != r.m.Socket {
+		t.Errorf("found process %d on %q, want %d on %q", c.PID, c.Socket, cmd.Process.Pid, r.m.Socket)
+	}
+	w, _, err := r.host(t, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := playRestore(t.Context(), w, vss.FileRestoreStatusNone); err != nil {
+		t.Fatal(err)
+	}
+	pid, err := lockedBy(r.m.Dir)
+	if err != nil || pid == 0 || pid == cmd.Process.Pid {
+		t.Errorf("after the restore process %d runs, %v; want a new one", pid, err)
+	}
+	if n, err := r.check(); err != nil || n != 1 {
+		t.Errorf("it holds %d numbers, %v", n, err)
+	}
+}
+
+// playRestore plays a restore with an outcome, in which no file is written.
+func playRestore(ctx context.Context, w writer.Writer, outcome vss.FileRestoreStatus) error {
+	doc, err := w.Identify(ctx)
+	if err != nil {
+		return err
+	}
+	id, info := doc.Identity(), doc.Components()[0]
+	all := metadata.NewBackupComponents()
+	if err := all.SetBackupState(metadata.BackupState{SelectComponents: true, Type: vss.BackupTypeFull}); err != nil {
+		return err
+	}
+	c, err := all.AddComponent(metadata.WriterKey{InstanceID: id.InstanceID, ClassID: id.ClassID, Schema: doc.BackupSchema()}, info.Type, info.LogicalPath, info.Name)
+	if err == nil {
+		err = c.SetSelectedForRestore(true, vss.GUID{})
+	}
+	if err != nil {
+		return err
+	}
+	part, _ := all.Writer(id.InstanceID)
+	e := &writer.Event{SessionID: vss.NewGUID(), Components: part}
+	if err := writer.Notify(ctx, w, writer.EventPreRestore, e); err != nil {
+		return err
+	}
+	if c, _ = e.Components.Component("", info.Name); c.SetFileRestoreStatus(outcome) != nil {
+		return err
+	}
+	return writer.Notify(ctx, w, writer.EventPostRestore, e)
 }

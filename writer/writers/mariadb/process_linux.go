@@ -60,11 +60,27 @@ func look(pid int) (process, bool) {
 	if err != nil || unix.Stat(at+"/cwd", &st) != nil || unix.Lstat(dir, &same) != nil || st.Dev != same.Dev || st.Ino != same.Ino {
 		return process{}, false
 	}
-	var self unix.Stat_t
-	if unix.Stat(at, &self) != nil || st.Uid != self.Uid || !hasSystemTables(dir) {
+	if uid, ok := userOf(pid); !ok || st.Uid != uid || !hasSystemTables(dir) {
 		return process{}, false
 	}
 	return process{pid: pid, uid: st.Uid, dir: dir, socket: listensOn(pid)}, true
+}
+
+// userOf tells whom a process runs as. The owner of its directory in /proc is
+// another if it has changed its user, as a server that root has started does.
+func userOf(pid int) (uint32, bool) {
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(status)) {
+		ids, ok := strings.CutPrefix(line, "Uid:")
+		if f := strings.Fields(ids); ok && len(f) == 4 {
+			uid, err := strconv.ParseUint(f[1], 10, 32) // real, effective, saved, of the file system
+			return uint32(uid), err == nil
+		}
+	}
+	return 0, false
 }
 
 // hasSystemTables reports whether a directory has what each data directory has.

@@ -175,6 +175,11 @@ func (w *dbWriter) stop(ctx context.Context, pid int, state *asideState) error {
 	state.Ran, state.Unit = commandLine(pid), false
 	if exe, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe"); err == nil && len(state.Ran) > 0 {
 		state.Ran[0] = exe
+	} else if len(state.Ran) > 0 && !filepath.IsAbs(state.Ran[0]) {
+		// A server that root has started keeps its program to root.
+		if state.Ran[0], err = program(filepath.Base(state.Ran[0])); err != nil {
+			return err
+		}
 	}
 	if w.service != nil {
 		active, err := w.service.Active(ctx)
