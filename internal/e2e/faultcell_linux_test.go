@@ -103,7 +103,23 @@ func signal(sig syscall.Signal, find func(r *running) (int, error)) func(*runnin
 		if err != nil {
 			return err
 		}
-		return syscall.Kill(pid, sig)
+		return send(pid, sig)
+	}
+}
+
+// send signals a process. One that is to stop has when it returns: until one of
+// its threads takes note of the signal, others may still answer.
+func send(pid int, sig syscall.Signal) error {
+	if err := syscall.Kill(pid, sig); err != nil || sig != syscall.SIGSTOP {
+		return err
+	}
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		switch state, _, ok := stat(pid); {
+		case !ok || state == "T" || state == "t" || state == "Z":
+			return nil
+		case time.Now().After(end):
+			return fmt.Errorf("process %d does not stop", pid)
+		}
 	}
 }
 
@@ -139,7 +155,7 @@ func (c faultCell) requester(w *faultWorld) effect {
 	case faultHung:
 		var run *running
 		e := effect{limit: hungLimit, waits: true, codes: []int{0, 1, 3, 5},
-			strike: func(r *running) error { run = r; return r.cmd.Process.Signal(syscall.SIGSTOP) },
+			strike: func(r *running) error { run = r; return send(r.cmd.Process.Pid, syscall.SIGSTOP) },
 			undo:   func() error { return run.cmd.Process.Signal(syscall.SIGCONT) }}
 		switch c.point {
 		case "Freeze", pointCommit:
@@ -285,7 +301,7 @@ func (c faultCell) application(w *faultWorld, a *faultLoad) effect {
 		var pids []int
 		each := func(sig syscall.Signal) (errs error) {
 			for _, pid := range pids {
-				errs = errors.Join(errs, syscall.Kill(pid, sig))
+				errs = errors.Join(errs, send(pid, sig))
 			}
 			return errs
 		}

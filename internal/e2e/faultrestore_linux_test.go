@@ -105,7 +105,7 @@ func (c faultCell) inRestore(w *faultWorld) effect {
 	case faultHung:
 		var run *running
 		return effect{waits: true, codes: []int{0, 3, 5},
-			strike: func(r *running) error { run = r; return r.cmd.Process.Signal(syscall.SIGSTOP) },
+			strike: func(r *running) error { run = r; return send(r.cmd.Process.Pid, syscall.SIGSTOP) },
 			undo: func() error {
 				time.Sleep(3 * time.Second) // longer than an event's limit
 				return run.cmd.Process.Signal(syscall.SIGCONT)
