@@ -11,11 +11,13 @@ import (
 
 // TestConformance runs the suite with each way in which a server keeps its data.
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	for name, o := range map[string]dbtest.RedisOptions{
 		"append-only file": {AppendOnly: true, Password: "sesame"},
 		"RDB file":         {},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			writertest.Run(t, func(t *testing.T) *writertest.Subject { return subject(t, newApp(t, o)) })
 		})
 	}

@@ -59,7 +59,7 @@ func (w *redisWriter) Identify(context.Context) (*metadata.WriterMetadata, error
 	return m, nil
 }
 
-const schema = vss.SchemaCopy | vss.SchemaDifferential | vss.SchemaIncremental | vss.SchemaTimestamped | vss.SchemaLastModify
+const schema = vss.SchemaCopy | vss.SchemaDifferential | vss.SchemaIncremental | vss.SchemaTimestamped | vss.SchemaLastModify | vss.SchemaNewTarget
 
 func (w *redisWriter) describe(m *metadata.WriterMetadata) error {
 	dir, n := w.conf.Directory, w.facts.names

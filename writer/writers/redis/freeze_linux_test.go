@@ -19,6 +19,7 @@ import (
 // starts another server on the copy, with clients at work whose values are large
 // enough to keep flushes of the append-only file busy.
 func TestAcknowledgedBeforeFreezeIsThere(t *testing.T) {
+	t.Parallel()
 	for name, o := range map[string]dbtest.RedisOptions{
 		"append-only file, everysec": {AppendOnly: true},
 		"append-only file, always":   {AppendOnly: true, Lines: []string{"appendfsync always"}},
@@ -26,6 +27,7 @@ func TestAcknowledgedBeforeFreezeIsThere(t *testing.T) {
 		"RDB file":                   {},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			a := newApp(t, o)
 			l, err := a.load()
 			if err != nil {
@@ -101,6 +103,7 @@ func (a *app) writes(limit time.Duration) bool {
 // TestPauseEndsByItself: nothing of the writer is left that could end the pause,
 // and it ends.
 func TestPauseEndsByItself(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, dbtest.RedisOptions{AppendOnly: true})
 	for name, end := range map[string]func(kill func() error) error{
 		"its process is killed": func(kill func() error) error { return kill() },
@@ -127,6 +130,7 @@ func TestPauseEndsByItself(t *testing.T) {
 
 // TestPauseHoldsBeyondOneLease: it is renewed as long as it takes.
 func TestPauseHoldsBeyondOneLease(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, dbtest.RedisOptions{AppendOnly: true})
 	w, _ := a.writer()
 	p := newPlay(t, w)
@@ -143,6 +147,7 @@ func TestPauseHoldsBeyondOneLease(t *testing.T) {
 // TestLimitEndsThePause: the writer does not renew the pause past the limit it was
 // given, whoever forgets to thaw it.
 func TestLimitEndsThePause(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, dbtest.RedisOptions{AppendOnly: true})
 	w, _ := a.writer()
 	p := newPlay(t, w)
@@ -160,6 +165,7 @@ func TestLimitEndsThePause(t *testing.T) {
 // TestAnothersPauseIsNotUndone: somebody who pauses clients for a purpose of his own
 // finds them paused after the backup.
 func TestAnothersPauseIsNotUndone(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, dbtest.RedisOptions{AppendOnly: true})
 	w, _ := a.writer()
 	p := newPlay(t, w)
@@ -181,6 +187,7 @@ func TestAnothersPauseIsNotUndone(t *testing.T) {
 
 // TestWhatHappensWhileHeldIsNoticed: the copy is not trusted.
 func TestWhatHappensWhileHeldIsNoticed(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name     string
 		aof      bool
@@ -216,6 +223,7 @@ func TestWhatHappensWhileHeldIsNoticed(t *testing.T) {
 // TestSaveBesideAnAppendOnlyFileDoesNotMatter: the RDB file is not in the backup
 // then.
 func TestSaveBesideAnAppendOnlyFileDoesNotMatter(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, dbtest.RedisOptions{AppendOnly: true})
 	w, _ := a.writer()
 	p := newPlay(t, w)
@@ -234,6 +242,7 @@ func TestSaveBesideAnAppendOnlyFileDoesNotMatter(t *testing.T) {
 // TestIncrementalTakesTheEndOnly: of the file that is appended to, only what is new
 // since the base, unless another server has gone on with it.
 func TestIncrementalTakesTheEndOnly(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, dbtest.RedisOptions{AppendOnly: true})
 	w, _ := a.writer()
 	full := newPlay(t, w)
@@ -272,6 +281,7 @@ func TestIncrementalTakesTheEndOnly(t *testing.T) {
 }
 
 func TestUnsupportedServersAreRefusedByName(t *testing.T) {
+	t.Parallel()
 	t.Run("a node of a cluster", func(t *testing.T) {
 		r, err := dbtest.StartRedis(t.Context(), dbtest.RedisOptions{Dir: filepath.Join(scratch(t), "data"), AppendOnly: true, Lines: []string{"cluster-enabled yes"}})
 		if err != nil {
@@ -307,6 +317,7 @@ func TestUnsupportedServersAreRefusedByName(t *testing.T) {
 // TestWeakerLevelsAreSaid: a server whose save would take too long, or that keeps
 // nothing, is not passed off as consistent.
 func TestWeakerLevelsAreSaid(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, dbtest.RedisOptions{})
 	conf := config{Socket: a.Socket, Directory: a.Dir, SaveLimit: "0s", Found: new(found)}
 	f, err := learn(t.Context(), conf, false)
@@ -323,6 +334,7 @@ func TestWeakerLevelsAreSaid(t *testing.T) {
 }
 
 func TestPasswordFilesAreCheckedAndNeverShown(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, dbtest.RedisOptions{AppendOnly: true, Password: "sesame-open"})
 	conf := config{Socket: a.Socket, Directory: a.Dir, Found: new(found)}
 	file := filepath.Join(scratch(t), "p")

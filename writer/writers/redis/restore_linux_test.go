@@ -1,9 +1,12 @@
 package redis
 
 import (
+	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,6 +44,7 @@ func (a *app) running() bool {
 // data, after the application has gone on, and after a rewrite that leaves files of
 // other names. The server's own programs then check the files.
 func TestRestoreBringsBackTheInstant(t *testing.T) {
+	t.Parallel()
 	for name, o := range map[string]dbtest.RedisOptions{
 		"append-only file": {AppendOnly: true, Password: "sesame"},
 		"RDB file":         {},
@@ -130,6 +134,7 @@ func (a *app) checkFiles(aof bool) {
 
 // TestChainStartsTheServerAtItsEnd: each operation has a writer of its own.
 func TestChainStartsTheServerAtItsEnd(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, dbtest.RedisOptions{AppendOnly: true})
 	w, _ := a.writer()
 	p := newPlay(t, w)
@@ -177,6 +182,7 @@ func rdbBackup(t *testing.T) (a *app, doc *metadata.WriterMetadata, stamp string
 // TestServerWithAppendOnlyFileDoesNotStartEmpty: it loads nothing but that, so it
 // has to be made of the restored RDB file.
 func TestServerWithAppendOnlyFileDoesNotStartEmpty(t *testing.T) {
+	t.Parallel()
 	a, doc, stamp, files, n := rdbBackup(t)
 	err := a.restorer(doc, stamp).restore(false, vss.FileRestoreStatusAll, func() { a.put(a.Dir, files) })
 	if err != nil {
@@ -196,6 +202,7 @@ func TestServerWithAppendOnlyFileDoesNotStartEmpty(t *testing.T) {
 // TestEmptyStartIsAnError: a server that has not loaded what was restored is not
 // taken for restored.
 func TestEmptyStartIsAnError(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, dbtest.RedisOptions{})
 	w, _ := a.writer()
 	p := newPlay(t, w)
@@ -205,6 +212,7 @@ func TestEmptyStartIsAnError(t *testing.T) {
 }
 
 func TestRestoreOfAnAppendOnlyFileNeedsAServerThatLoadsIt(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, dbtest.RedisOptions{AppendOnly: true})
 	w, _ := a.writer()
 	p := newPlay(t, w)
@@ -221,6 +229,7 @@ func TestRestoreOfAnAppendOnlyFileNeedsAServerThatLoadsIt(t *testing.T) {
 
 // TestFailedRestoreLeavesTheServerStopped: it would load a mixture.
 func TestFailedRestoreLeavesTheServerStopped(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, dbtest.RedisOptions{AppendOnly: true})
 	w, _ := a.writer()
 	p := newPlay(t, w)
@@ -244,6 +253,7 @@ func TestFailedRestoreLeavesTheServerStopped(t *testing.T) {
 // TestRestoreBesideLeavesTheServerAlone: the copy is started as the documentation
 // says, without a configuration of its own.
 func TestRestoreBesideLeavesTheServerAlone(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, dbtest.RedisOptions{AppendOnly: true})
 	w, _ := a.writer()
 	p := newPlay(t, w)
@@ -271,5 +281,56 @@ func TestRestoreBesideLeavesTheServerAlone(t *testing.T) {
 	}
 	if got, err := a.count(t.Context()); err != nil || got != n+1 {
 		t.Errorf("the server has %d transactions, %v; it had %d", got, err, n+1)
+	}
+}
+
+// unitOf is a unit as the writer's host offers it, for a server of the test's own.
+type unitOf struct {
+	a     *app
+	calls []string
+}
+
+func (*unitOf) Name() string { return "redis-server.service" }
+
+func (u *unitOf) Stop(ctx context.Context) error {
+	u.calls = append(u.calls, "stop")
+	return u.a.Stop(ctx)
+}
+
+func (u *unitOf) Start(ctx context.Context) error {
+	u.calls = append(u.calls, "start")
+	return u.a.Start(ctx)
+}
+
+func (u *unitOf) Active(context.Context) (bool, error) { return u.a.PID != 0, nil }
+
+// TestUnitStopsAndStartsTheServer: where a unit runs the server, nothing else does.
+func TestUnitStopsAndStartsTheServer(t *testing.T) {
+	t.Parallel()
+	a := newApp(t, dbtest.RedisOptions{AppendOnly: true})
+	w, _ := a.writer()
+	p := newPlay(t, w)
+	files := p.backup(a.Dir)
+	n := a.acknowledged.Load()
+	if err := a.commit(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	spec := a.storedSpec(p.doc)
+	u := &unitOf{a: a}
+	spec.Service = u
+	in, err := Kind{}.New(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newPlay(t, in)
+	c := r.component()
+	if err := errors.Join(c.SetSelectedForRestore(true, vss.GUID{}), c.SetBackupStamp(vss.BackupStamp(p.stamp()))); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.restore(false, vss.FileRestoreStatusAll, func() { a.put(a.Dir, files) }); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := a.count(t.Context()); err != nil || got != n || !slices.Equal(u.calls, []string{"stop", "start"}) {
+		t.Errorf("restored are %d transactions, %v; the backup had %d; the unit was told %q", got, err, n, u.calls)
 	}
 }

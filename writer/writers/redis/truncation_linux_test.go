@@ -13,6 +13,7 @@ import (
 // TestNothingIsLetGo: the row of this writer in docs/writers/truncation.md, for each
 // type and outcome.
 func TestNothingIsLetGo(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, dbtest.RedisOptions{AppendOnly: true})
 	w, _ := a.writer()
 	for _, typ := range []vss.BackupType{vss.BackupTypeCopy, vss.BackupTypeFull, vss.BackupTypeIncremental, vss.BackupTypeDifferential, vss.BackupTypeLog} {
