@@ -65,8 +65,13 @@ func (w *redisWriter) prepare(ctx context.Context) error {
 
 // quiet waits until the server is not at work on its files.
 func (s *server) quiet(ctx context.Context, f facts) error {
+	look := func() (info, error) {
+		ctx, cancel := context.WithTimeoutCause(ctx, answerLimit, fmt.Errorf("the server does not answer within %v", answerLimit))
+		defer cancel()
+		return s.info(ctx, "persistence")
+	}
 	for {
-		i, err := s.info(ctx, "persistence")
+		i, err := look()
 		if err != nil {
 			return err
 		}

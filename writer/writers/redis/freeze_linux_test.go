@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -361,5 +362,34 @@ func TestPasswordFilesAreCheckedAndNeverShown(t *testing.T) {
 		if strings.Contains(text, "sesame") {
 			t.Errorf("the password is in the %s", name)
 		}
+	}
+}
+
+// TestServerThatHangsIsNotWaitedForLong: it vetoes the backup, and nothing is held
+// when it goes on.
+func TestServerThatHangsIsNotWaitedForLong(t *testing.T) {
+	t.Parallel()
+	a := newApp(t, dbtest.RedisOptions{AppendOnly: true})
+	w, _ := a.writer()
+	p := newPlay(t, w)
+	p.event.Limit = time.Second
+	p.send(writer.EventPrepareForBackup, writer.EventPrepareForSnapshot)
+	if err := syscall.Kill(a.PID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	err := p.try(writer.EventFreeze)
+	took := time.Since(begun)
+	if err := syscall.Kill(a.PID, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err == nil || took > 10*time.Second {
+		t.Errorf("Freeze of a server that hangs returned after %v with %v", took, err)
+	}
+	if err := p.try(writer.EventAbort); err != nil {
+		t.Error(err)
+	}
+	if begun := time.Now(); !a.writes(10*time.Second) || time.Since(begun) > 5*time.Second {
+		t.Errorf("writes were held for %v after the server went on", time.Since(begun))
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/sombra-backup/sombra/writer/writers/redis/resp"
 	"golang.org/x/sys/unix"
@@ -23,9 +24,15 @@ type server struct {
 	conn *resp.Conn
 }
 
+// answerLimit is how long a server may take to let a client in, and to tell of
+// itself while nobody is held: longer than any command should take.
+const answerLimit = 10 * time.Second
+
 // connect connects to the server of a configuration and makes sure that it is the
 // one of the directory.
 func connect(ctx context.Context, c config) (*server, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, answerLimit, fmt.Errorf("the server does not answer within %v", answerLimit))
+	defer cancel()
 	var errs []error
 	for _, at := range c.endpoints() {
 		s, err := connectTo(ctx, c, at)
