@@ -91,5 +91,9 @@ func newRedisApp(root string) (*serverApp, error) {
 			}
 			return c, s.Close, nil
 		},
-		own: func(c requester.ComponentResult) bool { return c.Writer == "Redis" }}, nil
+		own: func(c requester.ComponentResult) bool { return c.Writer == "Redis" },
+		cut: func(ctx context.Context, c serverConn) error { // the client's, too, which dials again
+			_, err := c.(redisNumbers).Do(ctx, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+			return err
+		}}, nil
 }
