@@ -90,7 +90,7 @@ func (a *serverApp) write(ctx context.Context, n int64) error {
 // fails: a writer that has lost its session with the server.
 func (a *serverApp) fails(string) (func(), string) {
 	if a.cut == nil {
-		return nil, "it keeps no session that could be lost"
+		return nil, "it has no session with its server that could be cut"
 	}
 	return func() {}, ""
 }
