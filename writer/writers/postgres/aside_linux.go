@@ -26,8 +26,8 @@ type asideState struct {
 	Running bool     `json:"running"`
 	Bin     string   `json:"bin,omitempty"`
 	Args    []string `json:"args,omitempty"`
-	// WAL and Spaces are directories outside the data directory in which there
-	// are things put aside, too.
+	// WAL and Spaces, the tablespaces, are directories in which there are things
+	// put aside, too.
 	WAL    string   `json:"wal,omitempty"`
 	Spaces []string `json:"spaces,omitempty"`
 }
@@ -38,7 +38,7 @@ const stateName = "state.json"
 // and are put aside; what else is there, configuration above all, stays.
 func ours(name string) bool {
 	switch name {
-	case "PG_VERSION", "pg_tblspc", "pg_wal", "backup_label", "backup_label.old", "tablespace_map", "tablespace_map.old", "backup_manifest",
+	case "PG_VERSION", "pg_tblspc", "backup_label", "backup_label.old", "tablespace_map", "tablespace_map.old", "backup_manifest",
 		"postmaster.pid", "postmaster.opts", "standby.signal", "recovery.signal", "current_logfiles":
 		return true
 	}

@@ -138,19 +138,20 @@ func (w *pgWriter) relink(to places) error {
 // keepHistories brings the histories of timelines along that the old cluster knew,
 // so that the new timeline has a number of its own.
 func keepHistories(to places, old *aside) error {
-	if old == nil {
+	if old == nil || old.State.WAL == "" {
 		return nil
 	}
-	for _, dir := range []string{filepath.Join(old.data, asideName, "pg_wal"), filepath.Join(to.wal, asideName)} {
-		names, err := filepath.Glob(filepath.Join(dir, "*.history"))
-		if err != nil {
-			return err
+	entries, err := os.ReadDir(filepath.Join(old.State.WAL, asideName))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".history") || !e.Type().IsRegular() {
+			continue
 		}
-		for _, name := range names {
-			err := copyFile(name, filepath.Join(to.wal, filepath.Base(name)))
-			if err != nil && !errors.Is(err, fs.ErrExist) {
-				return err
-			}
+		err := copyFile(filepath.Join(old.State.WAL, asideName, e.Name()), filepath.Join(to.wal, e.Name()))
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
 		}
 	}
 	return nil

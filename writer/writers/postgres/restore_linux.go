@@ -169,7 +169,7 @@ func (w *pgWriter) clearPlace(ctx context.Context, c *metadata.Component, to pla
 	if err := w.sameCluster(to.data, server); err != nil {
 		return err
 	}
-	state := asideState{WAL: outside(to.data)}
+	state := asideState{WAL: logOf(to.data)}
 	if server != nil {
 		state.Running = true
 		state.Bin, state.Args = commandOf(server.pid)
@@ -201,17 +201,13 @@ func (w *pgWriter) clearPlace(ctx context.Context, c *metadata.Component, to pla
 	return putAside(to.data, state)
 }
 
-// outside gives the directory that pg_wal leads to, if it is a link.
-func outside(data string) string {
-	path := filepath.Join(data, "pg_wal")
-	if info, err := os.Lstat(path); err != nil || info.Mode()&fs.ModeSymlink == 0 {
-		return ""
-	}
-	to, err := filepath.EvalSymlinks(path)
+// logOf gives the directory that pg_wal is or leads to; empty if there is none.
+func logOf(data string) string {
+	dir, err := filepath.EvalSymlinks(filepath.Join(data, "pg_wal"))
 	if err != nil {
 		return ""
 	}
-	return to
+	return dir
 }
 
 // sameCluster refuses to put a backup in the place of another cluster.
