@@ -3,7 +3,6 @@ package mariadb
 import (
 	"context"
 	"encoding/json"
-	"github.com/sombra-backup/sombra/vss"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/sombra-backup/sombra/internal/dbtest"
 	"github.com/sombra-backup/sombra/metadata"
+	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
 )
 
