@@ -67,7 +67,7 @@ func TestAUnitAsItWas(t *testing.T) {
 		h.run("systemctl", "restart", "app")
 		h.ticks()
 		begun := time.Now()
-		out := h.sombra(3, "backup", "--component", "app.service", "--freeze-limit", "6s", "--hold-limit", "2s")
+		out := h.sombra(1, "backup", "--component", "app.service", "--freeze-limit", "6s", "--hold-limit", "2s")
 		if !strings.Contains(out, "app.service") || time.Since(begun) > longest {
 			t.Errorf("after %v it says\n%s", time.Since(begun), out)
 		}
