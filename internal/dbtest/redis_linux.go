@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sombra-backup/sombra/writer/writers/redis/resp"
+	"golang.org/x/sys/unix"
 )
 
 // RedisBin is the server's program, as Debian has it.
@@ -38,6 +39,11 @@ type RedisOptions struct {
 	AppendOnly bool
 	// Password is that of the default user (requirepass); may be empty.
 	Password string
+	// Hidden gives the server a capability, as units do with AmbientCapabilities=:
+	// the kernel then shows its working directory, program and descriptors to root
+	// alone, as it does with PrivateUsers=. The caller is root; the server is
+	// nobody's, so that no other server of a test is mistaken for it.
+	Hidden bool
 	// Lines are further lines of the configuration file, such as
 	// "appendfsync always" or `save ""`, over those before.
 	Lines []string
@@ -92,7 +98,11 @@ func (r *Redis) become() error {
 	if r.UID != 0 {
 		return nil
 	}
-	u, err := user.Lookup(redisUser)
+	name := redisUser
+	if r.opts.Hidden {
+		name = "nobody"
+	}
+	u, err := user.Lookup(name)
 	if err != nil {
 		return fmt.Errorf("find the user it runs as: %w", err)
 	}
@@ -147,6 +157,9 @@ func (r *Redis) launch() error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if os.Geteuid() == 0 {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(r.UID), Gid: uint32(r.GID)}
+	}
+	if r.opts.Hidden {
+		cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_NET_BIND_SERVICE}
 	}
 	started, exited := make(chan error, 1), make(chan struct{})
 	go func() {

@@ -80,9 +80,6 @@ func (f *finder) add(s writer.Spec, c spec) error {
 	if c.Socket == "" {
 		c.Socket = p.socket
 	}
-	if s.Unit = c.Unit; s.Unit == "" && p.pid != 0 {
-		s.Unit, _ = unit.OfProcess(p.pid) // without one the writer stops and starts the server by itself
-	}
 	if s.Owner.Groups == nil {
 		s.Owner = ownerOf(c.Datadir)
 	}
@@ -91,6 +88,13 @@ func (f *finder) add(s writer.Spec, c spec) error {
 		if id := volumeid.Of(c.Datadir); id != "" {
 			s.Name += "@" + id
 		}
+	}
+	switch s.Unit = c.Unit; {
+	case s.Unit != "":
+	case p.pid != 0:
+		s.Unit, _ = unit.OfProcess(p.pid) // without one the writer stops and starts the server by itself
+	default:
+		s.Unit = unit.StoppedFor(KindName, s.Name)
 	}
 	var err error
 	if s.Config, err = json.Marshal(c); err != nil {

@@ -175,9 +175,16 @@ func runs(data string) (*postmaster, error) {
 }
 
 // worksIn reports whether a process is a server in a data directory: its working
-// directory is that.
+// directory is that. One that does not show it, as the kernel has it for processes
+// with capabilities or a user namespace of their own, is taken for one if it is called
+// so: postmaster.pid names it.
 func worksIn(pid int, data string) bool {
 	there, err := os.Stat(fmt.Sprintf("/proc/%d/cwd", pid))
+	if errors.Is(err, fs.ErrPermission) {
+		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		name := strings.TrimSpace(string(comm))
+		return err == nil && (name == "postgres" || name == "postmaster")
+	}
 	if err != nil {
 		return false
 	}

@@ -190,6 +190,8 @@ func (f *finder) add(c config, s writer.Spec) error {
 		if s.Unit == "" {
 			s.Unit, _ = unit.OfProcess(srv.pid) // without, the server is started by itself
 		}
+	} else if s.Unit == "" {
+		s.Unit = unit.StoppedFor(KindName, s.Name)
 	}
 	raw, err := json.Marshal(c)
 	if err != nil {

@@ -53,6 +53,8 @@ type found struct {
 	Listens []endpoint `json:"listens,omitempty"`
 	Program string     `json:"program,omitempty"`
 	Args    []string   `json:"args,omitempty"`
+	// Others are the processes of servers that work in other directories.
+	Others []int `json:"others,omitempty"`
 	// Restore says that the directory may be absent, or hold anything. Stored
 	// is then what the backup's document has.
 	Restore bool   `json:"restore,omitempty"`
@@ -237,9 +239,6 @@ func (f *finder) add(s writer.Spec, c config, p *process) {
 	} else {
 		s.Owner = dirOwner(c.Directory)
 	}
-	if c.Unit != "" {
-		s.Unit = c.Unit
-	}
 	f.complete(s, c)
 }
 
@@ -247,13 +246,23 @@ func (f *finder) add(s writer.Spec, c config, p *process) {
 // the real path and the volume's id, which survive restarts.
 func (f *finder) complete(s writer.Spec, c config) {
 	s.Kind = KindName
-	s.Config, _ = json.Marshal(c) // text and numbers only
 	if s.Name == "" {
 		s.Name = KindName + ":" + c.Directory
 		if id := volumeid.Of(c.Directory); id != "" {
 			s.Name += "@" + id
 		}
 	}
+	for _, p := range f.procs {
+		if p.dir != c.Directory {
+			c.Found.Others = append(c.Found.Others, p.pid)
+		}
+	}
+	if c.Unit != "" {
+		s.Unit = c.Unit
+	} else if s.Unit == "" {
+		s.Unit = unit.StoppedFor(KindName, s.Name)
+	}
+	s.Config, _ = json.Marshal(c) // text and numbers only
 	f.specs, f.confs = append(f.specs, s), append(f.confs, c)
 }
 

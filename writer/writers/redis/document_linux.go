@@ -89,10 +89,8 @@ func (w *redisWriter) describe(m *metadata.WriterMetadata) error {
 			m.AddExcludeFiles(vss.FileSpec{Path: dir, Pattern: n.rdb}))
 		return errors.Join(errs...)
 	}
-	var mask vss.FileSpecBackupType
-	if w.facts.crash || w.facts.stopped {
-		mask = vss.DefaultFileSpecBackupType | vss.CreatedDuringBackup // it may not have saved yet
-	}
+	// A server that has not saved yet makes the file in Freeze.
+	const mask = vss.DefaultFileSpecBackupType | vss.CreatedDuringBackup
 	return errors.Join(append(errs, m.AddDatabaseFiles("", dir, dir, n.rdb, mask))...)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -136,7 +137,7 @@ func (w *redisWriter) Freeze(ctx context.Context, e *writer.Event) error {
 // notRunning makes sure that nobody has started the server of files that are still
 // only because it does not run.
 func (w *redisWriter) notRunning() error {
-	pid, err := runningIn(w.conf.Directory)
+	pid, err := w.running()
 	if err == nil && pid != 0 {
 		err = fmt.Errorf("the server was not running when the backup began, and is now (process %d)", pid)
 	}
@@ -188,14 +189,15 @@ func (w *redisWriter) settle(ctx context.Context, h *hold) (*snapshot, error) {
 		if err != nil {
 			return nil, err
 		}
-		switch ready, err := w.facts.ready(i); {
+		ready, err := w.facts.ready(i)
+		switch {
 		case err != nil:
 			return nil, err
 		case w.facts.working(i):
 			if !saved {
 				return nil, errBusy
 			}
-		case ready:
+		case ready && (saved || !w.unsaved()):
 			return w.facts.shot(i, w.conf.Directory)
 		case !w.facts.aof && saved:
 			return nil, fmt.Errorf("the save that was made for the backup failed (%s); the server's log says why", i["rdb_last_bgsave_status"])
@@ -209,6 +211,16 @@ func (w *redisWriter) settle(ctx context.Context, h *hold) (*snapshot, error) {
 			return nil, fmt.Errorf("what was acknowledged is not in the files yet (%s): %w", w.facts.pending(i), err)
 		}
 	}
+}
+
+// unsaved reports whether there is no RDB file yet, or no more, though the server has
+// nothing to save.
+func (w *redisWriter) unsaved() bool {
+	if w.facts.aof || w.facts.crash {
+		return false
+	}
+	_, err := os.Lstat(w.facts.names.rdbPath(w.conf.Directory))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // pending says what is waited for.

@@ -281,6 +281,27 @@ func TestIncrementalTakesTheEndOnly(t *testing.T) {
 	}
 }
 
+// TestServerWithoutAFileIsSaved: one that has not saved yet, or whose file somebody
+// has removed, has one after Freeze, so that no backup of it is empty.
+func TestServerWithoutAFileIsSaved(t *testing.T) {
+	t.Parallel()
+	a := newApp(t, dbtest.RedisOptions{})
+	for range 2 {
+		if err := os.Remove(filepath.Join(a.Dir, "dump.rdb")); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		w, kill := a.writer()
+		p := newPlay(t, w)
+		if mask := p.doc.Components()[0].FileSets[0].BackupType; mask&vss.CreatedDuringBackup == 0 {
+			t.Errorf("the file has the mask %v: a requester would look for it before Freeze", mask)
+		}
+		if files := p.backup(a.Dir); len(files["dump.rdb"]) == 0 {
+			t.Error("the backup has no RDB file")
+		}
+		kill()
+	}
+}
+
 func TestUnsupportedServersAreRefusedByName(t *testing.T) {
 	t.Parallel()
 	t.Run("a node of a cluster", func(t *testing.T) {
@@ -289,7 +310,7 @@ func TestUnsupportedServersAreRefusedByName(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { r.Close() })
-		_, err = learn(t.Context(), config{Socket: r.Socket, Directory: r.Dir, Found: new(found)}, false)
+		_, err = learn(t.Context(), writer.Spec{}, config{Socket: r.Socket, Directory: r.Dir, Found: new(found)})
 		wantError(t, err, "cluster")
 	})
 	a := newApp(t, dbtest.RedisOptions{AppendOnly: true})
@@ -297,7 +318,7 @@ func TestUnsupportedServersAreRefusedByName(t *testing.T) {
 		t.Fatal(err)
 	}
 	conf := config{Socket: a.Socket, Directory: a.Dir, Found: new(found)}
-	_, err := learn(t.Context(), conf, false)
+	_, err := learn(t.Context(), writer.Spec{}, conf)
 	wantError(t, err, "replica of 127.0.0.1:1")
 	if _, err := a.Do(t.Context(), "REPLICAOF", "NO", "ONE"); err != nil {
 		t.Fatal(err)
@@ -321,14 +342,14 @@ func TestWeakerLevelsAreSaid(t *testing.T) {
 	t.Parallel()
 	a := newApp(t, dbtest.RedisOptions{})
 	conf := config{Socket: a.Socket, Directory: a.Dir, SaveLimit: "0s", Found: new(found)}
-	f, err := learn(t.Context(), conf, false)
+	f, err := learn(t.Context(), writer.Spec{}, conf)
 	if err != nil || !f.crash || !strings.Contains(f.weak, "last save") {
 		t.Errorf("with no time for a save: crash %v, %q, %v", f.crash, f.weak, err)
 	}
 	if _, err := a.Do(t.Context(), "CONFIG", "SET", "save", ""); err != nil {
 		t.Fatal(err)
 	}
-	f, err = learn(t.Context(), conf, false)
+	f, err = learn(t.Context(), writer.Spec{}, conf)
 	if err != nil || !f.crash || !strings.Contains(f.weak, "persistence is off") {
 		t.Errorf("without persistence: crash %v, %q, %v", f.crash, f.weak, err)
 	}

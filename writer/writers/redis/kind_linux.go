@@ -49,7 +49,7 @@ func (Kind) New(ctx context.Context, s writer.Spec) (writer.Writer, error) {
 		return nil, err
 	}
 	var err error
-	if w.facts, err = learn(ctx, c, s.Discovered); err != nil {
+	if w.facts, err = learn(ctx, s, c); err != nil {
 		if s.Discovered && (errors.Is(err, errSentinel) || errors.Is(err, errNoServer) && !alive(c.Found.PID)) {
 			return nil, fmt.Errorf("%w: %w", writer.ErrNotMine, err)
 		}
@@ -115,11 +115,11 @@ var (
 const version = "7.0."
 
 // learn finds out how a server keeps its data, and refuses what is not supported.
-func learn(ctx context.Context, c config, discovered bool) (facts, error) {
+func learn(ctx context.Context, spec writer.Spec, c config) (facts, error) {
 	s, err := connect(ctx, c)
 	if err != nil {
-		pid, perr := runningIn(c.Directory)
-		if perr == nil && pid == 0 && !discovered {
+		pid, perr := runningIn(spec, c)
+		if perr == nil && pid == 0 && !spec.Discovered {
 			return stoppedFacts(c)
 		}
 		return facts{}, errors.Join(err, perr)
@@ -137,7 +137,7 @@ func learn(ctx context.Context, c config, discovered bool) (facts, error) {
 		return facts{}, err
 	}
 	f.version = i["redis_version"]
-	return f, f.judge(c, i, discovered)
+	return f, f.judge(c, i, spec.Discovered)
 }
 
 // persistence asks how the server keeps its data.

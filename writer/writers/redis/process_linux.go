@@ -100,6 +100,7 @@ func readProc(pid int, name string) ([]byte, error) {
 type procStatus struct {
 	parent int
 	owner  writer.Owner
+	inner  bool // it is in a namespace of processes below ours, as in a container
 }
 
 func status(pid int) (procStatus, error) {
@@ -115,6 +116,8 @@ func status(pid int) (procStatus, error) {
 		case len(fields) == 0:
 		case key == "PPid":
 			st.parent, err = strconv.Atoi(fields[0])
+		case key == "NSpid":
+			st.inner = len(fields) > 1
 		case key == "Uid" && len(fields) > 1:
 			st.owner.UID, err = parseID(fields[1]) // the effective one
 		case key == "Gid" && len(fields) > 1:

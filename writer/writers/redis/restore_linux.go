@@ -54,7 +54,7 @@ func (w *redisWriter) PreRestore(ctx context.Context, e *writer.Event) error {
 // stopServer stops the server if it runs, and notes how it is started again.
 func (w *redisWriter) stopServer(ctx context.Context) error {
 	dir := w.conf.Directory
-	pid, err := runningIn(dir)
+	pid, err := w.running()
 	if err != nil || pid == 0 {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/sombra-backup/sombra/internal/dbtest"
+	"github.com/sombra-backup/sombra/internal/voltest"
 	"github.com/sombra-backup/sombra/metadata"
 	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
@@ -33,7 +34,7 @@ func (p *play) restore(more bool, status vss.FileRestoreStatus, put func()) erro
 
 func (a *app) running() bool {
 	a.t.Helper()
-	pid, err := runningIn(a.Dir)
+	pid, err := runningIn(writer.Spec{}, config{Directory: a.Dir})
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -303,6 +304,57 @@ func (u *unitOf) Start(ctx context.Context) error {
 }
 
 func (u *unitOf) Active(context.Context) (bool, error) { return u.a.PID != 0, nil }
+
+// TestServerThatHidesItsDirectoryIsStopped: units with PrivateUsers= or capabilities
+// of their own, as Debian's, run servers of which another process of the same user
+// does not see where they work.
+func TestServerThatHidesItsDirectoryIsStopped(t *testing.T) {
+	if os.Geteuid() != 0 {
+		voltest.Skip(t, "a server with capabilities needs root")
+	}
+	a := newApp(t, dbtest.RedisOptions{Hidden: true})
+	w, _ := a.writer()
+	p := newPlay(t, w)
+	files := p.backup(a.Dir)
+	n := a.acknowledged.Load()
+	if err := a.commit(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	r := a.restorer(p.doc, p.stamp())
+	if err := r.restore(false, vss.FileRestoreStatusAll, func() {
+		if a.running() {
+			t.Error("the server runs while its files are restored")
+		}
+		a.put(a.Dir, files)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := a.count(t.Context()); err != nil || got != n {
+		t.Errorf("restored are %d transactions, %v; the backup had %d", got, err, n)
+	}
+}
+
+// TestHiddenServerThatWasStartedIsNoticed: one started since Discover is known by its
+// unit alone.
+func TestHiddenServerThatWasStartedIsNoticed(t *testing.T) {
+	if os.Geteuid() != 0 {
+		voltest.Skip(t, "a server with capabilities needs root")
+	}
+	a := newApp(t, dbtest.RedisOptions{Hidden: true, AppendOnly: true})
+	if err := a.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w, _, err := a.host(a.spec(config{Directory: a.Dir}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPlay(t, w)
+	if err := a.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.send(writer.EventPrepareForBackup, writer.EventPrepareForSnapshot)
+	wantError(t, p.try(writer.EventFreeze), "name its unit")
+}
 
 // TestUnitStopsAndStartsTheServer: where a unit runs the server, nothing else does.
 func TestUnitStopsAndStartsTheServer(t *testing.T) {

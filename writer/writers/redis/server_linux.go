@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -246,20 +245,6 @@ func (i info) keys() (all, lasting int64) {
 		}
 	}
 	return all, lasting
-}
-
-// runningIn finds the process of a server that works in a directory, 0 if there is
-// none. It sees processes of this process's own user, which the server is.
-func runningIn(dir string) (int, error) {
-	procs, err := servers()
-	if err != nil {
-		return 0, err
-	}
-	i := slices.IndexFunc(procs, func(p process) bool { return p.dir == dir })
-	if i < 0 {
-		return 0, nil
-	}
-	return procs[i].pid, nil
 }
 
 // alive reports whether a process is there and no zombie.

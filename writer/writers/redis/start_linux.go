@@ -43,7 +43,7 @@ func (w *redisWriter) stop(ctx context.Context, s *server, now facts, pid int) e
 			return fmt.Errorf("the server (process %d) does not end: %w", pid, err)
 		}
 	}
-	again, err := runningIn(w.conf.Directory)
+	again, err := w.running()
 	if err == nil && again != 0 {
 		err = fmt.Errorf("the server was stopped, and something started it again (process %d); name its unit in the configuration of the writer, or stop it yourself and restore again", again)
 	}
@@ -78,7 +78,7 @@ func (w *redisWriter) startAgain(ctx context.Context, m *mark, want stamp) error
 	if m == nil {
 		return nil // it did not run
 	}
-	pid, err := runningIn(w.conf.Directory)
+	pid, err := w.running()
 	if err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func (w *redisWriter) loaded(ctx context.Context, m *mark, want stamp) error {
 
 // look asks a server that was started once; not done with no error is loading.
 func (w *redisWriter) look(ctx context.Context, m *mark, want stamp) (done bool, err error) {
-	pid, err := runningIn(w.conf.Directory)
+	pid, err := w.running()
 	if err != nil {
 		return true, err
 	}
