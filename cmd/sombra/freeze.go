@@ -17,9 +17,6 @@ import (
 	"github.com/sombra-backup/sombra/session"
 )
 
-// lingerTime is how long it can be told, after a lease, that it is over.
-const lingerTime = time.Hour
-
 func newFreeze(a *app) *cobra.Command {
 	var fl freezeFlags
 	cmd := &cobra.Command{
@@ -78,7 +75,7 @@ func (fl *freezeFlags) add(cmd *cobra.Command) {
 
 // order is what the holder is to do.
 func (fl *freezeFlags) order(a *app, args []string) (quiesce.Order, error) {
-	o := quiesce.Order{StateDir: a.stateDir, Linger: lingerTime,
+	o := quiesce.Order{StateDir: a.stateDir,
 		Request: requester.FreezeRequest{Selectors: fl.selectors, Hold: session.Hold{Atomic: fl.atomic}}}
 	lease := time.Duration(fl.lease)
 	if lease == 0 {

@@ -127,6 +127,26 @@ func TestHolderThatHangs(t *testing.T) {
 	m.nothingLeft(l)
 }
 
+// TestNoProcessStaysWhenTheLeaseIsOver, and thaw still tells, once; a hold after it
+// is another one's.
+func TestNoProcessStaysWhenTheLeaseIsOver(t *testing.T) {
+	m, l := freezeRig(t)
+	for _, next := range []string{"thaw", "freeze"} {
+		m.must("freeze", "--lease", "1s", filepath.Dir(l.db))
+		waitFor(t, 15*time.Second, "no process is left", func() bool { return len(processes(t)) == 0 })
+		l.await(5*time.Second, 5)
+		m.sombra("freeze", "--status").exits(4).says("NOT application-consistent")
+		if next == "thaw" {
+			m.sombra("thaw").exits(4).says("NOT application-consistent")
+			m.sombra("thaw").exits(1).says("nothing is frozen")
+		}
+	}
+	m.must("freeze", filepath.Dir(l.db))
+	m.must("thaw").says("1 writer held throughout")
+	m.sombra("thaw").exits(1).says("nothing is frozen")
+	m.nothingLeft(l)
+}
+
 // TestFreezeThatIsKilled before it could say that the writers are held: nobody
 // would thaw them, so they are let go.
 func TestFreezeThatIsKilled(t *testing.T) {

@@ -102,7 +102,26 @@ func Status(ctx context.Context, stateDir string) (Answer, error) {
 	return ask(ctx, stateDir, opStatus)
 }
 
+// ask asks the holder or, if it has left because the lease was over, the file that
+// says so. Who thaws is told that once.
 func ask(ctx context.Context, stateDir string, o op) (Answer, error) {
+	a, err := askHolder(ctx, stateDir, o)
+	if !gone(err) {
+		return a, err
+	}
+	over, ok := readOver(stateDir)
+	if !ok {
+		return a, err
+	}
+	if o != opStatus {
+		if err := removeOver(stateDir); err != nil {
+			return a, err
+		}
+	}
+	return over, nil
+}
+
+func askHolder(ctx context.Context, stateDir string, o op) (Answer, error) {
 	var a Answer
 	conn, err := dial(ctx, stateDir)
 	if err != nil {

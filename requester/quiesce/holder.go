@@ -28,8 +28,8 @@ const (
 
 // Main is the holder's process. starter leads to whoever started it. opener gives
 // what opens sessions, and reports what goes wrong to the function given. It
-// returns when nothing is held any more: thawed, or so long after the end of the
-// lease that nobody will ask. When ctx ends it lets go.
+// returns when nothing is held any more: thawed, or with a file in the state
+// directory that tells that the lease was over. When ctx ends it lets go.
 func Main(ctx context.Context, starter net.Conn, opener func(o Order, warn func(string)) requester.Opener) error {
 	in := bufio.NewReader(starter)
 	var o Order
@@ -77,6 +77,9 @@ type asking struct {
 
 // listen makes the socket, when no other holder can have one.
 func (h *holder) listen() (err error) {
+	if err := removeOver(h.order.StateDir); err != nil { // of a hold before
+		return err
+	}
 	h.socket, err = listen(h.order.StateDir)
 	if err == nil {
 		go h.accept()
@@ -115,14 +118,13 @@ func (h *holder) leave() {
 	}
 }
 
-// hold stays until the writers are thawed, or were let go and nobody has asked for
-// a long time.
+// hold stays until the writers are thawed, or were let go and a file tells that.
 func (h *holder) hold(ctx context.Context, f *requester.Frozen, acked <-chan struct{}) error {
 	k := &keeping{holder: h, frozen: f, state: Held, result: f.Result()}
 	h.tell(event{Result: &k.result})
 	lease := time.NewTimer(time.Until(k.result.Until))
 	defer lease.Stop()
-	var end <-chan time.Time
+	var left chan error // what became of the file
 	for {
 		select {
 		case <-acked:
@@ -133,13 +135,21 @@ func (h *holder) hold(ctx context.Context, f *requester.Frozen, acked <-chan str
 			return context.Cause(ctx)
 		case <-lease.C:
 			k.abandon(errLease)
-			end = time.After(h.order.Linger)
-		case <-end:
-			return nil
+			// The state directory's file system may be frozen: until it is not,
+			// whoever asks is answered here.
+			left = make(chan error, 1)
+			over := k.now()
+			go func() { left <- writeOver(h.order.StateDir, over) }()
+		case err := <-left:
+			return err
 		case q := <-h.asked:
-			if k.answer(ctx, q) {
-				return nil
+			if !k.answer(ctx, q) {
+				continue
 			}
+			if left != nil && <-left == nil {
+				return removeOver(h.order.StateDir) // it was told
+			}
+			return nil
 		}
 	}
 }
@@ -190,7 +200,9 @@ func (k *keeping) answer(ctx context.Context, q asking) (last bool) {
 	}
 	q.conn.SetWriteDeadline(time.Now().Add(messageTime))
 	// Who does not wait for the answer has ended, and the writers go on.
-	_ = writeMessage(q.conn, Answer{State: k.state, PID: os.Getpid(), Result: k.result, Refusal: refusal})
+	a := k.now()
+	a.Refusal = refusal
+	_ = writeMessage(q.conn, a)
 	if k.state == Thawed {
 		// The end of the connection tells that another run can begin.
 		k.leave()
@@ -198,6 +210,9 @@ func (k *keeping) answer(ctx context.Context, q asking) (last bool) {
 	}
 	return last
 }
+
+// now is what there is to answer.
+func (k *keeping) now() Answer { return Answer{State: k.state, PID: os.Getpid(), Result: k.result} }
 
 func (k *keeping) keepWarnings() {
 	k.mu.Lock()

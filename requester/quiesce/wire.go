@@ -29,8 +29,6 @@ type Order struct {
 	Options session.Options `json:"options"`
 	// Request says who is to be held.
 	Request requester.FreezeRequest `json:"request"`
-	// Linger is how long the holder stays when the lease is over.
-	Linger time.Duration `json:"linger"`
 }
 
 // State is what a holder holds.
