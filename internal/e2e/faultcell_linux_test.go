@@ -62,6 +62,8 @@ type effect struct {
 	limit time.Duration
 	// later: what is left goes with the next start.
 	later bool
+	// late: it strikes when the point is passed.
+	late bool
 }
 
 // faultCell is one cell of the table.

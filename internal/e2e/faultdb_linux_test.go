@@ -39,6 +39,7 @@ type serverApp struct {
 
 	mu   sync.Mutex
 	conn serverConn // the client's; nil: none
+	lent bool
 }
 
 // serverConn is a client's connection to a server of numbers.
@@ -54,9 +55,27 @@ func (a *serverApp) name() string                            { return a.title }
 func (a *serverApp) volume() string                          { return a.root }
 func (a *serverApp) owner() uint32                           { return a.uid }
 func (a *serverApp) claims(c requester.ComponentResult) bool { return a.own(c) }
-func (a *serverApp) pids() []int                             { return a.tree() }
+
+func (a *serverApp) pids() []int {
+	if a.lent {
+		return nil
+	}
+	return a.tree()
+}
 
 func (a *serverApp) start() error {
+	if a.lent {
+		if err := errors.Join(killAll(a.dir), a.end()); err != nil {
+			return err
+		}
+		a.lent = false
+	}
+	a.mu.Lock()
+	if a.conn != nil { // to a server that is gone
+		a.conn.close()
+		a.conn = nil
+	}
+	a.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	return a.run(ctx)
@@ -108,7 +127,7 @@ func (a *serverApp) breaks() error {
 }
 
 func (a *serverApp) held() []string {
-	if a.left == nil || len(a.tree()) == 0 {
+	if a.left == nil || len(a.pids()) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -133,7 +152,7 @@ func (a *serverApp) copied(dir string) (last int64, err error) {
 	if info, err := os.Stat(data); err != nil || !info.IsDir() {
 		return 0, fmt.Errorf("%s: %v", data, err)
 	}
-	for up := filepath.Dir(data); up != filepath.Dir(dir); up = filepath.Dir(up) {
+	for up := filepath.Dir(data); dir != "/" && up != filepath.Dir(dir); up = filepath.Dir(up) {
 		if err := os.Chmod(up, 0o755); err != nil { // what led there was its users' alone
 			return 0, err
 		}

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -25,15 +24,17 @@ const restoreBudget = 25 * time.Second
 // TestRestoreThatIsHitCanBeRunAgain is the table of faults of restores in place.
 // After each: what the restore says to be restored is, the exit code is true,
 // nothing of it is left, and the same restore run again brings everything back,
-// upon which the applications accept writes.
+// upon which the applications accept writes. Database servers run when some of the
+// restores begin, and do not when others do.
 func TestRestoreThatIsHitCanBeRunAgain(t *testing.T) {
 	seed := faultSeed(t)
 	t.Logf("SOMBRA_SEED=%d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
-	w := newFaultWorld(t, nil)
+	databases := whichDatabases(rnd)
+	w := newFaultWorld(t, databases)
 	table := newFaultTable(restorePoints)
 	var cells []faultCell
-	for _, party := range append([]string{"requester"}, hostsOf(w)...) {
+	for _, party := range append([]string{"requester"}, restoreParties(w)...) {
 		for _, fault := range []string{faultKilled, faultHung, faultError, faultFull} {
 			for _, point := range restorePoints {
 				c := faultCell{party, fault, point}
@@ -58,19 +59,25 @@ func TestRestoreThatIsHitCanBeRunAgain(t *testing.T) {
 		ok := t.Run(c.String(), func(t *testing.T) {
 			of, m := *w, *w.machine
 			m.t, of.machine = t, &m
-			c.runRestore(&of)
+			c.runRestore(&of, rnd)
 		})
 		table.note(c, ok)
 		if !ok {
-			w = newFaultWorld(t, nil) // nobody knows what that one's data is
+			w = newFaultWorld(t, databases) // nobody knows what that one's data is
 		}
 	}
 	t.Log("\n" + table.String())
 }
 
-func hostsOf(w *faultWorld) (list []string) {
+// restoreParties are writer hosts, and the servers.
+func restoreParties(w *faultWorld) (list []string) {
 	for _, a := range w.apps {
 		list = append(list, "host "+a.name())
+	}
+	for _, a := range w.apps {
+		if _, ok := a.faultApp.(*serverApp); ok {
+			list = append(list, "application "+a.name())
+		}
 	}
 	return list
 }
@@ -78,6 +85,9 @@ func hostsOf(w *faultWorld) (list []string) {
 // inRestore is effect for a restore.
 func (c faultCell) inRestore(w *faultWorld) effect {
 	kind, name, _ := strings.Cut(c.party, " ")
+	if kind == "application" {
+		return c.serverInRestore(w.app(name).faultApp.(*serverApp))
+	}
 	if kind == "host" {
 		a := w.app(name)
 		e := effect{hit: []string{name}, codes: []int{0, 1, 3, 5}}
@@ -107,7 +117,7 @@ func (c faultCell) inRestore(w *faultWorld) effect {
 		return effect{waits: true, codes: []int{0, 3, 5},
 			strike: func(r *running) error { run = r; return send(r.cmd.Process.Pid, syscall.SIGSTOP) },
 			undo: func() error {
-				time.Sleep(3 * time.Second) // longer than an event's limit
+				time.Sleep(restoreLimit + time.Second)
 				return run.cmd.Process.Signal(syscall.SIGCONT)
 			}}
 	case faultError:
@@ -120,9 +130,13 @@ func (c faultCell) inRestore(w *faultWorld) effect {
 	return w.full(w.volumes["btrfs"].Root, e)
 }
 
+// restoreLimit is an event's where something hangs.
+const restoreLimit = 5 * time.Second
+
 // runRestore is one cell.
-func (c faultCell) runRestore(w *faultWorld) {
-	t, e := w.t, c.inRestore(w)
+func (c faultCell) runRestore(w *faultWorld, rnd *rand.Rand) {
+	t, e, began := w.t, c.inRestore(w), time.Now()
+	live := strings.HasPrefix(c.party, "application ") || rnd.IntN(2) == 0
 	do := func(what string, f func() error) {
 		t.Helper()
 		if f != nil {
@@ -135,17 +149,29 @@ func (c faultCell) runRestore(w *faultWorld) {
 	g, end := w.newGate(w.volumes["precopy"].Root, kind)
 	defer end()
 	id := w.must(append([]string{"backup", "--json"}, w.roots()...)...).summary().ID
-	dir := filepath.Join(scratch(t), "extract")
+	dir := scratch(t)
+	do("open the directory", func() error { return os.Chmod(dir, 0o755) }) // servers run as other users
+	dir = filepath.Join(dir, "extract")
 	w.must("extract", id, dir)
 	want := map[string]int64{}
 	for _, a := range w.apps {
 		last, err := a.copied(dir)
-		do(a.name(), func() error { return errors.Join(err, a.crash()) })
+		s, isServer := a.faultApp.(*serverApp)
+		if live && isServer {
+			a.lend(s)
+		} else {
+			do("kill "+a.name(), a.crash)
+		}
+		do(a.name(), func() error { return err })
 		want[a.name()] = last
 	}
 	do("damage", func() error { return os.Remove(filepath.Join(w.volumes["btrfs"].Root, "sqlite", "app.db")) })
 	do("prepare", e.prepare)
-	r := w.start(c.point == pointRestoring, "restore", "--json", "-vv", "--event-limit", "2s", id)
+	args := []string{"restore", "--json", "-vv", id}
+	if c.fault == faultHung {
+		args = append(args, "--event-limit", restoreLimit.String())
+	}
+	r := w.start(c.point == pointRestoring, args...)
 	if c.point == pointRestoring {
 		if !r.until(func(line string) bool { return strings.Contains(line, `"phase":"restore"`) }) {
 			o := r.wait()
@@ -154,6 +180,9 @@ func (c faultCell) runRestore(w *faultWorld) {
 	} else {
 		go r.read()
 		g.wait(t, r)
+	}
+	if e.late { // upon what is done after the gate
+		g.release()
 	}
 	if e.strike != nil {
 		do("strike", func() error { return e.strike(r) })
@@ -181,30 +210,41 @@ func (c faultCell) runRestore(w *faultWorld) {
 				}
 				continue
 			}
+			if s, ok := a.faultApp.(*serverApp); ok && s.lent && c.party != "application "+a.name() && len(usersOf(s.dir)) == 0 {
+				t.Errorf("%s ran before the restore, is said to be restored, and does not run", a.name())
+			}
 			w.isBack(a, want[a.name()])
 		}
 	}
 	w.nothingLeft("the restore")
+	killed := strings.HasPrefix(c.party, "host ") || c.party == "requester" || c.fault == faultHung
+	w.noServerLeft("the restore", began, !killed)
 	if again := w.sombra("restore", "--json", id); again.code != 0 {
 		t.Errorf("the same restore again: exit code %d\n%s\n%s", again.code, whatWentOn(again.out), again.err)
 	}
 	w.nothingLeft("the restore again")
-	at := time.Now()
+	w.noServerLeft("the restore again", began, true)
+	w.nothingAside()
 	for _, a := range w.apps {
 		w.isBack(a, want[a.name()])
 		do("start "+a.name(), func() error { return a.restored(want[a.name()]) })
 	}
-	w.goOn(at, effect{}, true)
+	w.goOn(time.Now(), effect{}, true)
+	w.nothingLeft("the start") // now the servers can be asked
 	w.must("forget", "--last-too", id)
 	if t.Failed() {
-		t.Logf("exit code %d; events %v\n%s\n%s", o.code, g.seen(), whatWentOn(o.out), o.err)
+		t.Logf("servers ran: %v; exit code %d; events %v\n%s\n%s", live, o.code, g.seen(), whatWentOn(o.out), o.err)
 	}
 }
 
 // isBack checks that an application's data is what it was.
 func (w *faultWorld) isBack(a *faultLoad, want int64) {
 	w.t.Helper()
-	if last, err := a.copied("/"); err != nil || last != want {
+	look := func() (int64, error) { return a.copied("/") }
+	if s, ok := a.faultApp.(*serverApp); ok && len(usersOf(s.dir)) > 0 {
+		look = s.answer
+	}
+	if last, err := look(); err != nil || last != want {
 		w.t.Errorf("%s is said to be restored: it ends with %d, want %d; %v", a.name(), last, want, err)
 	}
 }

@@ -40,6 +40,7 @@ var faultDatabases = []struct {
 	{"postgres", "btrfs", newPostgresApp},
 	{"mariadb", "reflink", newMariaDBApp},
 	{"redis", "precopy", newRedisApp},
+	{"etcd", "precopy", newEtcdApp},
 }
 
 // newFaultWorld starts everything, of the servers those that are named.

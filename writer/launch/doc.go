@@ -8,6 +8,8 @@
 // was; no descriptors but its standard ones: an empty input, and its output in a
 // log of its own; and the environment it is given, else search path, language and
 // home directory.
+//
+// What serves the process that starts it alone is tied to it instead.
 package launch
 
 import (
@@ -34,6 +36,9 @@ type Program struct {
 	// are appended, made with mode 0640 if it is not there; empty means
 	// nowhere. A link is not followed.
 	Log string
+	// Tied has it killed when this process ends, however it does: it serves this
+	// process alone.
+	Tied bool
 }
 
 // bounds of what a program is given.

@@ -64,16 +64,31 @@ func start(_ writer.Spec, p Program) (*Process, error) {
 	if err := unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("start %s: close descriptors: %w", p.Path, err)
 	}
-	if err := cmd.Start(); err != nil {
+	begin := untied
+	if p.Tied {
+		begin = Tied
+	}
+	ended, err := begin(cmd, syscall.SIGKILL)
+	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", p.Path, err)
 	}
 	out := &Process{pid: cmd.Process.Pid, done: make(chan struct{})}
 	go func() {
 		defer close(out.done)
-		if err := cmd.Wait(); err != nil {
+		if err := <-ended; err != nil {
 			out.err = fmt.Errorf("%s: %w: %w", p.Path, ErrEnded, err)
 		}
 	}()
+	return out, nil
+}
+
+// untied starts a command that outlives this process.
+func untied(cmd *exec.Cmd, _ syscall.Signal) (<-chan error, error) {
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	out := make(chan error, 1)
+	go func() { out <- cmd.Wait() }()
 	return out, nil
 }
 

@@ -19,6 +19,9 @@ import (
 // TestMain plays a writer host where it is told to: masked, limited, with
 // descriptors that others wait for the end of.
 func TestMain(m *testing.M) {
+	if os.Getenv("TEST_TIED") != "" {
+		tied()
+	}
 	if len(os.Args) > 2 && os.Args[1] == "host" {
 		if err := hostRole(os.Args[2]); err != nil {
 			fmt.Fprintln(os.Stderr, err)

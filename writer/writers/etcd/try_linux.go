@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/sombra-backup/sombra/writer/launch"
 )
 
 // try starts the server on the restored data where only this process reaches it,
@@ -24,7 +26,7 @@ func (w *etcdWriter) try(ctx context.Context, fresh bool) (err error) {
 			return nil // a host without the program cannot try it
 		}
 	}
-	dir, err := os.MkdirTemp("", "sombra-etcd-")
+	dir, err := launch.Scratch("etcd")
 	if err != nil {
 		return err
 	}
@@ -45,11 +47,12 @@ func (w *etcdWriter) try(ctx context.Context, fresh bool) (err error) {
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &said, &said
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
-	if err := cmd.Start(); err != nil {
+	how, err := launch.Tied(cmd, syscall.SIGKILL)
+	if err != nil {
 		return fmt.Errorf("try the restored data: %w", err)
 	}
 	ended, gone := make(chan struct{}), error(nil)
-	go func() { gone = cmd.Wait(); close(ended) }()
+	go func() { gone = <-how; close(ended) }()
 	err = w.await(ctx, command{Args: args, Dir: dir}, ended, func() error { return errors.Join(gone, errors.New(said.last())) })
 	cmd.Process.Signal(syscall.SIGTERM)
 	<-ended

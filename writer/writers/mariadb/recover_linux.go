@@ -280,7 +280,7 @@ const adminUser = "sombra_replay"
 // alone, and neither replicates nor runs events.
 func (w *dbWriter) private(ctx context.Context, p restoredFiles, command []string) (_ *private, err error) {
 	s := &private{}
-	if s.dir, err = os.MkdirTemp("", "sombra-mariadb-"); err != nil {
+	if s.dir, err = launch.Scratch("mariadb"); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -303,7 +303,7 @@ func (w *dbWriter) private(ctx context.Context, p restoredFiles, command []strin
 	args = append(args, "--datadir="+p.dir, "--socket="+at("s"), "--pid-file="+at("pid"), "--log-error="+s.log, "--tmpdir="+s.dir,
 		"--skip-networking", "--skip-slave-start", "--event-scheduler=OFF", "--init-file="+at("init.sql"), "--max-allowed-packet=1G",
 		"--read-only=OFF", "--general-log=OFF", "--slow-query-log=OFF", "--loose-wsrep-on=OFF", "--expire-logs-days=0")
-	if s.proc, err = launch.Start(w.spec, launch.Program{Path: program, Args: args, Log: s.log}); err != nil {
+	if s.proc, err = launch.Start(w.spec, launch.Program{Path: program, Args: args, Log: s.log, Tied: true}); err != nil {
 		return nil, fmt.Errorf("start a server to replay logs: %w", err)
 	}
 	if s.server, err = dial(&w.set, at("s"), login{adminUser, password}); err != nil {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/sombra-backup/sombra/writer/launch"
 )
 
 // recoverAt recovers a restored cluster to a target, on a new timeline, and leaves
@@ -192,7 +194,7 @@ func (w *pgWriter) runRecovery(ctx context.Context, to places, goal target, stag
 // recoverOnce starts a server that recovers and that nobody can reach, waits until
 // it has, and stops it.
 func (w *pgWriter) recoverOnce(ctx context.Context, to places, goal target, staged string) (said string, err error) {
-	dir, err := os.MkdirTemp("", "sombra-pg-")
+	dir, err := launch.Scratch("pg")
 	if err != nil {
 		return "", err
 	}
@@ -217,11 +219,12 @@ func (w *pgWriter) recoverOnce(ctx context.Context, to places, goal target, stag
 	cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC"}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	// If this process is killed nobody waits for it, and the next restore must not
+	// take it for the cluster's server.
+	ended, err := launch.Tied(cmd, syscall.SIGQUIT)
+	if err != nil {
 		return "", err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
 	err = awaitRecovery(ctx, cmd.Process.Pid, to.data, ended)
 	b, _ := os.ReadFile(log.Name())
 	return string(b), err
