@@ -28,6 +28,21 @@ func (r *restore) openTarget(ctx context.Context) (session.Target, error) {
 	return r.sess.Target(ctx, r.target, r.roots())
 }
 
+// reopenTarget opens the target once more after PreRestore. A writer may have moved
+// directories aside there and made others, or links, in their place, and a target
+// holds those open that it was opened with: files would go where the old ones went.
+// That the target can be opened at all was found out before any writer had stopped
+// anything.
+func (r *restore) reopenTarget(ctx context.Context, f *filler) error {
+	t, err := r.openTarget(ctx)
+	if err != nil {
+		return err
+	}
+	old := f.target
+	f.target = &onceTold{Target: t}
+	return old.Close()
+}
+
 // absentTarget is a directory that is not there. It can only be looked at, which
 // is all a dry run does.
 type absentTarget struct{ session.Target }

@@ -197,7 +197,7 @@ func (r *restore) write(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer t.Close()
+	defer func() { r.fill.target.Close() }()
 	f, work := newFiller(ctx, r.repo, t, r.rep)
 	defer f.restoration.Close()
 	f.overwrite, f.dry, f.shown, f.table = r.req.Overwrite, r.req.DryRun, r.shown, r.rec.Table()
@@ -206,7 +206,11 @@ func (r *restore) write(ctx context.Context) (err error) {
 	r.fill = f
 	live := slices.ContainsFunc(r.sets, func(s *setRun) bool { return s.live })
 	if live && !r.req.DryRun {
-		if err := r.preRestore(ctx); err != nil {
+		err := r.preRestore(ctx)
+		if err == nil {
+			err = r.reopenTarget(ctx, f)
+		}
+		if err != nil {
 			// Some writers may have closed their files already.
 			r.settle(context.WithoutCancel(ctx), live, err)
 			return err

@@ -16,7 +16,7 @@ import (
 // aside is what was there before a restore: the files of the database and the log,
 // moved into a directory beside theirs, so that each move is one rename; one with a
 // number for each restore that has not succeeded yet. Their own directories stay,
-// since whoever restores may have them open. A file there keeps what PostRestore, in
+// with the owner and mode that they have. A file there keeps what PostRestore, in
 // another process and perhaps after more restores, must know.
 type aside struct {
 	home   string  // the directory of the data
