@@ -46,17 +46,29 @@ func (s *setRun) toNewTargets(entries []*repository.Entry, fold bool) (there, re
 
 // of gives the same instructions for the component as another record of its has it:
 // new targets of the file sets that it had then.
+//
+// A file set that the chosen record has no more goes where those below its directory go.
 func (t *instructions) of(c *Component, style vss.PathStyle) instructions {
 	out := *t
 	out.newTargets = nil
 	for _, n := range t.newTargets {
+		if n.below != nil {
+			continue
+		}
 		m := c.Writer.find(n.member.LogicalPath, n.member.Name)
 		if m == nil {
 			continue
 		}
 		for i := range m.Files {
 			if m.Files[i].Spec.Equal(n.file.Spec, style) {
-				out.newTargets = append(out.newTargets, &newTarget{member: m, file: &m.Files[i], path: n.path, from: n.from, to: n.to})
+				out.newTargets = append(out.newTargets, &newTarget{member: m, file: &m.Files[i], path: n.path, from: n.from, to: n.to, root: n.root})
+			}
+		}
+	}
+	for _, b := range t.below {
+		for _, m := range c.Set() {
+			if b.has(m) {
+				out.newTargets = append(out.newTargets, b.targets(m, style, out.newTargets)...)
 			}
 		}
 	}
@@ -67,15 +79,15 @@ func (t *instructions) of(c *Component, style vss.PathStyle) instructions {
 // Whatever the restore method is, they replace what is there.
 func (r *restore) newTargetsBlocked(ctx context.Context, f *filler, s *setRun, entries []*repository.Entry) (string, error) {
 	for _, t := range s.told.newTargets {
-		up := above(t.to)
-		if t.to == "" || up == "" {
+		up := above(t.root)
+		if t.root == "" || up == "" {
 			continue
 		}
 		there, err := f.target.Lstat(ctx, up)
 		switch {
 		case err == nil && there.Mode.IsDir():
 		case err == nil || isMissing(err):
-			return fmt.Sprintf("there is no directory %s for the new target %s; make it, with the owner and mode it should have", r.shown(up), t.path), nil
+			return fmt.Sprintf("there is no directory %s for the new target %s; make it, with the owner and mode it should have", r.shown(up), HostPath(r.style, t.root)), nil
 		default:
 			return err.Error(), ctx.Err()
 		}

@@ -72,7 +72,11 @@ type NewTargetWish struct {
 	// chosen and have the file set.
 	Component string
 	Spec      vss.FileSpec
-	Path      string
+	// Below, if it is not empty, takes the place of Spec: each file set of that
+	// directory, and of those below it, goes to the same place below Path. File
+	// sets with a wish of their own, and those of a longer Below, go there.
+	Below string
+	Path  string
 	// text is what it was read from, others are the ways in which that can be
 	// read, too: names of components may hold anything that a path has.
 	text   string
@@ -85,13 +89,17 @@ func (w NewTargetWish) String() string {
 		return w.text
 	}
 	text := specText(w.Spec) + "=" + w.Path
+	if w.Below != "" {
+		text = w.Below + "=" + w.Path
+	}
 	if w.Component != "" {
 		text = w.Component + ":" + text
 	}
 	return text
 }
 
-// ParseNewTarget reads `[component:]path|pattern[|recursive]=newpath` with paths of
+// ParseNewTarget reads `[component:]path|pattern[|recursive]=newpath`, or for all
+// file sets at and below a directory `[component:]path=newpath`, with paths of
 // a style. The path is whole, or begins with a %NAME% as writers write it; the new
 // one is whole.
 func ParseNewTarget(text string, style vss.PathStyle) (NewTargetWish, error) {
@@ -100,7 +108,7 @@ func ParseNewTarget(text string, style vss.PathStyle) (NewTargetWish, error) {
 	}
 	head, rest, ok := strings.Cut(text, "|")
 	if !ok {
-		return bad("is not path|pattern=newpath, nor path|pattern|recursive=newpath")
+		return parseBelow(text, style)
 	}
 	set, path, ok := strings.Cut(rest, "=")
 	if !ok {

@@ -2,6 +2,7 @@ package requester_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -232,6 +233,76 @@ func TestNewTargetsTakeTheFilesOfTheirFileSetsR_RES_21(t *testing.T) {
 		NewTargets: []requester.NewTargetWish{target(t, w.path("main")+"|*|recursive="+filepath.Join(place, "not/there"))}}})
 	if back.Outcome != requester.Incomplete || !strings.Contains(leftOut(back.LeftOut), "there is no directory "+filepath.Join(place, "not")) {
 		t.Errorf("outcome %v, %s", back.Outcome, leftOut(back.LeftOut))
+	}
+}
+
+// One wish for a directory takes all file sets below it, those too that only an
+// earlier record of a chain has; what has a wish of its own goes there.
+func TestNewTargetOfADirectoryTakesAllBelowItR_RES_21(t *testing.T) {
+	w := newWorld(t)
+	w.write("app/a", "a")
+	w.write("app/one/b", "b")
+	w.write("app/one/deep/c", "c")
+	w.write("app/two/d", "d")
+	w.write("apple/e", "e")
+	gone := false
+	d := newDocWriter("app", func(m *metadata.WriterMetadata) []error {
+		errs := []error{m.SetBackupSchema(vss.SchemaCopy | vss.SchemaIncremental | vss.SchemaNewTarget),
+			group(m, "", "main", true), files(m, "", "main", w.path("app"), "*", false), files(m, "", "main", w.path("app/two"), "*", true),
+			files(m, "", "main", w.path("apple"), "*", true), group(m, "main", "sub", false)}
+		if !gone {
+			errs = append(errs, files(m, "main", "sub", w.path("app/one"), "*", true))
+		}
+		return append(errs, files(m, "main", "sub", w.path("app/one/deep"), "*.none", true))
+	})
+	w.writers = []*docWriter{d}
+	full := w.paths()
+	full.Type = vss.BackupTypeFull
+	first := w.backup(full)
+	gone = true
+	w.writers = []*docWriter{d.again()}
+	w.write("app/a", "a, later")
+	incremental := w.paths()
+	incremental.Type = vss.BackupTypeIncremental
+	last := w.backup(incremental)
+	for _, rec := range []*requester.Result{first, last} {
+		place := scratch(t)
+		d, said := w.heard(d)
+		back := w.restore(rec.Record, requester.RestoreRequest{Selectors: requester.Selectors{Components: []string{"main"}}, Wishes: requester.Wishes{NewTargets: []requester.NewTargetWish{
+			target(t, w.path("app")+"="+filepath.Join(place, "new")),
+			target(t, w.path("app/two")+"="+filepath.Join(place, "second")),
+			target(t, "app:main:"+w.path("apple")+"|*|recursive="+filepath.Join(place, "apple"))}}})
+		if back.Outcome != requester.Complete {
+			t.Fatalf("outcome %v, %s %+v", back.Outcome, leftOut(back.LeftOut), back.Failures)
+		}
+		want := map[string]string{"new/a": "a", "new/one/b": "b", "new/one/deep/c": "c", "second/d": "d", "apple/e": "e"}
+		if rec == last {
+			want["new/a"] = "a, later"
+			delete(want, "new/one/b") // no longer the writer's
+			delete(want, "new/one/deep/c")
+		}
+		for name, content := range want {
+			if got, err := os.ReadFile(filepath.Join(place, name)); err != nil || string(got) != content {
+				t.Errorf("%s: %q, %v", name, got, err)
+			}
+		}
+		if n := len(said.NewTargets()); n < 3 || d.status["main"] != vss.FileRestoreStatusAll {
+			t.Errorf("the writer was told of %d new targets, status %v", n, d.status["main"])
+		}
+	}
+	for text, says := range map[string]string{
+		w.path("nothing") + "=/new":                                  "no component that is restored has a file set",
+		w.path("app") + "=" + filepath.Join(scratch(t), "not/there"): "there is no directory",
+	} {
+		w.writers = []*docWriter{d.again()}
+		back, err := requester.Restore(t.Context(), w.open, w.repo, first.Record, requester.RestoreRequest{Wishes: requester.Wishes{NewTargets: []requester.NewTargetWish{target(t, text)}}}, nil)
+		if said := leftOut(back.LeftOut) + fmt.Sprint(err); !strings.Contains(said, says) {
+			t.Errorf("%s: %s", text, said)
+		}
+	}
+	twice := target(t, w.path("app")+"=/new")
+	if _, err := requester.Restore(t.Context(), w.open, w.repo, first.Record, requester.RestoreRequest{Wishes: requester.Wishes{NewTargets: []requester.NewTargetWish{twice, twice}}}, nil); !errors.Is(err, vss.ErrObjectAlreadyExists) {
+		t.Errorf("the same directory twice: %v", err)
 	}
 }
 

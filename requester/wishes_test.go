@@ -52,7 +52,22 @@ func TestParseNewTargetR_RES_21(t *testing.T) {
 			t.Errorf("%s: %s, %v; want %s", tt.text, got, err, tt.want)
 		}
 	}
-	for _, text := range []string{"", "/a", "/a|*", "/a=/b", "/a|*=b", "/a|*=", "a|*=/b", "/a||recursive=/b", "/a|*|deep=/b", "/a|x/y=/b", "/a|*|recursive|=/b", "/a|*=/b\x00"} {
+	for _, tt := range []struct {
+		style      vss.PathStyle
+		text, want string // component|directory|new
+	}{
+		{vss.POSIX, "/srv/data/=/new/", "|/srv/data|/new"},
+		{vss.POSIX, "/srv/a=b=/new", "|/srv/a=b|/new"},
+		{vss.POSIX, `postgres:main:/srv/data=/new`, `postgres:main|/srv/data|/new`},
+		{vss.POSIX, "%DIR%/data=/new", "|%DIR%/data|/new"},
+		{vss.Windows, `Writer:comp:C:\data=D:\new`, `Writer:comp|C:\data|D:\new`},
+	} {
+		w, err := requester.ParseNewTarget(tt.text, tt.style)
+		if got := strings.Join([]string{w.Component, w.Below, w.Path}, "|"); err != nil || got != tt.want {
+			t.Errorf("%s: %s, %v; want %s", tt.text, got, err, tt.want)
+		}
+	}
+	for _, text := range []string{"", "/a", "/a|*", "/a=b", "a=/b", "=/b", "/a=/b\x00", "/a|*=b", "/a|*=", "a|*=/b", "/a||recursive=/b", "/a|*|deep=/b", "/a|x/y=/b", "/a|*|recursive|=/b", "/a|*=/b\x00"} {
 		if w, err := requester.ParseNewTarget(text, vss.POSIX); err == nil || !errors.Is(err, vss.ErrInvalidArgument) {
 			t.Errorf("%q: %+v, %v", text, w, err)
 		}

@@ -14,6 +14,7 @@ import (
 type instructions struct {
 	options       []vss.RestoreOption
 	newTargets    []*newTarget
+	below         []*belowTarget
 	authoritative bool
 	rollForward   vss.RollForwardType
 	point         string
@@ -25,8 +26,11 @@ type newTarget struct {
 	member *Component
 	file   *FileSet
 	path   string // as the user gave it
-	// from and to are the table paths of the directories.
-	from, to string
+	// from and to are the table paths of the directories, and root is that of the
+	// one that the user named: what lies above it is there, and the others are
+	// made.
+	from, to, root string
+	below          *belowTarget // that it is one of; nil if it was named itself
 }
 
 // resolveWishes finds out which sets the wishes are for, and refuses those that
@@ -44,7 +48,7 @@ func (r *restore) resolveWishes(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, t := range w.NewTargets {
+	for _, t := range exactFirst(w.NewTargets, r.style) {
 		if err := r.resolveNewTarget(ctx, t); err != nil {
 			return err
 		}
@@ -164,7 +168,11 @@ func (r *restore) resolveNewTarget(ctx context.Context, w NewTargetWish) error {
 	const flag = "new-target"
 	var first error
 	for _, way := range append([]NewTargetWish{w}, w.others...) {
-		err := r.newTarget(ctx, flag, way)
+		to := r.newTarget
+		if way.Below != "" {
+			to = r.newTargetBelow
+		}
+		err := to(ctx, flag, way)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
@@ -228,6 +236,7 @@ func (r *restore) newTarget(ctx context.Context, flag string, w NewTargetWish) e
 			return fmt.Errorf("--%s %s: %w", flag, w, err)
 		}
 		m.t.from, m.t.to = above(m.t.from), above(m.t.to)
+		m.t.root = m.t.to
 		m.s.told.newTargets = append(m.s.told.newTargets, m.t)
 	}
 	return nil

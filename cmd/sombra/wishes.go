@@ -22,7 +22,7 @@ var wishFlagNames = []string{"restore-option", "new-target", "new-name", "author
 func (w *wishFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVar(&w.options, "restore-option", nil, "give writers this `option`: [component:][\"sub\":]\"name\"=\"value\"")
-	f.StringArrayVar(&w.newTargets, "new-target", nil, "restore a file set to another directory (`set=directory`): [component:]path|pattern[|recursive]=directory")
+	f.StringArrayVar(&w.newTargets, "new-target", nil, "restore file sets to another directory (`from=directory`): [component:]directory for all below it, or [component:]path|pattern[|recursive] for one")
 	f.StringArrayVar(&w.names, "new-name", nil, "restore a component under another `name`: [component=]name")
 	f.BoolVar(&w.authoritative, "authoritative", false, "ask the writers for an authoritative restore")
 	f.StringVar(&w.rollForward, "roll-forward", "", "how far logs are replayed: none, all or a `point` that the writer knows")
