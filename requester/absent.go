@@ -34,13 +34,15 @@ func (r *restore) openTarget(ctx context.Context) (session.Target, error) {
 // That the target can be opened at all was found out before any writer had stopped
 // anything.
 func (r *restore) reopenTarget(ctx context.Context, f *filler) error {
+	if err := f.target.Close(); err != nil {
+		return err
+	}
 	t, err := r.openTarget(ctx)
 	if err != nil {
 		return err
 	}
-	old := f.target
 	f.target = &onceTold{Target: t}
-	return old.Close()
+	return nil
 }
 
 // absentTarget is a directory that is not there. It can only be looked at, which
