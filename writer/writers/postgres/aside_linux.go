@@ -26,6 +26,9 @@ type asideState struct {
 	Running bool     `json:"running"`
 	Bin     string   `json:"bin,omitempty"`
 	Args    []string `json:"args,omitempty"`
+	// Moving: not everything was moved yet. What is still in its place is the old
+	// cluster's, too.
+	Moving bool `json:"moving,omitempty"`
 	// WAL and Spaces, the tablespaces, are directories in which there are things
 	// put aside, too.
 	WAL    string   `json:"wal,omitempty"`
@@ -65,18 +68,10 @@ func openAside(data string) (*aside, error) {
 }
 
 // putAside moves a cluster's directories aside. Its state is written first: what
-// ends in between is found by it.
+// ends in between is found by it, and goes on where it ended.
 func putAside(data string, state asideState) error {
-	dir := filepath.Join(data, asideName)
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	b, err := json.Marshal(state)
-	if err != nil {
-		return err
-	}
-	name := filepath.Join(dir, stateName)
-	if err := errors.Join(writeSynced(name+".new", b), os.Rename(name+".new", name), syncDir(dir)); err != nil {
+	state.Moving = true
+	if err := writeState(data, state); err != nil {
 		return err
 	}
 	errs := []error{moveInto(data, ours)}
@@ -90,7 +85,28 @@ func putAside(data string, state asideState) error {
 		}
 		errs = append(errs, moveInto(place, which))
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	state.Moving = false
+	return writeState(data, state)
+}
+
+// writeState keeps the state, durably.
+func writeState(data string, state asideState) error {
+	dir := filepath.Join(data, asideName)
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	b, err := json.Marshal(state)
+	if err != nil {
+		return err
+	}
+	name := filepath.Join(dir, stateName)
+	if err := writeSynced(name+".new", b); err != nil {
+		return err
+	}
+	return errors.Join(os.Rename(name+".new", name), syncDir(dir))
 }
 
 // moveInto moves entries of a directory into the one for things put aside in it. A

@@ -384,6 +384,14 @@ func TestFreezeNoticesNewTablespaces(t *testing.T) {
 // tablespace makes one beside the data directory.
 func (c *cluster) tablespace(name string) string {
 	c.t.Helper()
+	dir := c.directory(name)
+	c.exec(fmt.Sprintf("CREATE TABLESPACE %s LOCATION '%s'", name, dir))
+	return dir
+}
+
+// directory makes one of the owner's beside the data directory.
+func (c *cluster) directory(name string) string {
+	c.t.Helper()
 	dir := filepath.Join(filepath.Dir(c.Dir), name)
 	info, err := os.Stat(c.Dir)
 	if err != nil {
@@ -392,7 +400,6 @@ func (c *cluster) tablespace(name string) string {
 	if err := errors.Join(os.Mkdir(dir, 0o700), likeOwner(info, dir)); err != nil {
 		c.t.Fatal(err)
 	}
-	c.exec(fmt.Sprintf("CREATE TABLESPACE %s LOCATION '%s'", name, dir))
 	return dir
 }
 

@@ -134,7 +134,11 @@ func (c *cluster) spec() writer.Spec {
 
 // host starts the writer in a process of the cluster's owner.
 func (c *cluster) host() (*writer.Remote, func() error, error) {
-	spec := c.spec()
+	return c.hostOf(c.spec())
+}
+
+// hostOf starts the writer of a specification.
+func (c *cluster) hostOf(spec writer.Spec) (*writer.Remote, func() error, error) {
 	text, err := json.Marshal(spec)
 	if err != nil {
 		return nil, nil, err
@@ -277,4 +281,10 @@ func signalAll(t *testing.T, pids []int, s syscall.Signal) {
 func likeOwner(info os.FileInfo, dir string) error {
 	st := info.Sys().(*syscall.Stat_t)
 	return os.Chown(dir, int(st.Uid), int(st.Gid))
+}
+
+// ids gives a file's owner.
+func ids(info os.FileInfo) (uid, gid uint32) {
+	st := info.Sys().(*syscall.Stat_t)
+	return st.Uid, st.Gid
 }

@@ -44,6 +44,9 @@ type control struct {
 	TrackCommitTimes bool
 }
 
+// walMinimal is WALLevel of a server whose log is good for crash recovery alone.
+const walMinimal = 0
+
 // The layout of version 15's control file, which is little-endian where the
 // machine is.
 const (

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 
 	"github.com/sombra-backup/sombra/vss"
@@ -49,7 +50,29 @@ func (Kind) New(_ context.Context, s writer.Spec) (writer.Writer, error) {
 	if v != tested {
 		return nil, fmt.Errorf("the cluster in %s is of PostgreSQL %.20s; this writer is tested with %s alone; stop it and back its files up as plain files, or dump it", c.Data, v, tested)
 	}
-	return w, w.open()
+	if err := w.open(); err != nil {
+		return nil, err
+	}
+	if err := w.recovered(); err != nil {
+		if c.Maybe {
+			err = fmt.Errorf("%w: %w", writer.ErrNotMine, err)
+		}
+		return nil, err
+	}
+	return w, nil
+}
+
+// recovered refuses a base backup from which no server was started yet, such as
+// pg_basebackup makes. What it must be recovered by, its backup_label, is of no
+// use in a cluster that ran, and of that alone this writer knows.
+func (w *pgWriter) recovered() error {
+	label := filepath.Join(w.conf.Data, "backup_label")
+	if _, err := os.Lstat(label); w.begun != nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return fmt.Errorf("%s is there: this is a base backup and no cluster that ran; start its server once, or back it up as plain files", label)
 }
 
 // stored makes the writer of a cluster that may not be there.

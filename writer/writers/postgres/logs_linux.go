@@ -112,6 +112,12 @@ func (w *pgWriter) stageLog(ctx context.Context, e *writer.Event, j *job, c *met
 	if err := w.stageHistories(ctx); err != nil {
 		return err
 	}
+	// A segment that the server has leave to recycle may have been written anew
+	// while it was copied.
+	j.stamp.Slot = j.prev.Slot
+	if err := w.stillKept(ctx, j); err != nil {
+		return err
+	}
 	j.stamp = stamp{System: w.system, Timeline: timeline, LSN: lsn(next * w.segment).String(), Slot: j.prev.Slot, Base: j.prev.Base}
 	j.notes = notes{System: w.system, Timeline: timeline, Base: j.prev.Base, End: &logEnd{LSN: j.stamp.LSN, Time: end}}
 	// Each log backup has a file, also of an idle cluster: by it the owner is

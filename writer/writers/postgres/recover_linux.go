@@ -42,6 +42,12 @@ func (w *pgWriter) recoverAt(ctx context.Context, to places, old *aside, goal ta
 	if goal.kind == toDefault && !logs {
 		goal.kind = toInstant
 	}
+	// A log of this level is not enough for archive recovery, which the server
+	// refuses: crash recovery alone brings the cluster to the instant.
+	goal.crash = before.WALLevel == walMinimal
+	if goal.crash && goal.kind != toInstant {
+		return fmt.Errorf("the cluster in %s was copied with wal_level = minimal, and can be brought to the instant of the copy only; restore without a target, or with target=instant", to.data)
+	}
 	if err := w.runRecovery(ctx, to, goal, staged); err != nil {
 		return err
 	}
@@ -51,7 +57,7 @@ func (w *pgWriter) recoverAt(ctx context.Context, to places, old *aside, goal ta
 		return err
 	case after.State != shutDown:
 		return fmt.Errorf("the recovered cluster in %s is %v, and must be %v", to.data, after.State, shutDown)
-	case after.Timeline <= before.Timeline:
+	case after.Timeline <= before.Timeline && !goal.crash:
 		return fmt.Errorf("the recovered cluster in %s is still on timeline %d", to.data, after.Timeline)
 	}
 	return os.RemoveAll(staged)
@@ -203,7 +209,13 @@ func (w *pgWriter) recoverOnce(ctx context.Context, to places, goal target, stag
 	if err != nil {
 		return "", err
 	}
-	if err := writeSynced(filepath.Join(to.data, "recovery.signal"), nil); err != nil {
+	signal := filepath.Join(to.data, "recovery.signal")
+	if goal.crash {
+		err = os.Remove(signal)
+	} else {
+		err = writeSynced(signal, nil)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
 	bin, err := w.programs()

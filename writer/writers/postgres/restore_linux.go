@@ -166,6 +166,11 @@ func (w *pgWriter) clearPlace(ctx context.Context, c *metadata.Component, to pla
 	if err != nil {
 		return err
 	}
+	prev, ok := c.PreviousBackupStamp()
+	continues := ok && prev != ""
+	if continues && server != nil {
+		return w.keptAside(to, old, startedMeanwhile(to.data, server))
+	}
 	if err := w.sameCluster(to.data, server); err != nil {
 		return err
 	}
@@ -177,10 +182,17 @@ func (w *pgWriter) clearPlace(ctx context.Context, c *metadata.Component, to pla
 			return err
 		}
 	}
-	if prev, ok := c.PreviousBackupStamp(); ok && prev != "" {
+	switch {
+	case continues:
 		return nil // the operations before this one have cleared the place
-	}
-	if old != nil { // a restore did not end; what was there before it is what counts
+	case old != nil && old.State.Moving: // nothing was restored since
+		state.Running = state.Running || old.State.Running
+		if server == nil {
+			state.Bin, state.Args = old.State.Bin, old.State.Args
+		}
+		state.WAL, state.Spaces = old.State.WAL, old.State.Spaces
+		return putAside(to.data, state)
+	case old != nil: // a restore did not end; what was there before it is what counts
 		if server != nil {
 			return fmt.Errorf("the server of %s ran, and yet %s holds what a restore put aside; if you do not need it, remove it", to.data, filepath.Join(to.data, asideName))
 		}
@@ -199,6 +211,12 @@ func (w *pgWriter) clearPlace(ctx context.Context, c *metadata.Component, to pla
 		}
 	}
 	return putAside(to.data, state)
+}
+
+// startedMeanwhile is of a server that somebody started on files that are still
+// being restored.
+func startedMeanwhile(data string, p *postmaster) error {
+	return fmt.Errorf("the server of %s was started (process %d) while its files were being restored; stop it, and whoever starts it, and restore again", data, p.pid)
 }
 
 // logOf gives the directory that pg_wal is or leads to; empty if there is none.
@@ -265,6 +283,14 @@ func (w *pgWriter) postRestore(ctx context.Context, e *writer.Event, c *metadata
 		if old, err = openAside(to.data); err != nil {
 			return err
 		}
+	}
+	// Two servers on one cluster would destroy it, and what keeps a second one out
+	// is removed before the cluster is recovered.
+	if p, err := runs(to.data); err != nil || p != nil {
+		if p != nil {
+			err = startedMeanwhile(to.data, p)
+		}
+		return w.keptAside(to, old, err)
 	}
 	switch status := c.FileRestoreStatus(); {
 	case status == vss.FileRestoreStatusNone || status == vss.FileRestoreStatusUndefined:

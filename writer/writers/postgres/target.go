@@ -14,6 +14,7 @@ type target struct {
 	time  time.Time
 	lsn   lsn
 	start startWish
+	crash bool // by crash recovery alone, on the timeline it was on
 }
 
 type targetKind int

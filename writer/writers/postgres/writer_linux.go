@@ -179,6 +179,9 @@ func (w *pgWriter) prepare(ctx context.Context, e *writer.Event, j *job, c *meta
 			return err
 		}
 		if err != nil {
+			if now, cerr := readControl(w.conf.Data); cerr != nil || now.State != inProduction {
+				return errors.Join(fmt.Errorf("the server of %s is a standby or recovers (its cluster is %v), and lets nobody in; back up its primary, or try again later: %w: %w", w.conf.Data, now.State, errChanged, err), cerr)
+			}
 			note(e, "it is backed up without a connection, by what its crash recovery makes of the files: %v", err)
 		}
 	}
@@ -327,6 +330,10 @@ func (w *pgWriter) PostSnapshot(ctx context.Context, e *writer.Event) error {
 		j, c := w.job, w.component(e.Components)
 		if j == nil || c == nil || j.logOnly() {
 			return nil
+		}
+		// What was made just before the copy is not among its files.
+		if err := w.unchanged(); err != nil {
+			return err
 		}
 		j.stamp.System, j.notes.System = w.system, w.system
 		if j.db != nil {
