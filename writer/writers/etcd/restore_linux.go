@@ -167,6 +167,9 @@ func (w *etcdWriter) restored(ctx context.Context, c *metadata.Component) error 
 		return nil // nothing was done before it, either
 	}
 	kept := filepath.Join(w.conf.Directory, asideName)
+	if pid, err := runningIn(w.conf.Directory); err != nil || pid != 0 {
+		return errors.Join(fmt.Errorf("its server was started (process %d) while its files were being restored; stop it, and whoever starts it, and restore again; what was there before is kept in %s", pid, kept), err)
+	}
 	switch c.FileRestoreStatus() {
 	case vss.FileRestoreStatusAll:
 	case vss.FileRestoreStatusFailed:
@@ -175,6 +178,9 @@ func (w *etcdWriter) restored(ctx context.Context, c *metadata.Component) error 
 		running, cmd := a.state.Running, a.state.Command
 		if err := a.putBack(); err != nil {
 			return err
+		}
+		if a.state.Number > 0 {
+			return fmt.Errorf("nothing was restored, and a restore before this one ended half done, so the server is not started; restore again; what was there before both is kept in %s", kept)
 		}
 		return w.start(ctx, running, cmd)
 	}

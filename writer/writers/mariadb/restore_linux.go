@@ -247,6 +247,15 @@ func (w *dbWriter) restored(ctx context.Context, e *writer.Event, c *metadata.Co
 		return err
 	}
 	status := c.FileRestoreStatus()
+	left, _ := a.attempts() // only adds to messages
+	if touched := found || status != vss.FileRestoreStatusNone; !touched {
+		return nil
+	}
+	if pid, err := lockedBy(to); err != nil {
+		return err
+	} else if pid != 0 {
+		return fmt.Errorf("the server of %s was started (process %d) while its files were being restored; stop it, and whoever starts it, and restore again; what was there before is kept in %v", to, pid, left)
+	}
 	switch {
 	case to != w.dir && (status != vss.FileRestoreStatusAll || c.AdditionalRestores()):
 		return nil
@@ -256,16 +265,18 @@ func (w *dbWriter) restored(ctx context.Context, e *writer.Event, c *metadata.Co
 		if err := a.putBack(); err != nil {
 			return err
 		}
+		// What this restore has put back is what one before it left half done.
+		if left, err := a.attempts(); err != nil || len(left) > 0 {
+			return errors.Join(fmt.Errorf("nothing was restored of %s, and a restore before this one ended half done; the server is left stopped, and what was there before both is kept in %v; restore again", w.dir, left), err)
+		}
 		return w.start(ctx, e, &a.state)
 	case status != vss.FileRestoreStatusAll:
-		left, _ := a.attempts() // only adds to the message
 		return fmt.Errorf("not all files of %s were restored; the server is left stopped, and what was there before is kept in %v; restore again", w.dir, left)
 	case c.AdditionalRestores():
 		a.state.More = true
 		return a.save() // no recovery before the last (R-RES-28)
 	}
 	if err := w.rollForward(ctx, c, a); err != nil {
-		left, _ := a.attempts()
 		if len(left) > 0 {
 			err = fmt.Errorf("%w; the server is left stopped, and what was there before the restore is kept in %v", err, left)
 		}

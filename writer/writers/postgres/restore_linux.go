@@ -286,16 +286,17 @@ func (w *pgWriter) postRestore(ctx context.Context, e *writer.Event, c *metadata
 	}
 	// Two servers on one cluster would destroy it, and what keeps a second one out
 	// is removed before the cluster is recovered.
-	if p, err := runs(to.data); err != nil || p != nil {
+	none := c.FileRestoreStatus() == vss.FileRestoreStatusNone || c.FileRestoreStatus() == vss.FileRestoreStatusUndefined
+	if p, err := runs(to.data); (old != nil || !none) && (err != nil || p != nil) {
 		if p != nil {
 			err = startedMeanwhile(to.data, p)
 		}
 		return w.keptAside(to, old, err)
 	}
-	switch status := c.FileRestoreStatus(); {
-	case status == vss.FileRestoreStatusNone || status == vss.FileRestoreStatusUndefined:
+	switch {
+	case none:
 		return w.nothingRestored(ctx, c, to, old)
-	case status != vss.FileRestoreStatusAll:
+	case c.FileRestoreStatus() != vss.FileRestoreStatusAll:
 		return w.half(to, old)
 	case c.AdditionalRestores():
 		return nil // R-RES-28

@@ -23,6 +23,8 @@ type mark struct {
 	Args    []string `json:"args,omitempty"`
 	// AOF: the server keeps an append-only file.
 	AOF bool `json:"aof,omitempty"`
+	// Mixed: a restore has ended with some files restored and others not.
+	Mixed bool `json:"mixed,omitempty"`
 }
 
 const (
@@ -34,8 +36,7 @@ const (
 	asideEnding = ".before-restore"
 )
 
-// write makes the mark. One that is there is of a restore that has not ended: it
-// says the same.
+// write makes the mark, in place of one of a restore that has not ended.
 func (m mark) write(dir string) error {
 	b, err := json.Marshal(m)
 	if err != nil {

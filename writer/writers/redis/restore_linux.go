@@ -129,10 +129,28 @@ func (w *redisWriter) restored(ctx context.Context, e *writer.Event, c *metadata
 	if err != nil {
 		return err
 	}
-	switch status := c.FileRestoreStatus(); {
+	status := c.FileRestoreStatus()
+	if status != vss.FileRestoreStatusNone {
+		// It has loaded what was there at that moment, and would write it over
+		// what was restored.
+		if pid, err := runningIn(w.conf.Directory); err != nil {
+			return err
+		} else if pid != 0 {
+			return fmt.Errorf("the server was started (process %d) while its files were being restored; stop it without saving (SHUTDOWN NOSAVE), and whoever starts it, and restore again", pid)
+		}
+	}
+	switch {
+	case status == vss.FileRestoreStatusNone && m != nil && m.Mixed:
+		return errors.New("nothing was restored, and a restore before this one ended half done, so that its files are a mixture; the server stays stopped; restore again")
 	case status == vss.FileRestoreStatusNone:
 		return w.startAgain(ctx, m, stamp{})
 	case status != vss.FileRestoreStatusAll:
+		if m != nil {
+			m.Mixed = true
+			if err := m.write(w.conf.Directory); err != nil {
+				return err
+			}
+		}
 		return errors.New("its files are a mixture of old and restored ones, and the server stays stopped; restore again")
 	case c.AdditionalRestores():
 		return nil // more is to come (R-RES-28)

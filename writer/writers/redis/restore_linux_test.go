@@ -241,6 +241,20 @@ func TestFailedRestoreLeavesTheServerStopped(t *testing.T) {
 	if a.running() {
 		t.Error("the server was started")
 	}
+	// One that restores nothing does not start the mixture either.
+	err = a.restorer(p.doc, p.stamp()).restore(false, vss.FileRestoreStatusNone, func() {})
+	wantError(t, err, "half done")
+	if a.running() {
+		t.Error("a restore that restored nothing started the server")
+	}
+	// Nor is a server taken for restored that somebody else has started.
+	err = a.restorer(p.doc, p.stamp()).restore(false, vss.FileRestoreStatusAll, func() {
+		a.put(a.Dir, files)
+		if err := errors.Join(a.Stop(t.Context()), a.Start(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	})
+	wantError(t, err, "was started")
 	// The next restore ends what this one began.
 	err = a.restorer(p.doc, p.stamp()).restore(false, vss.FileRestoreStatusAll, func() { a.put(a.Dir, files) })
 	if err != nil {
