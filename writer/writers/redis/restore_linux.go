@@ -133,7 +133,7 @@ func (w *redisWriter) restored(ctx context.Context, e *writer.Event, c *metadata
 	if status != vss.FileRestoreStatusNone {
 		// It has loaded what was there at that moment, and would write it over
 		// what was restored.
-		if pid, err := runningIn(w.conf.Directory); err != nil {
+		if pid, err := w.running(); err != nil {
 			return err
 		} else if pid != 0 {
 			return fmt.Errorf("the server was started (process %d) while its files were being restored; stop it without saving (SHUTDOWN NOSAVE), and whoever starts it, and restore again", pid)
