@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sombra-backup/sombra/writer/kept"
 )
 
 // place is a checked name below a base.
@@ -120,6 +122,10 @@ func follow(from int, path string, links *int) (place, error) {
 			cur = next
 		}
 		if goal != "" {
+			if kept.Within(goal) { // see mayChange
+				unix.Close(cur)
+				return place{}, unix.EPERM
+			}
 			if *links++; *links > maxLinks {
 				unix.Close(cur)
 				return place{}, unix.ELOOP

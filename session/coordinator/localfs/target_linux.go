@@ -7,12 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sombra-backup/sombra/session"
+	"github.com/sombra-backup/sombra/writer/kept"
 )
 
 // TargetOptions say how a target is reached.
@@ -92,12 +94,30 @@ func (t *target) where(ctx context.Context, op, name string, here bool) (place, 
 	if err := checkName(op, name); err != nil {
 		return place{}, err
 	}
+	if err := t.mayChange(op, name); err != nil {
+		return place{}, err
+	}
 	p := t.locate(name, here)
 	if here && p.name == "." {
 		return place{}, &fs.PathError{Op: op, Path: name, Err: &nameError{"is the target itself", fs.ErrInvalid}}
 	}
 	return p, nil
 }
+
+// onlyLooks are the operations that change nothing.
+var onlyLooks = []string{"describe", "read directory", "look at", "measure room at"}
+
+// mayChange refuses what writers of this host keep for the end of a restore, among
+// which are commands that they run then: of a backup none of it is believed.
+func (t *target) mayChange(op, name string) error {
+	if t.onHost() && kept.Within(name) && !slices.Contains(onlyLooks, op) {
+		return pathError(op, name, &nameError{"is where this host's writers keep what a restore needs, which no backup may say", fs.ErrPermission})
+	}
+	return nil
+}
+
+// onHost reports whether the target is the host's own root.
+func (t *target) onHost() bool { return filepath.Clean("/"+t.dir) == "/" }
 
 func (t *target) Lstat(ctx context.Context, name string) (session.Entry, error) {
 	p, err := t.where(ctx, "describe", name, false)
@@ -338,7 +358,7 @@ func (t *target) Free(ctx context.Context, name string) (uint64, error) {
 func (t *target) Beside(name, elem string) (beside, dir, last string, err error) {
 	const op = "stage"
 	for _, n := range []string{name, elem} {
-		if err := checkName(op, n); err != nil {
+		if err := errors.Join(checkName(op, n), t.mayChange(op, n)); err != nil {
 			return "", "", "", err
 		}
 	}

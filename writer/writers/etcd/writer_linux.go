@@ -14,6 +14,7 @@ import (
 	"github.com/sombra-backup/sombra/metadata"
 	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
+	"github.com/sombra-backup/sombra/writer/kept"
 )
 
 // etcdWriter is the writer of one member's data.
@@ -41,7 +42,7 @@ var (
 )
 
 // asideName is the directory in which a restore keeps what was there before.
-const asideName = ".sombra-before-restore"
+const asideName = kept.Directory
 
 // everyImage saves a file set in every backup from the shadow copy: each is a whole
 // instant. What did not change is not stored again.

@@ -10,12 +10,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/sombra-backup/sombra/writer/kept"
 )
 
 // asideName is the directory, in the data directory, to which a restore moves what
 // was there, and in which it keeps what it has to know from one operation to the
 // next.
-const asideName = ".sombra-restore"
+const asideName = kept.Mark
 
 // aside is what a restore has moved aside. The directory has a file, state.json,
 // and for each attempt a directory with a number for a name; the lowest is what was

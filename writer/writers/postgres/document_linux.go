@@ -9,10 +9,11 @@ import (
 
 	"github.com/sombra-backup/sombra/metadata"
 	"github.com/sombra-backup/sombra/vss"
+	"github.com/sombra-backup/sombra/writer/kept"
 )
 
 // asideName is the directory in which a restore keeps what was there before.
-const asideName = ".sombra-before-restore"
+const asideName = kept.Directory
 
 // stagingName is the directory, beside the log's segments, in which complete ones
 // are linked for a log backup, and in which restored ones are found by recovery.

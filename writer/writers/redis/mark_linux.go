@@ -11,6 +11,7 @@ import (
 
 	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
+	"github.com/sombra-backup/sombra/writer/kept"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,7 +30,7 @@ type mark struct {
 
 const (
 	// markName is the mark's file.
-	markName = ".sombra-restore"
+	markName = kept.Mark
 	maxMark  = 64 << 10
 	// asideEnding is added to the name of the append-only file's directory when
 	// an RDB file takes its place.
