@@ -159,7 +159,7 @@ func (Kind) New(ctx context.Context, s writer.Spec) (writer.Writer, error) {
 		return w, nil
 	}
 	for _, dir := range []string{c.Directory, c.walDir()} {
-		if err := checkOwner(dir); err != nil {
+		if err := errors.Join(checkOwner(dir), owner.Closed(dir)); err != nil {
 			return nil, err
 		}
 	}

@@ -75,7 +75,7 @@ func look(pid int) (process, bool) {
 		return p, false
 	}
 	p.owner = owner.Of(uid, gid)
-	if p.dir, p.wal = openData(pid); p.dir == "" {
+	if p.dir, p.wal = openData(pid, uid); p.dir == "" {
 		return p, false
 	}
 	p.command = commandOf(pid)
@@ -99,6 +99,9 @@ func ids(pid int) (uid, gid uint32, err error) {
 		if err != nil {
 			return 0, 0, err
 		}
+		if name == "Uid" && (len(f) != 4 || f[0] != f[1] || f[1] != f[2]) {
+			return 0, 0, fmt.Errorf("process %d runs with the rights of several users", pid) // its caller gave it its name
+		}
 		if found++; name == "Uid" {
 			uid = uint32(n)
 		} else {
@@ -112,8 +115,9 @@ func ids(pid int) (uid, gid uint32, err error) {
 }
 
 // openData finds the directories of the database and the log that a process has
-// open.
-func openData(pid int) (dir, wal string) {
+// open. Those that are not its user's are passed over: anybody who gets there could
+// have them open in some way, and take the server's place.
+func openData(pid int, uid uint32) (dir, wal string) {
 	fds := fmt.Sprintf("/proc/%d/fd", pid)
 	d, err := os.Open(fds)
 	if err != nil {
@@ -124,7 +128,7 @@ func openData(pid int) (dir, wal string) {
 	for _, n := range names {
 		link := filepath.Join(fds, n)
 		target, err := os.Readlink(link)
-		if err != nil || !sameFile(link, target) {
+		if err != nil || !sameFile(link, target, uid) {
 			continue
 		}
 		if root, ok := strings.CutSuffix(target, "/"+dbName); ok {
@@ -141,11 +145,11 @@ func openData(pid int) (dir, wal string) {
 }
 
 // sameFile reports whether what a process has open is what its name stands for
-// here.
-func sameFile(link, name string) bool {
+// here, and the user's.
+func sameFile(link, name string, uid uint32) bool {
 	var there, here unix.Stat_t
 	return filepath.IsAbs(name) && unix.Stat(link, &there) == nil && unix.Lstat(name, &here) == nil &&
-		there.Dev == here.Dev && there.Ino == here.Ino
+		there.Dev == here.Dev && there.Ino == here.Ino && here.Uid == uid
 }
 
 // commandOf is how a process was started. Of its environment only what is etcd's is

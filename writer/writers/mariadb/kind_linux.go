@@ -8,6 +8,7 @@ import (
 
 	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
+	"github.com/sombra-backup/sombra/writer/owner"
 	"golang.org/x/sys/unix"
 )
 
@@ -50,6 +51,9 @@ func (Kind) New(_ context.Context, s writer.Spec) (writer.Writer, error) {
 		return nil, fmt.Errorf("%w: %s: %w", writer.ErrNotMine, c.Datadir, errNoData)
 	case !hasSystemTables(c.Datadir):
 		return nil, fmt.Errorf("%s: %w", c.Datadir, errNoData)
+	}
+	if err := owner.Closed(c.Datadir); err != nil {
+		return nil, err
 	}
 	pid, err := lockedBy(c.Datadir)
 	if err != nil {

@@ -146,6 +146,9 @@ func (w *dbWriter) unspool() error {
 	if w.spool == "" {
 		return nil
 	}
+	if err := noLink(w.spool); err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(w.spool)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -162,6 +165,15 @@ func (w *dbWriter) unspool() error {
 	}
 	if err := os.Remove(w.spool); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w; nothing but this writer should use that directory", err)
+	}
+	return nil
+}
+
+// noLink makes sure that a spool directory, of whose files some are removed, is not a
+// link to somebody else's.
+func noLink(spool string) error {
+	if info, err := os.Lstat(spool); err == nil && !info.IsDir() {
+		return fmt.Errorf("%s is no directory; nothing but this writer should use that name: remove it", spool)
 	}
 	return nil
 }

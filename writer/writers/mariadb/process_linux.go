@@ -76,6 +76,9 @@ func userOf(pid int) (uint32, bool) {
 	for line := range strings.Lines(string(status)) {
 		ids, ok := strings.CutPrefix(line, "Uid:")
 		if f := strings.Fields(ids); ok && len(f) == 4 {
+			if f[0] != f[1] || f[1] != f[2] {
+				return 0, false // a set-user-id program, to which its caller gives name, directory and sockets
+			}
 			uid, err := strconv.ParseUint(f[1], 10, 32) // real, effective, saved, of the file system
 			return uint32(uid), err == nil
 		}

@@ -137,6 +137,9 @@ func isServer(program string) bool {
 // replay has a server of its own recover the data and replay the logs, and stops it.
 // Without logs to replay nothing is done: the server itself will recover.
 func (w *dbWriter) replay(ctx context.Context, t target, p restoredFiles, command []string) (err error) {
+	if err := noLink(p.spool); err != nil {
+		return err
+	}
 	logs, err := spooled(p.spool)
 	if err != nil {
 		return err

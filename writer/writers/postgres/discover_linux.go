@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/sombra-backup/sombra/metadata"
 	"github.com/sombra-backup/sombra/writer"
@@ -103,6 +104,11 @@ func serverOf(pid int) (server, bool) {
 	here, err2 := os.Lstat(data)
 	var st unix.Stat_t
 	if err1 != nil || err2 != nil || !os.SameFile(there, here) || unix.Stat(proc, &st) != nil {
+		return server{}, false
+	}
+	// The server itself works in no directory but its user's. A program of that name
+	// in another's is not to take the server's place.
+	if dir, ok := here.Sys().(*syscall.Stat_t); !ok || dir.Uid != st.Uid {
 		return server{}, false
 	}
 	// A server that is just being started is still in its starter's directory, and
@@ -270,7 +276,9 @@ func (f *finder) stored(stored []writer.Stored, configs []writer.Config) ([]writ
 			// Nobody runs a cluster as root; who has the directory does.
 			owner = lookUp(st.Uid, st.Gid)
 		}
-		if err := f.add(conf, writer.Spec{Name: KindName + ":" + data, Owner: owner}); err != nil {
+		// One whose unit nobody configured counts as discovered: then the
+		// service looks at whether the unit is this application's alone.
+		if err := f.add(conf, writer.Spec{Name: KindName + ":" + data, Owner: owner, Discovered: conf.Unit == ""}); err != nil {
 			return nil, err
 		}
 	}

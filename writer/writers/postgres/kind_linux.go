@@ -11,6 +11,7 @@ import (
 
 	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
+	"github.com/sombra-backup/sombra/writer/owner"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,6 +40,9 @@ func (Kind) New(_ context.Context, s writer.Spec) (writer.Writer, error) {
 	w := newWriter(c, s)
 	if c.Restore {
 		return w, w.stored()
+	}
+	if err := owner.Closed(c.Data); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
 	v, err := version(c.Data)
 	if err != nil {

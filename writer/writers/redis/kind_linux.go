@@ -10,6 +10,7 @@ import (
 
 	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
+	"github.com/sombra-backup/sombra/writer/owner"
 	"golang.org/x/sys/unix"
 )
 
@@ -45,7 +46,7 @@ func (Kind) New(ctx context.Context, s writer.Spec) (writer.Writer, error) {
 		w.facts = facts{restore: true, names: c.Found.Stored.names(), aof: c.Found.Stored.AOF}
 		return w, nil
 	}
-	if err := checkOwner(c.Directory); err != nil {
+	if err := errors.Join(checkOwner(c.Directory), owner.Closed(c.Directory)); err != nil {
 		return nil, err
 	}
 	var err error

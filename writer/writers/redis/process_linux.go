@@ -101,6 +101,9 @@ type procStatus struct {
 	parent int
 	owner  writer.Owner
 	inner  bool // it is in a namespace of processes below ours, as in a container
+	// several: it runs with the rights of several users, as a set-user-id
+	// program does, which its caller gives a name, a directory and sockets.
+	several bool
 }
 
 func status(pid int) (procStatus, error) {
@@ -118,8 +121,9 @@ func status(pid int) (procStatus, error) {
 			st.parent, err = strconv.Atoi(fields[0])
 		case key == "NSpid":
 			st.inner = len(fields) > 1
-		case key == "Uid" && len(fields) > 1:
+		case key == "Uid" && len(fields) == 4:
 			st.owner.UID, err = parseID(fields[1]) // the effective one
+			st.several = fields[0] != fields[1] || fields[1] != fields[2]
 		case key == "Gid" && len(fields) > 1:
 			st.owner.GID, err = parseID(fields[1])
 		case key == "Groups":
@@ -144,7 +148,7 @@ func parseID(s string) (uint32, error) {
 func look(pid int) (process, bool) {
 	p := process{pid: pid}
 	st, err := status(pid)
-	if err != nil {
+	if err != nil || st.several {
 		return p, false
 	}
 	p.owner = st.owner
@@ -152,7 +156,7 @@ func look(pid int) (process, bool) {
 		p.owner.Groups = []uint32{p.owner.GID}
 	}
 	link := fmt.Sprintf("/proc/%d/cwd", pid)
-	if p.dir, err = os.Readlink(link); err != nil || !sameDirectory(link, p.dir) {
+	if p.dir, err = os.Readlink(link); err != nil || !sameDirectory(link, p.dir, st.owner.UID) {
 		return p, false
 	}
 	p.program, p.args = program(pid), arguments(pid)
@@ -161,11 +165,13 @@ func look(pid int) (process, bool) {
 }
 
 // sameDirectory reports whether a process's directory is what its name stands for
-// here: it is not in a container, nor has the directory been removed.
-func sameDirectory(link, name string) bool {
+// here, and its user's: it is not in a container, nor has the directory been removed,
+// nor is it another's, in whose directory anybody could run a program of that name to
+// take the server's place.
+func sameDirectory(link, name string, uid uint32) bool {
 	var there, here unix.Stat_t
 	return unix.Stat(link, &there) == nil && unix.Lstat(name, &here) == nil &&
-		there.Dev == here.Dev && there.Ino == here.Ino
+		there.Dev == here.Dev && there.Ino == here.Ino && here.Uid == uid
 }
 
 // program finds the name under which a process's executable is a server: one
