@@ -5,7 +5,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/sombra-backup/sombra/writer"
 )
 
 // TestAProgramOfTheServersNameDoesNotTakeItsPlace: whoever gets into the directory of
@@ -50,5 +54,43 @@ func TestAProgramOfTheServersNameDoesNotTakeItsPlace(t *testing.T) {
 		}
 		cmd.Process.Kill()
 		cmd.Wait() // it was killed
+	}
+}
+
+// TestRecoveryStaysInTheRestoredDirectory: restored settings name the directory that
+// the cluster was in. There the live one may lie, and a restore beside it must not
+// touch that.
+func TestRecoveryStaysInTheRestoredDirectory(t *testing.T) {
+	dir, scratch := t.TempDir(), t.TempDir()
+	text := "data_directory = '/var/lib/somebody-elses'\narchive_command = 'touch /tmp/x'\nrestore_command = 'touch /tmp/x'\nlisten_addresses = '*'\n"
+	for _, name := range []string{"postgresql.conf", "postgresql.auto.conf"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := newWriter(config{Data: "/var/lib/somebody-elses"}, writer.Spec{})
+	for _, d := range []string{dir, scratch, filepath.Dir(dir), filepath.Dir(scratch)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	args, err := w.recoveryArgs(places{data: dir, wal: filepath.Join(dir, "pg_wal"), beside: true}, target{kind: toInstant}, "", scratch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin, err := w.programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for setting, want := range map[string]string{"data_directory": dir, "archive_command": "", "restore_command": "/bin/false", "listen_addresses": ""} {
+		cmd := exec.Command(filepath.Join(bin, "postgres"), append([]string{"-C", setting}, args...)...)
+		cmd.Dir = "/"
+		if os.Geteuid() == 0 { // as which the server says nothing
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 12345, Gid: 12345}}
+		}
+		got, err := cmd.CombinedOutput()
+		if err != nil || strings.TrimSpace(string(got)) != want {
+			t.Errorf("%s = %q, %v; want %q", setting, got, err, want)
+		}
 	}
 }

@@ -283,8 +283,10 @@ func (w *pgWriter) recoveryArgs(to places, goal target, staged, scratch string) 
 	}
 	if settings != "" {
 		set("config_file", settings)
-		set("data_directory", to.data)
 	}
+	// Of a cluster that is restored beside the one that is there the restored
+	// settings may name that one's.
+	set("data_directory", to.data)
 	hba, ident := filepath.Join(scratch, "hba"), filepath.Join(scratch, "ident")
 	if err := errors.Join(os.WriteFile(hba, []byte("local all all reject\n"), 0o600), os.WriteFile(ident, nil, 0o600)); err != nil {
 		return nil, err
