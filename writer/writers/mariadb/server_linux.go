@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/sombra-backup/sombra/writer/bounded"
 	"golang.org/x/sys/unix"
 )
 
@@ -139,6 +140,7 @@ func connect(s *settings) (*server, error) {
 func dial(s *settings, socket string, l login) (*server, error) {
 	c := mysql.NewConfig()
 	c.User, c.Passwd, c.Net, c.Addr = l.user, l.password, "unix", socket
+	c.DialFunc = bounded.Dial // a server is its owner's, who may have it answer without end
 	c.Timeout, c.Logger, c.AllowNativePasswords = connectTimeout, &mysql.NopLogger{}, true
 	c.InterpolateParams = true // no statement is prepared in advance, which would cost a round trip
 	connector, err := mysql.NewConnector(c)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/sombra-backup/sombra/writer/bounded"
 )
 
 // session is a connection to the server. What ends with it (a backup that began,
@@ -59,6 +60,8 @@ func (w *pgWriter) connect(ctx context.Context, p *postmaster) (*session, error)
 	}
 	// The one place, and no other that an environment may name.
 	conf.Fallbacks, conf.TLSConfig = nil, nil
+	// A server is its owner's, who may have it answer without end.
+	conf.DialFunc, conf.MaxProtocolMessageBodyLen = bounded.Dial, bounded.Most
 	conf.RuntimeParams = map[string]string{"application_name": "sombra", "synchronous_commit": "local", "statement_timeout": "0",
 		"idle_session_timeout": "0", "idle_in_transaction_session_timeout": "0", "search_path": "pg_catalog"}
 	conf.DefaultQueryExecMode = pgx.QueryExecModeExec
