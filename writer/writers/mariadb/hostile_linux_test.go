@@ -3,9 +3,12 @@ package mariadb
 import (
 	"context"
 	"encoding/json"
+	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/sombra-backup/sombra/writer"
 	"golang.org/x/sys/unix"
@@ -80,5 +83,42 @@ func TestSpoolThatIsALinkIsNotFollowed(t *testing.T) {
 	}
 	if _, err := os.Stat(other); err != nil {
 		t.Errorf("a log elsewhere: %v", err)
+	}
+}
+
+// TestServerThatAnswersWithoutEndIsCutOff: it is its owner's, who is nobody to have
+// this machine run out of memory.
+func TestServerThatAnswersWithoutEndIsCutOff(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var sent atomic.Int64
+	go func() {
+		c, err := l.Accept()
+		const most = 1<<24 - 1 // of a packet, which goes on in the next one
+		for i, b := 0, make([]byte, 4+most); err == nil && sent.Load() < 200<<20; i++ {
+			copy(b, []byte{0xff, 0xff, 0xff, byte(i)})
+			sent.Add(int64(len(b)))
+			_, err = c.Write(b)
+		}
+		if err == nil {
+			c.Close()
+		}
+	}()
+	s, err := dial(&settings{}, socket, login{user: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := s.db.PingContext(ctx); err == nil {
+		t.Fatal("it let us in")
+	}
+	if n := sent.Load() >> 20; n > 100 {
+		t.Errorf("%d MiB were taken", n)
 	}
 }

@@ -1,13 +1,18 @@
 package postgres
 
 import (
+	"bytes"
+	"context"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/sombra-backup/sombra/writer"
 )
@@ -92,5 +97,36 @@ func TestRecoveryStaysInTheRestoredDirectory(t *testing.T) {
 		if err != nil || strings.TrimSpace(string(got)) != want {
 			t.Errorf("%s = %q, %v; want %q", setting, got, err, want)
 		}
+	}
+}
+
+// TestServerThatAnswersWithoutEndIsCutOff: it is its owner's, who is nobody to have
+// this machine run out of memory.
+func TestServerThatAnswersWithoutEndIsCutOff(t *testing.T) {
+	dir := t.TempDir()
+	l, err := net.Listen("unix", filepath.Join(dir, ".s.PGSQL.5432"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var sent atomic.Int64
+	go func() {
+		c, err := l.Accept()
+		if err == nil {
+			_, err = c.Read(make([]byte, 4096)) // the greeting
+		}
+		for b := bytes.Repeat([]byte("S\x00\x00\x00\x08a\x00b\x00"), 1<<16); err == nil && sent.Load() < 200<<20; {
+			sent.Add(int64(len(b)))
+			_, err = c.Write(b)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	w := newWriter(config{Data: dir, Role: "x"}, writer.Spec{})
+	if _, err := w.connect(ctx, &postmaster{socket: dir, port: 5432}); err == nil {
+		t.Fatal("it let us in")
+	}
+	if n := sent.Load() >> 20; n > 100 {
+		t.Errorf("%d MiB were taken", n)
 	}
 }
