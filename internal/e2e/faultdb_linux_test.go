@@ -27,6 +27,9 @@ type serverApp struct {
 	end  func() error
 	shut func() error // for good
 	tree func() []int
+	// tidy removes what keeps a server that was killed from starting, if it does
+	// not do that itself.
+	tidy func()
 	// dial makes a client's connection.
 	dial func(ctx context.Context) (serverConn, error)
 	// started starts a server on a copy of the data in a directory.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -73,6 +74,12 @@ func newEtcdApp(root string) (*serverApp, error) {
 				return nil
 			}
 			return []int{server.PID}
+		},
+		tidy: func() { // etcd replaces no socket
+			list, _ := filepath.Glob(filepath.Join(server.Home, "localhost:*"))
+			for _, name := range list {
+				os.Remove(name)
+			}
 		},
 		dial: func(context.Context) (serverConn, error) { return etcdNumbers{server}, nil },
 		started: func(ctx context.Context, dir string) (serverConn, func() error, error) {

@@ -63,6 +63,9 @@ func (c faultCell) serverInRestore(a *serverApp) effect {
 		return not("it does not run while its files are written")
 	case c.fault == faultKilled:
 		e.strike = strike(syscall.SIGKILL)
+		if a.tidy != nil {
+			e.undo = func() error { a.tidy(); return nil }
+		}
 	case c.fault == faultHung:
 		e.strike = strike(syscall.SIGSTOP)
 		e.undo = func() error { return each(syscall.SIGCONT) }
@@ -124,12 +127,16 @@ func (w *faultWorld) noServerLeft(of string, since time.Time, directories bool) 
 		list = nil
 		for _, a := range w.apps {
 			s, ok := a.faultApp.(*serverApp)
-			if !ok || s.lent {
+			if !ok {
 				continue
 			}
 			for _, pid := range usersOf(s.dir) {
 				cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-				list = append(list, fmt.Sprintf("process %d %q", pid, strings.ReplaceAll(string(cmdline), "\x00", " ")))
+				text := strings.ReplaceAll(string(cmdline), "\x00", " ")
+				private := strings.Contains(text, "/sombra-pg-") || strings.Contains(text, "/sombra-mariadb-") || strings.Contains(text, "--name sombra ")
+				if private || !s.lent {
+					list = append(list, fmt.Sprintf("process %d %q", pid, text))
+				}
 			}
 		}
 		for _, kind := range []string{"pg", "mariadb", "etcd"} {

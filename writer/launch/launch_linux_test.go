@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 }
 
 // lookAround is the program: it tells what it was given, and goes on.
-const lookAround = `umask; ulimit -S -c; ls /proc/$$/fd | tr '\n' ' '; echo; readlink /proc/$$/fd/0; pwd; ` +
+const lookAround = `umask; ulimit -S -c; (cd /proc/$$/fd && printf '%s ' *); echo; readlink /proc/$$/fd/0; pwd; ` +
 	`cut -d' ' -f6 /proc/$$/stat; echo $$; env | sort | tr '\n' ' '; echo; touch "$1/made"; echo end; exec sleep 60`
 
 func hostRole(dir string) error {

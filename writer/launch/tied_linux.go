@@ -59,7 +59,7 @@ func Scratch(purpose string) (string, error) {
 		if st, ok := info.Sys().(*syscall.Stat_t); !ok || int(st.Uid) != os.Geteuid() {
 			continue
 		}
-		if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+		if lives(pid) {
 			continue // it is somebody's, or a process has that number again
 		}
 		if err := os.RemoveAll(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -67,4 +67,18 @@ func Scratch(purpose string) (string, error) {
 		}
 	}
 	return os.MkdirTemp("", begin+strconv.Itoa(os.Getpid())+"-")
+}
+
+// lives reports whether there is a process that has not ended, waited for or not.
+func lives(pid int) bool {
+	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		return false
+	}
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return true
+	}
+	// The name, in parentheses, may hold anything.
+	_, after, _ := strings.Cut(string(data[strings.LastIndexByte(string(data), ')')+1:]), " ")
+	return !strings.HasPrefix(after, "Z") && !strings.HasPrefix(after, "X")
 }
