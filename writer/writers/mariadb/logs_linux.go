@@ -26,11 +26,25 @@ func (w *dbWriter) needLogs(ctx context.Context) error {
 	}
 	defer s.close()
 	f, err := s.ask(ctx)
-	if err == nil && !f.LogBin {
-		err = errNoLogs
+	if err != nil {
+		return err
 	}
-	return err
+	return f.canLog()
 }
+
+// canLog says why a server can have no log backups.
+func (f *facts) canLog() error {
+	switch {
+	case !f.LogBin:
+		return errNoLogs
+	case f.encrypted:
+		return errEncrypted
+	}
+	return nil
+}
+
+// errEncrypted is of logs that could be saved and never replayed.
+var errEncrypted = errors.New("the server encrypts its binary logs (encrypt_binlog), and MariaDB's own program for replaying them cannot read such files; turn that off and make a full backup, or use another type")
 
 // rotate begins a new binary log and links those before it, from the one that the
 // stamp names on, to where they are saved from. The result is where the next log
@@ -45,12 +59,13 @@ func (w *dbWriter) rotate(ctx context.Context, from stamp) (*stamp, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !f.LogBin {
-		return nil, errNoLogs
+	if err := f.canLog(); err != nil {
+		return nil, err
 	}
 	if err := follows(ctx, s, from); err != nil {
 		return nil, err
 	}
+	f.LogsUntil = time.Now().UTC()
 	if _, err := s.db.ExecContext(ctx, "FLUSH BINARY LOGS"); err != nil {
 		return nil, fmt.Errorf("begin a new binary log: %w", err)
 	}

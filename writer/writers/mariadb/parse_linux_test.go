@@ -1,6 +1,8 @@
 package mariadb
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,4 +49,40 @@ func FuzzOptionFile(f *testing.F) {
 	f.Add("[client]\nuser=a\npassword=b\n")
 	f.Add("[client\nuser\n=\n[]")
 	f.Fuzz(func(t *testing.T, text string) { parseOptions(text) })
+}
+
+// A time to roll forward to that the backups do not have is refused.
+func TestTargetTimesOutsideTheBackupAreRefused(t *testing.T) {
+	copied := time.Date(2026, 11, 22, 10, 0, 0, 500, time.UTC)
+	until := copied.Add(time.Hour)
+	for _, c := range []struct {
+		name  string
+		at    time.Time
+		notes notes
+		last  bool
+		says  string
+	}{
+		{"before the copy", copied.Truncate(time.Second), notes{Instant: copied}, false, "earlier backup"},
+		{"after the copy", copied.Truncate(time.Second).Add(time.Second), notes{Instant: copied}, false, ""},
+		{"after the end of the logs", until.Add(time.Second), notes{LogsUntil: until}, true, "later log backup"},
+		{"after the end of logs that others follow", until.Add(time.Second), notes{LogsUntil: until}, false, ""},
+		{"within the logs", until.Truncate(time.Second), notes{LogsUntil: until}, true, ""},
+		{"no time", time.Time{}, notes{Instant: copied, LogsUntil: until}, true, ""},
+		{"of a backup that does not tell", until, notes{}, true, ""},
+	} {
+		err := (&target{time: c.at}).within(c.notes, c.last)
+		if (err != nil) != (c.says != "") || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v; it should say %q", c.name, err, c.says)
+		}
+	}
+}
+
+func TestEncryptedBinaryLogsAreNotSaved(t *testing.T) {
+	f := facts{LogBin: true}
+	if err := f.canLog(); err != nil {
+		t.Error(err)
+	}
+	if f.encrypted = true; !errors.Is(f.canLog(), errEncrypted) {
+		t.Errorf("encrypted logs: %v", f.canLog())
+	}
 }

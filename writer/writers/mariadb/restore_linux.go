@@ -56,8 +56,16 @@ func (w *dbWriter) PreRestore(ctx context.Context, e *writer.Event) error {
 }
 
 func (w *dbWriter) clear(ctx context.Context, c *metadata.Component) error {
-	if _, err := parseTarget(c); err != nil {
-		return err // before anything is touched
+	t, err := parseTarget(c) // before anything is touched
+	if err != nil {
+		return err
+	}
+	n, err := readNotes(c)
+	if err == nil {
+		err = t.within(n, !c.AdditionalRestores())
+	}
+	if err != nil {
+		return err
 	}
 	to, err := w.place(c)
 	if err != nil {

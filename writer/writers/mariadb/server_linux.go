@@ -171,6 +171,12 @@ type facts struct {
 	DataFiles string `json:"innodb_data_file_path,omitempty"`
 	PageSize  int    `json:"innodb_page_size,omitempty"`
 	Lower     int    `json:"lower_case_table_names"`
+	// Instant is the moment of the copy, and LogsUntil that until which a log
+	// backup has all commits; each is zero in backups of the other kind.
+	Instant   time.Time `json:"instant,omitzero"`
+	LogsUntil time.Time `json:"logs_until,omitzero"`
+
+	encrypted bool // the binary logs are
 
 	datadir                               string
 	dataHome, redoDir, undoDir, ariaDir   string
@@ -186,9 +192,9 @@ func (s *server) ask(ctx context.Context) (*facts, error) {
 		COALESCE(@@innodb_data_file_path, ''), @@innodb_page_size, @@lower_case_table_names, @@datadir, COALESCE(@@innodb_data_home_dir, ''),
 		COALESCE(@@innodb_log_group_home_dir, ''), COALESCE(@@innodb_undo_directory, ''), COALESCE(@@aria_log_dir_path, ''),
 		COALESCE(@@log_error, ''), COALESCE(@@slow_query_log_file, ''), COALESCE(@@general_log_file, ''), COALESCE(@@pid_file, ''),
-		COALESCE(@@socket, ''), COALESCE(@@relay_log_basename, ''), COALESCE(@@innodb_temp_data_file_path, '')`).Scan(
+		COALESCE(@@socket, ''), COALESCE(@@relay_log_basename, ''), COALESCE(@@innodb_temp_data_file_path, ''), @@encrypt_binlog`).Scan(
 		&f.Version, &f.LogBin, &f.LogBase, &f.logIndex, &f.DataFiles, &f.PageSize, &f.Lower, &f.datadir, &f.dataHome, &f.redoDir, &f.undoDir,
-		&f.ariaDir, &f.errorLog, &f.slowLog, &f.generalLog, &f.pid, &f.socket, &f.relayBase, &f.tempData)
+		&f.ariaDir, &f.errorLog, &f.slowLog, &f.generalLog, &f.pid, &f.socket, &f.relayBase, &f.tempData, &f.encrypted)
 	if err != nil {
 		return nil, fmt.Errorf("ask the server: %w", s.explain(err))
 	}

@@ -63,6 +63,20 @@ func parseTarget(c *metadata.Component) (target, error) {
 	return t, nil
 }
 
+// within refuses a time that cannot be met: what the copy has is never taken back,
+// and what is not in the logs cannot be replayed. last says that no more backups of
+// the chain follow.
+func (t *target) within(n notes, last bool) error {
+	switch at := t.time.Format(time.RFC3339); {
+	case t.time.IsZero():
+	case t.time.Before(n.Instant):
+		return fmt.Errorf("the target %s lies before the backup that the logs follow, which is of %s; restore an earlier backup", at, n.Instant.Format(time.RFC3339Nano))
+	case last && !n.LogsUntil.IsZero() && t.time.After(n.LogsUntil):
+		return fmt.Errorf("the target %s lies after the end of the logs in this backup, %s; restore a later log backup, or to the end", at, n.LogsUntil.Format(time.RFC3339Nano))
+	}
+	return nil
+}
+
 // parsePoint reads a point of which nobody has said what it is.
 func parsePoint(text string) (target, error) {
 	for _, parse := range []func(string) (target, error){parseTime, parsePosition, parseGTID} {
