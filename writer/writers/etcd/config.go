@@ -22,8 +22,8 @@ type config struct {
 	// Unit is the unit of systemd that runs the server, where it cannot be found
 	// out.
 	Unit string `json:"unit,omitempty"`
-	// OtherVersions allows versions that no test has met.
-	OtherVersions bool `json:"other_versions,omitempty"`
+	// AnyVersion allows versions that no test has met.
+	AnyVersion bool `json:"any_version,omitempty"`
 
 	Found *found `json:"found,omitempty"`
 }

@@ -51,7 +51,7 @@ const everyImage = vss.FullBackupRequired | vss.DifferentialBackupRequired | vss
 
 var (
 	errGone    = errors.New("it has ended")
-	errVersion = errors.New("no test has met this version; set other_versions: true in the configuration of the writer to have it served all the same")
+	errVersion = errors.New("no test has met this version; set any_version: true in the configuration of the writer to have it served all the same")
 )
 
 // tested are the versions that tests have met.
@@ -77,10 +77,18 @@ func (w *etcdWriter) learn(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find out its version: %w", err)
 	}
-	if !strings.HasPrefix(w.version, tested) && !w.conf.OtherVersions {
-		return fmt.Errorf("version %s: %w", w.version, errVersion)
+	if err := supported(w.version, w.conf); err != nil {
+		return err
 	}
 	w.members = members(ctx, w.conf.Found.Command)
+	return nil
+}
+
+// supported refuses versions that no test has met.
+func supported(version string, c config) error {
+	if !strings.HasPrefix(version, tested) && !c.AnyVersion {
+		return fmt.Errorf("version %.60s: %w", version, errVersion)
+	}
 	return nil
 }
 

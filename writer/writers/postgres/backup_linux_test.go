@@ -461,4 +461,8 @@ func TestOtherVersionsAreRefused(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "PostgreSQL 16") {
 		t.Errorf("error %v", err)
 	}
+	// A switch that could not keep its promise is none.
+	if _, err := parseConfig(json.RawMessage(`{"data": "/srv/pg", "any_version": true}`)); err == nil || !strings.Contains(err.Error(), "any_version") {
+		t.Errorf("any_version: %v", err)
+	}
 }

@@ -42,9 +42,6 @@ type config struct {
 	// Unit is the unit of systemd that runs the server; empty means the one the
 	// running server was started by.
 	Unit string `json:"unit,omitempty"`
-	// UntestedVersion serves clusters of other major versions than the tested
-	// one, as far as that goes.
-	UntestedVersion bool `json:"untested-version,omitempty"`
 
 	found
 }

@@ -52,7 +52,8 @@ const KindName = "postgres"
 const writerName = "PostgreSQL"
 
 // tested is the major version that the tests run, and the only one that is
-// served unless the configuration allows another.
+// served: the layout of the control file and the names of the directories in
+// tablespaces are its own.
 const tested = "15"
 
 // classID is the writer class, fixed for ever.
