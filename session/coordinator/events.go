@@ -103,6 +103,11 @@ func (s *service) partaking() []*participant {
 	return s.pick(func(p *participant) bool { return p.in && !p.out })
 }
 
+// inTheSet are those of them that hear of the set.
+func (s *service) inTheSet() []*participant {
+	return s.pick(func(p *participant) bool { return p.in && !p.out && !p.spared })
+}
+
 // broadcast sends an event to all partaking writers at the same time. A failure
 // puts the writer out; that of a required one is returned.
 func (s *service) broadcast(ctx context.Context, kind writer.EventKind, limit time.Duration, pr *reporter) error {

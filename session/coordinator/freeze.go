@@ -106,7 +106,8 @@ func (r *run) prepare(ctx context.Context) error {
 // be held still.
 func (r *run) prepareWriters(ctx context.Context) error {
 	const kind = writer.EventPrepareForSnapshot
-	each(r.partaking(), func(p *participant) {
+	r.spare()
+	each(r.inTheSet(), func(p *participant) {
 		done := r.pr.begin(kind.String(), p.instanceName)
 		start := time.Now()
 		_, err := r.tell(ctx, p, kind, r.limits.Event)
@@ -186,7 +187,7 @@ func (r *run) freeze(ctx context.Context) error {
 	end := time.Now().Add(limit)
 	var order [][]*participant
 	for _, level := range levels {
-		if list := r.pick(func(p *participant) bool { return p.in && !p.out && p.level() == level }); len(list) > 0 {
+		if list := r.pick(func(p *participant) bool { return p.in && !p.out && !p.spared && p.level() == level }); len(list) > 0 {
 			order = append(order, list)
 		}
 	}
@@ -222,7 +223,7 @@ func (r *run) heldLimit(p *participant) time.Duration {
 // hangs would have all the others out with it.
 func (r *run) freezeLimit() time.Duration {
 	limit := r.limits.Writer
-	for _, p := range r.partaking() {
+	for _, p := range r.inTheSet() {
 		limit = min(limit, r.heldLimit(p))
 	}
 	return limit - min(r.limits.Hold, limit/2)

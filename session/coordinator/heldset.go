@@ -164,7 +164,7 @@ func (s *service) letGo() {
 
 // postSnapshot sends PostSnapshot to the writers that have not failed.
 func (r *run) postSnapshot(ctx context.Context) error {
-	each(r.partaking(), func(p *participant) {
+	each(r.inTheSet(), func(p *participant) {
 		done := r.pr.begin("PostSnapshot", p.instanceName)
 		start := time.Now()
 		_, err := r.tell(ctx, p, writer.EventPostSnapshot, r.limits.Event)

@@ -53,6 +53,7 @@ type participant struct {
 	begun  bool // may need Abort: got PrepareForBackup, has not done PostSnapshot
 	frozen bool
 	ended  bool // got BackupShutdown
+	spared bool // nothing of it is copied: it does not hear of the set
 	hung   bool // left the last event unanswered
 
 	receipt session.WriterReceipt

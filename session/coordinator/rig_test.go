@@ -29,6 +29,7 @@ type rig struct {
 	writers []*sessiontest.Script
 	prov    *hooked
 	scope   func(session.Scope) session.Scope // changes what is claimed; may be nil
+	typ     vss.BackupType
 	volume  string
 	snap    vss.GUID
 }
@@ -37,7 +38,7 @@ type rig struct {
 // opened by the first call that needs it.
 func newRig(t *testing.T, names ...string) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: scratch(t), log: new(sessiontest.Log), prov: &hooked{Provider: precopy.New()}}
+	r := &rig{t: t, typ: vss.BackupTypeFull, dir: scratch(t), log: new(sessiontest.Log), prov: &hooked{Provider: precopy.New()}}
 	r.o = options(filepath.Join(scratch(t), "state"))
 	r.o.Providers = []provider.Provider{r.prov}
 	release := make(chan struct{})
@@ -101,7 +102,7 @@ func (r *rig) steps(c context.Context) []namedStep {
 	return []namedStep{
 		{"InitializeForBackup", func() error { return s.InitializeForBackup(c, nil) }},
 		{"SetBackupState", func() error {
-			return s.SetBackupState(c, session.BackupState{SelectComponents: true, Type: vss.BackupTypeFull})
+			return s.SetBackupState(c, session.BackupState{SelectComponents: true, Type: r.typ})
 		}},
 		{"GatherWriterMetadata", func() error { return s.GatherWriterMetadata(c, nil) }},
 		{"AddComponent", func() error { return each(func(sc session.Component) error { return s.AddComponent(c, sc) }) }},

@@ -17,7 +17,7 @@ import (
 // anything is frozen, the writers that cannot give the stillness that the copies
 // of their files need.
 func (r *run) refuseUnstill(ctx context.Context) error {
-	for _, p := range r.partaking() {
+	for _, p := range r.inTheSet() {
 		p.still = p.desc.Stillness != writer.FilesStill && r.needsStill(ctx, p)
 		if !p.still || p.stoppable() {
 			continue
