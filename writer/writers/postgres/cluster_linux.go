@@ -183,13 +183,29 @@ func worksIn(pid int, data string) bool {
 	if errors.Is(err, fs.ErrPermission) {
 		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 		name := strings.TrimSpace(string(comm))
-		return err == nil && (name == "postgres" || name == "postmaster")
+		return err == nil && (name == "postgres" || name == "postmaster") && runsAs(pid, os.Geteuid())
 	}
 	if err != nil {
 		return false
 	}
 	here, err := os.Stat(data)
 	return err == nil && os.SameFile(there, here) && isServer(pid)
+}
+
+// runsAs reports whether a process runs as a user: the number in the file of a server
+// that was killed may be another user's process by now, of any name.
+func runsAs(pid, uid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(b)) {
+		if ids, ok := strings.CutPrefix(line, "Uid:"); ok {
+			f := strings.Fields(ids)
+			return len(f) == 4 && f[1] == strconv.Itoa(uid)
+		}
+	}
+	return false
 }
 
 // isServer reports whether a process runs PostgreSQL's server.

@@ -130,3 +130,9 @@ func TestServerThatAnswersWithoutEndIsCutOff(t *testing.T) {
 		t.Errorf("%d MiB were taken", n)
 	}
 }
+
+func TestProcessOfAnotherUserIsNotThisOnes(t *testing.T) {
+	if !runsAs(os.Getpid(), os.Geteuid()) || runsAs(os.Getpid(), os.Geteuid()+1) || runsAs(1<<30, os.Geteuid()) {
+		t.Error("whose a process is was not told")
+	}
+}
