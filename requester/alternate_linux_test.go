@@ -316,6 +316,22 @@ func TestFileInUseCannotBeReplacedR_RES_6(t *testing.T) {
 	}
 }
 
+// A dry run tells nobody of the restore, and says of files in use that their writer
+// will be asked.
+func TestDryRunTrustsWritersToLetGoR_RES_6(t *testing.T) {
+	w, d := mapWorld(t, vss.RestoreMethodIfCanReplace)
+	res := w.backup(w.paths())
+	useFile(t, w.path("app/sub/log"), ">>")
+	back := w.restoreAgain(d, res, requester.RestoreRequest{DryRun: true})
+	if back.Outcome != requester.Complete || back.Components[0].Branch != "original" || !strings.Contains(strings.Join(back.Warnings, "\n"), "its writer is asked to let go") {
+		t.Errorf("outcome %v, %+v, %q, %s", back.Outcome, back.Components, back.Warnings, leftOut(back.LeftOut))
+	}
+	back = w.restoreAgain(d, res, requester.RestoreRequest{DryRun: true, NoWriters: true})
+	if back.Outcome == requester.Complete && back.Components[0].Branch == "original" && len(back.Warnings) > 0 {
+		t.Errorf("without writers: %q", back.Warnings)
+	}
+}
+
 // useFile has a program open a file as the shell's redirection says. It is no child
 // of this process: those know of a restore.
 func useFile(t *testing.T, name, redirect string) {

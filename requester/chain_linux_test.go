@@ -246,6 +246,38 @@ func TestChainsRestoreEachPointR_TYPE_20(t *testing.T) {
 	}
 }
 
+// A directory that only a later backup of the chain has gets the attributes it had
+// there, in place since the first operation or not.
+func TestDirectoryOfALaterLinkHasItsAttributes(t *testing.T) {
+	s := newStore(t, "db")
+	s.doc = newDocWriter("store", func(m *metadata.WriterMetadata) []error {
+		return []error{m.SetBackupSchema(vss.SchemaCopy | vss.SchemaIncremental | vss.SchemaDifferential | vss.SchemaLog),
+			m.AddComponent(metadata.ComponentInfo{Type: vss.ComponentTypeDatabase, Name: "db", Selectable: true}),
+			m.AddDatabaseFiles("", "db", s.path("db"), "*.dat", vss.DefaultFileSpecBackupType),
+			m.AddDatabaseLogFiles("", "db", s.path("logs/of db"), "*.log", vss.DefaultFileSpecBackupType)}
+	})
+	s.start()
+	files := map[string]string{"db/a.dat": "data"}
+	s.set(files)
+	s.backup(requester.Request{Type: vss.BackupTypeFull, Paths: []string{s.path("db")}})
+	s.set(with(files, "logs/of db/1.log", "log 1"))
+	if err := errors.Join(os.Chmod(s.path("logs/of db"), 0o751), os.Chmod(s.path("logs"), 0o715)); err != nil {
+		t.Fatal(err)
+	}
+	res := s.backup(requester.Request{Type: vss.BackupTypeLog, Paths: []string{s.path("db")}})
+	for _, sequential := range []bool{false, true} {
+		back := s.back(res.Record, requester.RestoreRequest{Sequential: sequential})
+		if back.Outcome != requester.Complete || len(back.Chain) != 2 {
+			t.Fatalf("outcome %v, chain %+v, %s", back.Outcome, back.Chain, leftOut(back.LeftOut))
+		}
+		for name, want := range map[string]os.FileMode{"logs/of db": 0o751, "logs": 0o715} {
+			if st, err := os.Stat(s.path(name)); err != nil || st.Mode().Perm() != want {
+				t.Errorf("sequential %v: %s: %v, %v, want %v", sequential, name, st.Mode(), err, want)
+			}
+		}
+	}
+}
+
 func TestChainWithAHoleTouchesNothing(t *testing.T) {
 	h := newHistory(t)
 	if _, err := h.repo.Forget(t.Context(), []repository.ID{h.inc.ID}); err != nil {

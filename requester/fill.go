@@ -32,6 +32,7 @@ type filler struct {
 	dry       bool
 	shown     func(table string) string // an entry's path for people
 	table     *repository.Table
+	others    []*repository.Table // of other records of which files are restored
 	// record is the short id of the backup, warn tells the user something, and
 	// partialOf how a file is restored of which only ranges are held.
 	record    string
@@ -391,7 +392,7 @@ func (f *filler) likeOf(ctx context.Context, dir string) (*repository.Entry, err
 		names = append(names, mapped)
 	}
 	for _, name := range names {
-		e, err := f.table.Lookup(ctx, rootID, name)
+		e, err := f.lookup(ctx, name)
 		if errors.Is(err, repository.ErrNotFound) {
 			continue
 		}
@@ -401,6 +402,19 @@ func (f *filler) likeOf(ctx context.Context, dir string) (*repository.Entry, err
 		return withPath(e, dir), nil
 	}
 	return nil, nil
+}
+
+// lookup finds what the record has at a name, or one of the others of which files are
+// restored.
+func (f *filler) lookup(ctx context.Context, name string) (*repository.Entry, error) {
+	e, err := f.table.Lookup(ctx, rootID, name)
+	for _, t := range f.others {
+		if !errors.Is(err, repository.ErrNotFound) {
+			break
+		}
+		e, err = t.Lookup(ctx, rootID, name)
+	}
+	return e, err
 }
 
 // end restores the content of the files, makes the further names of files, gives

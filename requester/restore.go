@@ -201,6 +201,11 @@ func (r *restore) write(ctx context.Context) (err error) {
 	f, work := newFiller(ctx, r.repo, t, r.rep)
 	defer f.restoration.Close()
 	f.overwrite, f.dry, f.shown, f.table = r.req.Overwrite, r.req.DryRun, r.shown, r.rec.Table()
+	for _, rec := range r.all {
+		if rec != r.rec {
+			f.others = append(f.others, rec.Table())
+		}
+	}
 	f.elsewhere, f.mine = r.extract, r.mine()
 	f.record, f.warn, f.partialOf, f.dirBefore = r.rec.ID.Short(), r.warn, r.partialOf, r.dirBefore
 	r.fill = f

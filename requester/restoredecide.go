@@ -54,7 +54,7 @@ func (r *restore) decideSet(ctx context.Context, f *filler, s *setRun, target vs
 	}
 	m := s.method()
 	view := RestoreView{Running: r.running(s)}
-	if view.Original, err = r.lookFor(ctx, f, m, rest); err != nil {
+	if view.Original, err = r.lookFor(ctx, f, s, rest); err != nil {
 		return err
 	}
 	if m.UsesMappings(target) {
@@ -139,14 +139,18 @@ func (r *restore) viewAlternate(ctx context.Context, f *filler, s *setRun, v *Re
 	}
 	s.diversion = d
 	strange := slices.DeleteFunc(slices.Clone(d.entries), func(e *repository.Entry) bool { return s.own(e.Path) })
-	v.Alternate, err = r.lookFor(ctx, f, s.method(), strange)
+	v.Alternate, err = r.lookFor(ctx, f, s, strange)
 	return err
 }
 
 // lookFor looks at places for a method. For IF_NOT_THERE a file that is the very
 // one to be restored does not count as there: nothing of it would be replaced, and
 // a restore that was stopped can be run again.
-func (r *restore) lookFor(ctx context.Context, f *filler, m RestoreMethod, entries []*repository.Entry) (Presence, error) {
+//
+// In a dry run a file that a process uses does not count as blocked if a writer would
+// be told of the restore before: stopping the process is what it does then.
+func (r *restore) lookFor(ctx context.Context, f *filler, s *setRun, entries []*repository.Entry) (Presence, error) {
+	m := s.method()
 	l := looker{target: f.target, shown: r.shown}
 	if m.Given && m.Method == vss.RestoreMethodIfNotThere {
 		l.same = f.isThere
@@ -155,21 +159,29 @@ func (r *restore) lookFor(ctx context.Context, f *filler, m RestoreMethod, entri
 	if err != nil || p.Blocked != "" {
 		return p, err
 	}
-	err = r.obstacles(ctx, f, entries, &p)
+	used, err := r.obstacles(ctx, f, entries, &p, r.req.DryRun && s.live)
+	if used != "" && p.Blocked == "" {
+		r.warn("%s: %s; its writer is asked to let go of its files first", s.set.Component.Label(), used)
+	}
 	return p, err
 }
 
 // obstacleBatch is how many names are asked about at once.
 const obstacleBatch = 20_000
 
-// obstacles asks the host what else keeps files from being replaced or made.
-func (r *restore) obstacles(ctx context.Context, f *filler, entries []*repository.Entry, p *Presence) error {
+// obstacles asks the host what else keeps files from being replaced or made. Use by a
+// process is, if that may end, not taken for an obstacle, and told.
+func (r *restore) obstacles(ctx context.Context, f *filler, entries []*repository.Entry, p *Presence, mayEnd bool) (used string, err error) {
 	names := make([]string, 0, min(len(entries), obstacleBatch))
 	ask := func() error {
 		list, err := f.target.Obstacles(ctx, names)
 		names = names[:0]
-		if err == nil && len(list) > 0 {
-			p.block(r.shown(list[0].Name), clip(list[0].Why, 300))
+		for _, o := range list {
+			if !o.Used || !mayEnd {
+				p.block(r.shown(o.Name), clip(o.Why, 300))
+			} else if used == "" {
+				used = fmt.Sprintf("%s is in use now (%s)", r.shown(o.Name), clip(o.Why, 300))
+			}
 		}
 		return err
 	}
@@ -179,14 +191,15 @@ func (r *restore) obstacles(ctx context.Context, f *filler, entries []*repositor
 		}
 		if names = append(names, e.Path); len(names) == obstacleBatch {
 			if err := ask(); err != nil || p.Blocked != "" {
-				return err
+				return used, err
 			}
 		}
 	}
 	if len(names) == 0 {
-		return nil
+		return used, nil
 	}
-	return ask()
+	err = ask()
+	return used, err
 }
 
 // setRoutes gives the routes of each component of a set.

@@ -23,4 +23,6 @@ const MaxObstacles = 1000
 type Obstacle struct {
 	Name string
 	Why  string
+	// Used: it is in the way only as long as a process uses what is there.
+	Used bool
 }

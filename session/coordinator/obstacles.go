@@ -37,7 +37,7 @@ func (t *hostTarget) Obstacles(ctx context.Context, names []string) ([]session.O
 		if ours(f.PID) || len(list) >= session.MaxObstacles {
 			continue
 		}
-		list = append(list, session.Obstacle{Name: byPath[f.Path],
+		list = append(list, session.Obstacle{Name: byPath[f.Path], Used: true,
 			Why: fmt.Sprintf("process %d (%s) uses it, and would go on with the old one", f.PID, f.Command)})
 	}
 	return list, nil
