@@ -13,14 +13,14 @@ import (
 )
 
 func newWriters(a *app) *cobra.Command {
-	var xml bool
+	var xml, noDiscovery bool
 	var limits limitFlags
 	cmd := &cobra.Command{
 		Use:   "writers [PATH...]",
 		Short: "List the writers, their state and components",
 		Long: `Ask the writers to identify themselves, and list them with state and components.
 Writers that look for their data, as that of SQLite, look below the paths given
-and below paths: of the configuration.`,
+and below paths: of the configuration; servers that run are found without.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			o, err := a.config.sessionOptions(limits)
@@ -31,6 +31,7 @@ and below paths: of the configuration.`,
 				return err
 			}
 			o.Exclude = a.config.Exclude
+			o.NoDiscovery = o.NoDiscovery || noDiscovery
 			s, err := a.sessions(o)(ctx)
 			if err != nil {
 				return err
@@ -68,6 +69,8 @@ and below paths: of the configuration.`,
 	}
 	limits.add(cmd)
 	cmd.Flags().BoolVar(&xml, "xml", false, "print the Writer Metadata Documents")
+	cmd.Flags().BoolVar(&noDiscovery, "no-discovery", false, "use only configured writers")
+	mark(cmd.Flags(), settable, "no-discovery")
 	return cmd
 }
 

@@ -88,7 +88,7 @@ func (l *books) onDisks(images []string) (found []ledger.Found) {
 func TestSnapshotsOfAllDisksShowOneInstant(t *testing.T) {
 	l := newBooks(t)
 	var config strings.Builder
-	fmt.Fprintf(&config, "paths: [%s]\nwriters:\n", strings.Join(l.paths, ", "))
+	fmt.Fprintf(&config, "paths: [%s]\nno_discovery: true\nwriters:\n", strings.Join(l.paths, ", "))
 	for _, w := range l.writers {
 		fmt.Fprintf(&config, "  - {kind: %s, name: %s, config: %s}\n", w.Kind, w.Name, w.Config)
 	}
