@@ -246,6 +246,21 @@ func TestChainsRestoreEachPointR_TYPE_20(t *testing.T) {
 	}
 }
 
+// What a writer says that goes on (SetWriterFailure with success) is a warning, once.
+func TestNoteOfAWriterThatGoesOnIsAWarning(t *testing.T) {
+	s := newStore(t, "db")
+	s.doc.on[writer.EventPrepareForBackup] = func(e *writer.Event) error {
+		e.SetWriterFailure(vss.OK, 0, "it is backed up without a connection")
+		return nil
+	}
+	s.set(map[string]string{"db/a.dat": "data"})
+	res := s.backup(requester.Request{Type: vss.BackupTypeFull, Paths: []string{s.dir}})
+	said := slices.DeleteFunc(slices.Clone(res.Warnings), func(w string) bool { return !strings.Contains(w, "without a connection") })
+	if res.Outcome != requester.Complete || len(said) != 1 {
+		t.Errorf("outcome %v, warnings %q", res.Outcome, res.Warnings)
+	}
+}
+
 // A directory that only a later backup of the chain has gets the attributes it had
 // there, in place since the first operation or not.
 func TestDirectoryOfALaterLinkHasItsAttributes(t *testing.T) {

@@ -45,6 +45,14 @@ func (b *backup) readStatus(ctx context.Context, after Phase) ([]session.WriterS
 	for _, s := range list {
 		b.rep.Status(after, s)
 		b.res.Writers = recordState(b.res.Writers, after, s)
+		// What a writer that goes on has to say (SetWriterFailure with success).
+		if w := b.byInstance(s.Instance); w != nil && s.Failure == vss.OK && s.Message != "" && !s.State.Failed() {
+			if text := w.Label() + ": " + s.Message; !slices.Contains(b.res.Warnings, text) {
+				b.res.Warnings = append(b.res.Warnings, text)
+				b.warnings = append(b.warnings, text) // of the record's result
+				b.rep.Warning(text)
+			}
+		}
 	}
 	return list, b.sess.FreeWriterStatus(ctx)
 }

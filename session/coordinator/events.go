@@ -72,7 +72,7 @@ func (s *service) tellEvent(ctx context.Context, p *participant, kind writer.Eve
 	if state, ok := okAfter[kind]; ok && !p.out {
 		p.state = state
 	}
-	if own != nil && own.Code != vss.OK && !p.out {
+	if own != nil && (own.Code != vss.OK || own.Message != "") && !p.out {
 		p.failure = *own // reported, and the backup goes on
 	}
 	return e, nil
