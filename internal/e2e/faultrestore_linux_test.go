@@ -19,7 +19,7 @@ const pointRestoring = "restoring"
 var restorePoints = []string{"PreRestore", pointRestoring, "PostRestore"}
 
 // restoreBudget is faultBudget of the restores.
-const restoreBudget = 25 * time.Second
+const restoreBudget = 15 * time.Second
 
 // TestRestoreThatIsHitCanBeRunAgain is the table of faults of restores in place.
 // After each: what the restore says to be restored is, the exit code is true,

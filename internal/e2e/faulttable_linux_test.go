@@ -20,7 +20,7 @@ import (
 )
 
 // faultBudget is how long the table may take where it is not run whole.
-const faultBudget = 60 * time.Second
+const faultBudget = 30 * time.Second
 
 // TestNothingIsLeftFrozenAndNothingIsLost is the table of faults: every party of
 // a backup is killed, hangs, fails or has no room, at every point. After each all
