@@ -69,6 +69,8 @@ func TestMain(m *testing.M) {
 			exit(targetClient(os.Args[2:]))
 		case "test-app":
 			exit(appClient(os.Args[2:]))
+		case "test-gate":
+			exit(gateClient(os.Args[2:]))
 		case "test-read":
 			exit(readClient(os.Args[2:]))
 		}
