@@ -2,6 +2,7 @@ package writertest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -70,4 +71,20 @@ func Serve(ctx context.Context, writers ...writer.Writer) error {
 		return fmt.Errorf("serve writers: %w", err)
 	}
 	return writer.ServeConn(ctx, conn, writers...)
+}
+
+// ServeSpec makes a kind's writer from the JSON of its specification and serves
+// it as [Serve] does, in a process as a writer host is one: a test program that
+// was started again as the owner of the data.
+func ServeSpec(ctx context.Context, kind writer.Kind, text string) error {
+	var s writer.Spec
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		return fmt.Errorf("read the specification of a writer: %w", err)
+	}
+	unix.Umask(0o077)
+	w, err := kind.New(ctx, s)
+	if err != nil {
+		return err
+	}
+	return Serve(ctx, w)
 }

@@ -25,25 +25,13 @@ const roleEnv = "SOMBRA_ETCD_TEST_SPEC"
 
 func TestMain(m *testing.M) {
 	if spec := os.Getenv(roleEnv); spec != "" {
-		if err := host(spec); err != nil {
+		if err := writertest.ServeSpec(context.Background(), Kind{}, spec); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
-}
-
-func host(text string) error {
-	var spec writer.Spec
-	if err := json.Unmarshal([]byte(text), &spec); err != nil {
-		return err
-	}
-	w, err := Kind{}.New(context.Background(), spec)
-	if err != nil {
-		return err
-	}
-	return writertest.Serve(context.Background(), w)
 }
 
 // app is an application with its data in a server of its own.

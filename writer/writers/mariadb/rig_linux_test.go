@@ -25,26 +25,13 @@ const hostEnv = "SOMBRA_TEST_MARIADB_HOST"
 
 func TestMain(m *testing.M) {
 	if text := os.Getenv(hostEnv); text != "" {
-		if err := serveHost(text); err != nil {
+		if err := writertest.ServeSpec(context.Background(), Kind{}, text); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
-}
-
-func serveHost(text string) error {
-	var s writer.Spec
-	if err := json.Unmarshal([]byte(text), &s); err != nil {
-		return err
-	}
-	syscall.Umask(0o077)
-	w, err := Kind{}.New(context.Background(), s)
-	if err != nil {
-		return err
-	}
-	return writertest.Serve(context.Background(), w)
 }
 
 // rig is a server with its writer.
