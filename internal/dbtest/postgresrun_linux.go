@@ -99,7 +99,7 @@ func (p *Postgres) Stop() error {
 		return nil
 	}
 	if p.Alive() {
-		if err := syscall.Kill(p.PID, syscall.SIGINT); err != nil {
+		if err := syscall.Kill(p.PID, syscall.SIGINT); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("stop the server of %s: %w", p.Dir, err)
 		}
 	}
