@@ -14,9 +14,9 @@ import "context"
 //
 // Stop and Start are refused for units of the system itself and for one in which
 // Sombra itself runs; where systemd does not run, and to a session that is not
-// root's, with VSS_E_NOT_SUPPORTED; and for a unit that nobody configured
-// (Spec.Discovered) if it does not run as the owner of the writer's data, with
-// VSS_E_ACCESSDENIED: then it is no unit of this application alone. Each ends with
+// root's, with VSS_E_NOT_SUPPORTED; and for a unit that the configuration does not
+// name (Spec.UnitConfigured) if it does not run as the owner of the writer's data,
+// with VSS_E_ACCESSDENIED: then it is no unit of this application alone. Each ends with
 // its context; what systemd has begun by then goes on.
 //
 // The methods may be called by several goroutines; one is done at a time.
@@ -39,14 +39,21 @@ type Service interface {
 // that hold the unit itself while a copy is made.
 type ServiceHolder interface {
 	Service
+	// Hold stops the unit as Stop does, but until Thaw. If it fails, what it
+	// has stopped by then is to be started again by systemd itself as soon as it
+	// can be, whether or not anybody calls Thaw.
+	Hold(ctx context.Context) error
 	// Freeze stops all the unit's processes where they are, by the freezer of its
 	// control group, and returns when none moves any more. A unit that does not
-	// run has nothing to freeze, which is no error. Only Release lets it go on.
+	// run has nothing to freeze, which is no error.
 	Freeze(ctx context.Context) error
-	// Release undoes what Stop and Freeze did to the unit, whoever called them,
-	// and nothing else: what did not run before is not started. Without
-	// anything to undo it does nothing. If somebody else has started the unit,
-	// or let it go, it is left running all the same, and the error is
-	// VSS_E_WRITERERROR_INCONSISTENTSNAPSHOT.
+	// Thaw undoes what Hold and Freeze did to the unit, whoever called them, and
+	// nothing else: what did not run before is not started, and neither is what
+	// Stop stopped. Without anything to undo it does nothing. If somebody else
+	// has started the unit, or let it go, it is left running all the same, and
+	// the error is VSS_E_WRITERERROR_INCONSISTENTSNAPSHOT. If its context ends
+	// first, systemd goes on with it.
+	Thaw(ctx context.Context) error
+	// Release undoes what Thaw undoes and what Stop did besides.
 	Release(ctx context.Context) error
 }

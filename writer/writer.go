@@ -279,6 +279,9 @@ type Spec struct {
 	// sets it: to what package unit finds for the application's process, or
 	// to what the configuration says, but never to what a backup says.
 	Unit string `json:",omitempty"`
+	// UnitConfigured says that the configuration names Unit. One that was only
+	// found is stopped only if it runs as Owner.
+	UnitConfigured bool `json:",omitempty"`
 	// Service is Unit as New gets it: nil without a Unit, and in Discover.
 	Service Service `json:"-"`
 }

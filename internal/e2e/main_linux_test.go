@@ -28,6 +28,7 @@ import (
 	"github.com/sombra-backup/sombra/writer/writers/postgres"
 	"github.com/sombra-backup/sombra/writer/writers/redis"
 	"github.com/sombra-backup/sombra/writer/writers/sqlite"
+	"github.com/sombra-backup/sombra/writer/writers/systemd"
 	"github.com/sombra-backup/sombra/writer/writers/testwriter"
 )
 
@@ -71,6 +72,12 @@ func TestMain(m *testing.M) {
 			exit(appClient(os.Args[2:]))
 		case "test-gate":
 			exit(gateClient(os.Args[2:]))
+		case "test-counter":
+			exit(counterService(os.Args[2:]))
+		case "test-unit-suite":
+			os.Exit(unitSuite(m, os.Args[2:]))
+		case "test-unit-host":
+			os.Exit(host.Main(context.Background(), []writer.Kind{systemd.Kind{}}))
 		case "test-read":
 			exit(readClient(os.Args[2:]))
 		}

@@ -152,7 +152,7 @@ func (s *service) abort(p *participant, e *writer.Event) error {
 		return err
 	}
 	if err = s.people.abortAnew(context.Background(), *p.spec, e); err != nil {
-		s.log.Error("writer is gone and what it held could not be undone", "writer", p.instanceName, "error", err)
+		s.log.Error("writer is gone, and nobody has confirmed that what it held goes on; look at its application", "writer", p.instanceName, "error", err)
 	}
 	return err
 }

@@ -100,7 +100,9 @@ var _ writer.ServiceHolder = unitOf{}
 func (u unitOf) Name() string                      { return u.name }
 func (u unitOf) Stop(ctx context.Context) error    { return u.do(ctx, unitStop) }
 func (u unitOf) Start(ctx context.Context) error   { return u.do(ctx, unitStart) }
+func (u unitOf) Hold(ctx context.Context) error    { return u.do(ctx, unitHold) }
 func (u unitOf) Freeze(ctx context.Context) error  { return u.do(ctx, unitFreeze) }
+func (u unitOf) Thaw(ctx context.Context) error    { return u.do(ctx, unitThaw) }
 func (u unitOf) Release(ctx context.Context) error { return u.do(ctx, unitRelease) }
 
 func (u unitOf) Active(ctx context.Context) (bool, error) {

@@ -42,6 +42,8 @@ func (n *noted) Stop(ctx context.Context) error {
 	return n.stop(ctx)
 }
 func (n *noted) Start(context.Context) error          { n.note("start"); return nil }
+func (n *noted) Hold(context.Context) error           { n.note("hold"); return nil }
+func (n *noted) Thaw(context.Context) error           { n.note("thaw"); return nil }
 func (n *noted) Freeze(context.Context) error         { n.note("freeze"); return nil }
 func (n *noted) Release(context.Context) error        { n.note("release"); return nil }
 func (n *noted) Active(context.Context) (bool, error) { n.note("active"); return true, nil }
@@ -63,7 +65,7 @@ func (asks) New(_ context.Context, s writer.Spec) (writer.Writer, error) {
 		up, err := s.Service.Active(ctx)
 		h := s.Service.(writer.ServiceHolder)
 		return nil, fmt.Errorf("%s is up: %v; %w", s.Service.Name(), up,
-			errors.Join(err, h.Freeze(ctx), h.Release(ctx), h.Start(ctx), h.Stop(ctx), errors.New("done")))
+			errors.Join(err, h.Freeze(ctx), h.Hold(ctx), h.Thaw(ctx), h.Release(ctx), h.Start(ctx), h.Stop(ctx), errors.New("done")))
 	case "short":
 		ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 		defer cancel()
@@ -156,7 +158,7 @@ func TestHostAsksForItsWritersUnit(t *testing.T) {
 		!strings.Contains(err.Error(), "not now") || strings.Count(err.Error(), "\n") != 1 {
 		t.Errorf("it says %v", err)
 	}
-	if u.said() != "active freeze release start stop" {
+	if u.said() != "active freeze hold thaw release start stop" {
 		t.Errorf("asked for: %s", u.said())
 	}
 }

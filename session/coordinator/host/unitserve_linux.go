@@ -42,7 +42,9 @@ type refused struct {
 func (r refused) Name() string                         { return r.name }
 func (r refused) Stop(context.Context) error           { return r.err }
 func (r refused) Start(context.Context) error          { return r.err }
+func (r refused) Hold(context.Context) error           { return r.err }
 func (r refused) Freeze(context.Context) error         { return r.err }
+func (r refused) Thaw(context.Context) error           { return nil }
 func (r refused) Release(context.Context) error        { return nil }
 func (r refused) Active(context.Context) (bool, error) { return false, r.err }
 
@@ -123,7 +125,7 @@ func (s *unitServer) begin(ctx context.Context, r unitRequest) (context.Context,
 		return nil, nil, vss.Errorf(vss.ErrAccessDenied, op, "", "writer %d of this host has no unit", r.Writer)
 	}
 	name := s.units[r.Writer].Name()
-	if !slices.Contains([]string{unitStop, unitStart, unitActive, unitFreeze, unitRelease}, r.Op) {
+	if !slices.Contains([]string{unitStop, unitStart, unitActive, unitHold, unitFreeze, unitThaw, unitRelease}, r.Op) {
 		return nil, nil, vss.Errorf(vss.ErrInvalidArgument, op, name, "a unit cannot be asked to do that")
 	}
 	s.mu.Lock()
@@ -160,6 +162,10 @@ func do(ctx context.Context, u writer.ServiceHolder, op string) (active bool, er
 		err = u.Stop(ctx)
 	case unitStart:
 		err = u.Start(ctx)
+	case unitHold:
+		err = u.Hold(ctx)
+	case unitThaw:
+		err = u.Thaw(ctx)
 	case unitFreeze:
 		err = u.Freeze(ctx)
 	case unitRelease:

@@ -24,7 +24,9 @@ const (
 	unitStop    = "stop"
 	unitStart   = "start"
 	unitActive  = "active"
+	unitHold    = "hold"
 	unitFreeze  = "freeze"
+	unitThaw    = "thaw"
 	unitRelease = "release"
 	unitCancel  = "cancel" // answered by the request that it ends
 )

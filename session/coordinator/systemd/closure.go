@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/vss"
@@ -164,6 +165,22 @@ func (c *closure) stop(ctx context.Context, op string) error {
 	}
 	return nil
 }
+
+// startLater has systemd start units when it is done with stopping them, and does not
+// wait for that.
+func (c *closure) startLater(ctx context.Context, units []string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), laterLimit)
+	defer cancel()
+	_, err := run(ctx, c.systemctl, append([]string{"start", "--no-block", "--no-ask-password", "--no-pager", "--"}, units...)...)
+	if err != nil {
+		return fmt.Errorf("have systemd start it again: %w", err)
+	}
+	return nil
+}
+
+// laterLimit is how long systemd may take to hear of a start: Freeze is to return
+// soon after its limit.
+const laterLimit = 900 * time.Millisecond
 
 // stopped looks whether all has stopped, with what systemctl said before.
 func (c *closure) stopped(ctx context.Context, said error) error {

@@ -52,10 +52,16 @@ func (h *Held) Active(ctx context.Context) (bool, error) {
 }
 
 // Stop implements [writer.Service].
-func (h *Held) Stop(ctx context.Context) error {
-	const op = "stop service"
+func (h *Held) Stop(ctx context.Context) error { return h.stop(ctx, "stop service", (*note).stop) }
+
+// Hold implements [writer.ServiceHolder].
+func (h *Held) Hold(ctx context.Context) error { return h.stop(ctx, opHold, (*note).hold) }
+
+// stop stops what runs, once it is noted.
+func (h *Held) stop(ctx context.Context, op string, add func(*note, []string)) error {
 	return h.do(ctx, op, func(ctx context.Context, c *closure, n *note) error {
-		if len(c.active()) == 0 {
+		running := c.active()
+		if len(running) == 0 {
 			return nil
 		}
 		if err := h.ours(c); err != nil {
@@ -64,15 +70,15 @@ func (h *Held) Stop(ctx context.Context) error {
 		if err := c.mayStop(); err != nil {
 			return vss.Errorf(vss.ErrAccessDenied, op, c.unit, "%w", err)
 		}
-		for _, u := range c.active() {
-			if !slices.Contains(n.Stopped, u) {
-				n.Stopped = append(n.Stopped, u)
-			}
-		}
+		add(n, running)
 		if err := n.write(); err != nil {
 			return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
 		}
-		return c.stop(ctx, op)
+		err := c.stop(ctx, op)
+		if err != nil && op == opHold {
+			err = errors.Join(err, c.startLater(ctx, running))
+		}
+		return err
 	})
 }
 
@@ -80,7 +86,7 @@ func (h *Held) Stop(ctx context.Context) error {
 func (h *Held) Start(ctx context.Context) error {
 	const op = "start service"
 	return h.do(ctx, op, func(ctx context.Context, c *closure, n *note) error {
-		units := n.Stopped
+		units := n.stoppedBefore(op)
 		if len(units) == 0 {
 			if c.units[c.unit].runs() && c.units[c.unit]["ActiveState"] != "deactivating" {
 				return nil
@@ -130,38 +136,48 @@ func (h *Held) Freeze(ctx context.Context) error {
 	})
 }
 
+// Thaw implements [writer.ServiceHolder].
+func (h *Held) Thaw(ctx context.Context) error { return h.undo(ctx, opThaw) }
+
 // Release implements [writer.ServiceHolder].
-func (h *Held) Release(ctx context.Context) error {
+func (h *Held) Release(ctx context.Context) error { return h.undo(ctx, opRelease) }
+
+// undo undoes what is noted: all of it, or what lasts until Thaw.
+func (h *Held) undo(ctx context.Context, op string) error {
 	if os.Geteuid() != 0 {
 		return nil // nothing can have been done
 	}
-	if n, err := readNote(h.dir, h.unit); err == nil && n.empty() && !n.busy() {
+	if n, err := readNote(h.dir, h.unit); err == nil && n.nothing(op) && !n.busy() {
 		return nil // also where systemd does not run
 	}
-	return h.do(ctx, opRelease, func(ctx context.Context, c *closure, n *note) error {
+	return h.do(ctx, op, func(ctx context.Context, c *closure, n *note) error {
 		var lost error
 		if n.Frozen {
 			held, err := c.thaw()
 			if err != nil {
-				return vss.Errorf(vss.ErrUnexpected, opRelease, c.unit, "%w", err)
+				return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
 			}
 			if !held {
-				lost = errOvertaken(c.unit, "let go or ended")
+				lost = errOvertaken(op, c.unit, "let go or ended")
 			}
 			n.Frozen = false
 		}
-		if len(n.Stopped) > 0 {
-			return errors.Join(h.start(ctx, opRelease, c, n, n.Stopped), lost)
+		if units := n.stoppedBefore(op); len(units) > 0 {
+			return errors.Join(h.start(ctx, op, c, n, units), lost)
 		}
 		return errors.Join(n.write(), lost)
 	})
 }
 
-const opRelease = "release service"
+const (
+	opHold    = "hold service"
+	opThaw    = "let service go on"
+	opRelease = "release service"
+)
 
 // errOvertaken is of a unit that was not held until it was released.
-func errOvertaken(unit, what string) error {
-	return vss.Errorf(vss.ErrWriterErrorInconsistentSnapshot, opRelease, unit, "somebody else %s it while it was to be held", what)
+func errOvertaken(op, unit, what string) error {
+	return vss.Errorf(vss.ErrWriterErrorInconsistentSnapshot, op, unit, "somebody else %s it while it was to be held", what)
 }
 
 // start starts units, and forgets that they were stopped when they run.
@@ -172,7 +188,7 @@ func (h *Held) start(ctx context.Context, op string, c *closure, n *note, units 
 	if err := startAll(ctx, op, c.systemctl, c.unit, units); err != nil {
 		return err
 	}
-	n.Stopped = nil
+	n.started(units)
 	return n.write()
 }
 
@@ -198,17 +214,20 @@ func (h *Held) do(ctx context.Context, op string, f func(context.Context, *closu
 	}
 	n.Kind, n.Name = h.spec.Kind, h.spec.Name
 	overtaken := n.overtaken(c)
-	if op == opRelease && overtaken {
-		return errors.Join(f(ctx, c, n), errOvertaken(c.unit, "started"))
+	switch {
+	case overtaken && (op == opThaw || op == opRelease):
+		return errors.Join(f(ctx, c, n), errOvertaken(op, c.unit, "started"))
+	case overtaken:
+		n.Held, n.Stopped = nil, nil // that is over
 	}
 	return f(ctx, c, n)
 }
 
-// ours refuses a unit that a discovered writer names and that does not run as the
-// owner of its data: a process of the writer may be there by accident, or to have
-// somebody else's unit stopped.
+// ours refuses a unit that no configuration names and that does not run as the
+// owner of the writer's data: a process of the writer may be there by accident, or to
+// have somebody else's unit stopped.
 func (h *Held) ours(c *closure) error {
-	if !h.spec.Discovered {
+	if h.spec.UnitConfigured {
 		return nil
 	}
 	p := c.units[c.unit]

@@ -22,9 +22,11 @@ type note struct {
 	// Kind and Name are the writer's for which it was done.
 	Kind string `json:"kind"`
 	Name string `json:"name"`
-	// Stopped are the units that ran and were stopped, Frozen says that the unit
-	// was frozen.
+	// Stopped are the units that ran and were stopped for a restore, which is what
+	// starts them again. Held are those that were stopped until Thaw, and Frozen
+	// says that the unit was frozen until then.
 	Stopped []string `json:"stopped,omitempty"`
+	Held    []string `json:"held,omitempty"`
 	Frozen  bool     `json:"frozen,omitempty"`
 	// At is when, by the clock that systemd's monotonic times are of, in
 	// microseconds.
@@ -36,7 +38,39 @@ type note struct {
 // maxNote bounds a note's file: it has at most maxUnits names of maxUnitName.
 const maxNote = 256 << 10
 
-func (n *note) empty() bool { return len(n.Stopped) == 0 && !n.Frozen }
+func (n *note) empty() bool { return len(n.Stopped) == 0 && len(n.Held) == 0 && !n.Frozen }
+
+// nothing reports whether there is nothing that op undoes.
+func (n *note) nothing(op string) bool { return !n.Frozen && len(n.stoppedBefore(op)) == 0 }
+
+// stoppedBefore are the units that op starts again: Thaw leaves alone what a restore
+// has stopped, which may be half of one kind and half of another.
+func (n *note) stoppedBefore(op string) []string {
+	units := slices.Clone(n.Held)
+	if op == opThaw {
+		return units
+	}
+	return with(units, n.Stopped)
+}
+
+func (n *note) stop(units []string) { n.Stopped = with(n.Stopped, units) }
+func (n *note) hold(units []string) { n.Held = with(n.Held, units) }
+
+// with appends those of the units that are not in the list.
+func with(list, units []string) []string {
+	for _, u := range units {
+		if !slices.Contains(list, u) {
+			list = append(list, u)
+		}
+	}
+	return list
+}
+
+// started forgets that units were stopped.
+func (n *note) started(units []string) {
+	run := func(u string) bool { return slices.Contains(units, u) }
+	n.Held, n.Stopped = slices.DeleteFunc(n.Held, run), slices.DeleteFunc(n.Stopped, run)
+}
 
 // notePath is where a unit's note is. A unit's name has no slash.
 func notePath(dir, unit string) string { return filepath.Join(dir, unit) }
@@ -57,11 +91,11 @@ func (n *note) busy() bool {
 func (n *note) overtaken(c *closure) bool {
 	p := c.units[c.unit]
 	entered, err := strconv.ParseUint(p["ActiveEnterTimestampMonotonic"], 10, 64)
-	if err != nil || entered <= n.At || !slices.Contains(n.Stopped, c.unit) {
+	if err != nil || entered <= n.At || !slices.Contains(with(slices.Clone(n.Held), n.Stopped), c.unit) {
 		return false
 	}
 	if !p.runs() {
-		n.Stopped = nil
+		n.Held, n.Stopped = nil, nil
 	}
 	return true
 }
@@ -98,10 +132,10 @@ func (n *note) parse(data []byte) error {
 	if err := json.Unmarshal(data, n); err != nil {
 		return fmt.Errorf("%s: %w", n.path, err)
 	}
-	if len(n.Stopped) > maxUnits {
-		return fmt.Errorf("%s: it names more than %d units", n.path, maxUnits)
+	if len(n.Stopped)+len(n.Held) > 2*maxUnits {
+		return fmt.Errorf("%s: it names more than %d units", n.path, 2*maxUnits)
 	}
-	for _, u := range n.Stopped {
+	for _, u := range slices.Concat(n.Stopped, n.Held) {
 		if !isUnit(u) {
 			return fmt.Errorf("%s: %q is no unit", n.path, clip(u))
 		}

@@ -108,7 +108,7 @@ func (f *finder) add(s writer.Spec, c config) {
 		}
 	}
 	if c.Unit != "" {
-		s.Unit = c.Unit
+		s.Unit, s.UnitConfigured = c.Unit, true
 	}
 	s.Config, _ = json.Marshal(c) // text and numbers only
 	f.specs, f.confs = append(f.specs, s), append(f.confs, c)

@@ -91,6 +91,7 @@ func (f *finder) add(s writer.Spec, c spec) error {
 	}
 	switch s.Unit = c.Unit; {
 	case s.Unit != "":
+		s.UnitConfigured = true
 	case p.pid != 0:
 		s.Unit, _ = unit.OfProcess(p.pid) // without one the writer stops and starts the server by itself
 	default:

@@ -188,7 +188,7 @@ func (f *finder) add(c config, s writer.Spec) error {
 		}
 		s.Owner = lookUp(st.Uid, st.Gid)
 	}
-	s.Unit = c.Unit
+	s.Unit, s.UnitConfigured = c.Unit, c.Unit != ""
 	if srv, ok := f.running(c.Data); ok && srv.uid == s.Owner.UID {
 		if c.Bin == "" {
 			c.Bin = srv.bin

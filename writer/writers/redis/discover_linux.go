@@ -258,7 +258,7 @@ func (f *finder) complete(s writer.Spec, c config) {
 		}
 	}
 	if c.Unit != "" {
-		s.Unit = c.Unit
+		s.Unit, s.UnitConfigured = c.Unit, true
 	} else if s.Unit == "" {
 		s.Unit = unit.StoppedFor(KindName, s.Name)
 	}

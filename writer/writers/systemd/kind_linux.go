@@ -32,7 +32,7 @@ func (Kind) Discover(_ context.Context, d writer.Discovery) ([]writer.Spec, erro
 			return nil, fmt.Errorf("systemd configuration of %s: %w", c.Unit, err)
 		}
 		specs = append(specs, writer.Spec{
-			Kind: kindName, Name: nameOf(entry.Name, c), Owner: who, Config: entry.Config, Required: entry.Required, Unit: c.Unit,
+			Kind: kindName, Name: nameOf(entry.Name, c), Owner: who, Config: entry.Config, Required: entry.Required, Unit: c.Unit, UnitConfigured: true,
 		})
 	}
 	return specs, nil

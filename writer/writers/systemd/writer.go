@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -123,7 +124,7 @@ func (w *unitWriter) Freeze(ctx context.Context, e *writer.Event) error {
 	w.idle = !active
 	if w.config.How == howStop || !active {
 		// Of one that does not run, what would start it is stopped.
-		err = w.unit.Stop(ctx)
+		err = w.unit.Hold(ctx)
 	} else {
 		err = w.unit.Freeze(ctx)
 	}
@@ -150,10 +151,10 @@ func (w *unitWriter) Thaw(ctx context.Context, _ *writer.Event) error {
 			err = vss.Errorf(vss.ErrWriterErrorInconsistentSnapshot, event, w.config.Unit, "it was started while the shadow copy was made")
 		}
 		if err != nil {
-			return w.failure(event, errors.Join(err, w.unit.Release(ctx)))
+			return w.failure(event, errors.Join(err, w.unit.Thaw(ctx)))
 		}
 	}
-	if err := w.unit.Release(ctx); err != nil {
+	if err := w.unit.Thaw(ctx); err != nil {
 		return w.failure(event, err)
 	}
 	return nil
@@ -161,10 +162,22 @@ func (w *unitWriter) Thaw(ctx context.Context, _ *writer.Event) error {
 
 // Abort implements [writer.Writer]. It undoes what any process did, and does not
 // wait for a handler that still runs: what that does is undone by another Abort.
+// Of a unit that has not yet stopped it waits for most of its time; then systemd has
+// been told to start it, and does so when it can.
 func (w *unitWriter) Abort(ctx context.Context, _ *writer.Event) error {
-	err := w.unit.Release(ctx)
-	if err == nil || errors.Is(err, vss.ErrWriterErrorInconsistentSnapshot) {
+	most, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
+	if end, ok := ctx.Deadline(); ok {
+		defer time.AfterFunc(time.Until(end)*3/4, func() { cancel(context.DeadlineExceeded) }).Stop()
+	}
+	err := w.unit.Thaw(most)
+	switch {
+	case err == nil, errors.Is(err, vss.ErrWriterErrorInconsistentSnapshot):
 		return nil // there is no shadow copy any more
+	case errors.Is(err, context.DeadlineExceeded):
+		slog.Warn("unit has not stopped, or not started, yet; systemd starts it as soon as it can", "unit", w.config.Unit)
+		return nil
 	}
 	return w.failure("Abort", err)
 }

@@ -1,0 +1,263 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	osignal "os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sombra-backup/sombra/session/coordinator/host"
+	"github.com/sombra-backup/sombra/writer"
+	"github.com/sombra-backup/sombra/writer/writers/systemd"
+	"github.com/sombra-backup/sombra/writer/writertest"
+)
+
+// TestUnitWriterPassesTheSuite runs the conformance suite of writers in a host that
+// systemd runs, with a service that acknowledges numbers that it has written.
+func TestUnitWriterPassesTheSuite(t *testing.T) {
+	if len(insideSuite) == 2 {
+		writertest.Run(t, func(t *testing.T) *writertest.Subject { return newCounted(t, insideSuite[0], insideSuite[1]).subject() })
+		return
+	}
+	for _, how := range []string{"stop", "freeze"} {
+		t.Run(how, func(t *testing.T) {
+			dir := scratch(t)
+			h := newBooted(t, dir, nil)
+			h.must(os.MkdirAll(h.data("app"), 0o755))
+			h.unit("app.service", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=notify\nExecStart="+
+				h.bin("test")+" test-counter "+h.data("")+"\n")
+			h.start()
+			out, code := h.run(h.bin("test"), "test-unit-suite", how, h.data(""))
+			if code != 0 || strings.Contains(out, "--- FAIL") {
+				t.Errorf("exit code %d\n%s", code, out)
+			}
+			passed, skipped := strings.Count(out, "    --- PASS"), strings.Count(out, "    --- SKIP")
+			t.Logf("%d checks passed, %d were skipped", passed, skipped)
+			// Nothing can stand against a freeze, and no logs are truncated.
+			most := map[string]int{"stop": 1, "freeze": 3}[how]
+			if passed < 15 || skipped > most {
+				t.Errorf("%d checks passed and %d were skipped\n%s", passed, skipped, out)
+			}
+		})
+	}
+}
+
+// insideSuite is how a unit is held and where its data is, in the process that runs
+// the suite inside the host.
+var insideSuite []string
+
+// unitSuite is that process.
+func unitSuite(m *testing.M, args []string) int {
+	insideSuite = args
+	os.Args = []string{os.Args[0], "-test.v", "-test.run=^TestUnitWriterPassesTheSuite$"}
+	return m.Run()
+}
+
+// counted is the service and its client.
+type counted struct {
+	t        *testing.T
+	how, dir string
+	acked    atomic.Uint64
+}
+
+func newCounted(t *testing.T, how, dir string) *counted {
+	c := &counted{t: t, how: how, dir: dir}
+	os.Remove(c.blocked())
+	c.systemctl("stop", "app")
+	os.Remove(c.file())
+	if err := os.WriteFile(c.file(), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.systemctl("start", "app")
+	return c
+}
+
+func (c *counted) file() string    { return filepath.Join(c.dir, "app", "numbers") }
+func (c *counted) blocked() string { return filepath.Join(c.dir, "blocked") }
+
+func (c *counted) systemctl(args ...string) {
+	c.t.Helper()
+	if out, err := exec.Command("systemctl", args...).CombinedOutput(); err != nil {
+		c.t.Fatalf("systemctl %v: %v: %s", args, err, out)
+	}
+}
+
+func (c *counted) subject() *writertest.Subject {
+	w, kill, err := c.again()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	s := &writertest.Subject{Writer: w, Kill: kill, Again: c.again, Check: c.check,
+		Load: func() (writertest.Load, error) { return c.load(), nil }}
+	if c.how == "stop" {
+		s.Block = func() (func(), error) {
+			return func() { os.Remove(c.blocked()) }, os.WriteFile(c.blocked(), nil, 0o600)
+		}
+	}
+	return s
+}
+
+// again starts a writer host as a session does, with the unit behind it.
+func (c *counted) again() (writer.Writer, func() error, error) {
+	ctx := context.Background()
+	specs, err := systemd.Kind{}.Discover(ctx, writer.Discovery{Configs: []writer.Config{{Kind: "systemd", Name: "app",
+		Config: []byte(fmt.Sprintf(`{"unit":"app","paths":[%q],"how":%q}`, filepath.Join(c.dir, "app"), c.how))}}})
+	if err != nil {
+		return nil, nil, err
+	}
+	h, err := host.Start(ctx, host.Options{Args: []string{"test-unit-host"}, Stderr: os.Stderr}, specs)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := errors.Join(h.Errors()...); err != nil {
+		return nil, nil, err
+	}
+	kill := func() error {
+		h.Kill()
+		<-h.Done()
+		return nil
+	}
+	c.t.Cleanup(func() { kill() })
+	return h.Writers()[0].Remote, kill, nil
+}
+
+// check reads the numbers with the service down.
+func (c *counted) check() (uint64, error) {
+	c.systemctl("stop", "app")
+	n, err := readNumbers(c.file())
+	c.systemctl("start", "app")
+	return n, err
+}
+
+func readNumbers(name string) (n uint64, err error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if n++; line != fmt.Sprintln(n) {
+			return 0, fmt.Errorf("line %d of %s is %q", n, name, line)
+		}
+	}
+	return n, nil
+}
+
+// countedLoad is one client, who gets past a service that is down by trying again.
+type countedLoad struct {
+	*counted
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+func (c *counted) load() *countedLoad {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &countedLoad{counted: c, cancel: cancel}
+	l.done.Go(func() {
+		for ctx.Err() == nil {
+			l.talk(ctx)
+			time.Sleep(time.Millisecond)
+		}
+	})
+	return l
+}
+
+func (l *countedLoad) talk(ctx context.Context) {
+	conn, err := net.Dial("unix", filepath.Join(l.dir, "socket"))
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	for answers := bufio.NewScanner(conn); ; {
+		next := l.acked.Load() + 1
+		if _, err := fmt.Fprintln(conn, next); err != nil || !answers.Scan() || answers.Text() != fmt.Sprint(next) {
+			return
+		}
+		l.acked.Store(next)
+	}
+}
+
+func (l *countedLoad) Acknowledged() uint64 { return l.acked.Load() }
+func (l *countedLoad) Reads() uint64        { return 0 }
+func (l *countedLoad) Stop() error {
+	l.cancel()
+	l.done.Wait()
+	return nil
+}
+
+// counterService writes each number that it is sent to its file, once, and
+// acknowledges it then. It does not end as long as it is blocked.
+func counterService(args []string) error {
+	dir := args[0]
+	stop := make(chan os.Signal, 1)
+	osignal.Notify(stop, syscall.SIGTERM)
+	name := filepath.Join(dir, "app", "numbers")
+	last, err := readNumbers(name)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	socket := filepath.Join(dir, "socket")
+	os.Remove(socket) // of one that was killed
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return err
+	}
+	ready, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
+	if err != nil {
+		return err
+	}
+	if _, err := ready.Write([]byte("READY=1")); err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				for in := bufio.NewScanner(conn); in.Scan(); {
+					n, err := strconv.ParseUint(in.Text(), 10, 64)
+					mu.Lock()
+					if err == nil && n == last+1 {
+						if _, err = fmt.Fprintln(f, n); err == nil {
+							last = n
+						}
+					}
+					known := n <= last
+					mu.Unlock()
+					if err != nil || !known {
+						return
+					}
+					fmt.Fprintln(conn, n)
+				}
+			}()
+		}
+	}()
+	<-stop
+	for {
+		if _, err := os.Lstat(filepath.Join(dir, "blocked")); err != nil {
+			mu.Lock() // whole lines
+			return nil
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
