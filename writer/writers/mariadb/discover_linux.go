@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -39,6 +40,13 @@ func (Kind) Discover(ctx context.Context, d writer.Discovery) ([]writer.Spec, er
 	}
 	if !d.Auto {
 		return f.specs, nil
+	}
+	if len(d.Paths) == 0 { // all that runs is to be held for a snapshot
+		for _, dir := range slices.Sorted(maps.Keys(f.running)) {
+			if err := f.discovered(dir); err != nil {
+				return nil, err
+			}
+		}
 	}
 	for _, name := range d.Paths {
 		if err := f.below(name); err != nil {

@@ -60,6 +60,10 @@ func TestServersAreFoundByProcessAndByFiles(t *testing.T) {
 			t.Errorf("%s: found %+v", name, all)
 		}
 	}
+	// Without paths whatever runs is found, others' servers too.
+	if c := found(t, writer.Discovery{Auto: true})[r.m.Dir]; c.PID != r.m.PID {
+		t.Errorf("without paths: found process %d, want %d", c.PID, r.m.PID)
+	}
 	if err := r.m.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}

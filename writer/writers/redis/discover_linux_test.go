@@ -36,6 +36,10 @@ func TestRunningServersAreFound(t *testing.T) {
 		}
 		name = specs[0].Name
 	}
+	// Without paths whatever runs is found, others' servers too.
+	if specs := discover(t, writer.Discovery{Auto: true}); !slices.ContainsFunc(specs, func(s writer.Spec) bool { return s.Name == name }) {
+		t.Errorf("without paths: %+v", specs)
+	}
 	for what, d := range map[string]writer.Discovery{
 		"another directory": {Auto: true, Paths: []string{scratch(t)}},
 		"excluded":          {Auto: true, Paths: []string{a.Dir}, Exclude: func(p string) bool { return p == a.Dir }},
