@@ -56,7 +56,8 @@ type Frozen struct {
 // so that nothing may be let go because of it. When it returns without an error,
 // one of Thaw and Abandon must follow, and Close.
 //
-// A writer that refuses is in the result's LeftOut, and the outcome Incomplete.
+// A writer that refuses is in the result's LeftOut, and the outcome Incomplete; so it
+// is if there is nobody to be held.
 func Freeze(ctx context.Context, open Opener, req FreezeRequest, rep Reporter) (*Frozen, error) {
 	sess, err := open(ctx)
 	if err != nil {
@@ -108,8 +109,18 @@ func (f *Frozen) freeze(ctx context.Context, req FreezeRequest) error {
 		return err
 	}
 	f.result.Held = time.Now()
-	return f.count(ctx)
+	if err := f.count(ctx); err != nil {
+		return err
+	}
+	if f.result.Writers == 0 && len(f.result.LeftOut) == 0 {
+		// Whoever froze meant something by it.
+		f.leave(LeftOut{Reason: nothingHeld})
+	}
+	return nil
 }
+
+// nothingHeld is why a freeze of nobody is not complete.
+const nothingHeld = "there is no writer, or each is excluded: nobody is held, and the copy is of files as they happen to be"
 
 // gather opens the backup and asks the writers what they have.
 func (f *Frozen) gather(ctx context.Context) ([]*Writer, error) {

@@ -16,6 +16,9 @@ type Options struct {
 	// Paths are the host's paths chosen for backup; built-in writers look
 	// for their data below them.
 	Paths []string
+	// Running has servers that run found wherever their data lies, for a copy
+	// that has all of the host; so it is without Paths.
+	Running bool
 	// Exclude are patterns of paths below which nobody looks.
 	Exclude []string
 	// Writers are configured ones.

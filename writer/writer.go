@@ -291,6 +291,10 @@ type Discovery struct {
 	// Paths are the absolute paths chosen for backup, below which data may
 	// be looked for. Empty in a restore.
 	Paths []string
+	// Running has servers that run found wherever their data lies: a copy of
+	// the whole machine has all of them, whatever Paths say. Without Paths it
+	// is so too: see [Discovery.Everywhere].
+	Running bool
 	// Exclude is tested against absolute paths of files and directories.
 	Exclude func(path string) bool
 	// Configs are the entries of this kind in the configuration.
@@ -303,6 +307,10 @@ type Discovery struct {
 	// CacheDir may keep results between runs; may be empty.
 	CacheDir string
 }
+
+// Everywhere reports whether each server that runs is to be found, wherever its
+// data lies.
+func (d Discovery) Everywhere() bool { return d.Running || len(d.Paths) == 0 }
 
 // Config is one configured writer.
 type Config struct {

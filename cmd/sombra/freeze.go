@@ -27,8 +27,9 @@ there until sombra thaw, or until the lease is over: then they go on by
 themselves, and thaw says that the snapshot is not application-consistent. The
 backup is a copy to the writers: no log is truncated.
 
-Writers that look for their data, as that of SQLite, look below the paths given
-or below paths: of the configuration.
+Without paths all servers that run take part, wherever their data lies; writers
+that look for their data, as that of SQLite, look below paths: of the
+configuration. With paths only that takes part whose data lies there.
 
 Without --atomic nothing is taken for granted of the snapshot: not a byte of the
 writers' files changes while they are held, and processes are stopped where it
@@ -36,7 +37,8 @@ takes that. With --atomic it is said to take all disks at one instant, or to be
 taken while all file systems are frozen, as by the guest agents of QEMU and
 VMware: what writers do by themselves then suffices.
 
-Exit code 3 says that a writer failed: the others are held, and thaw must follow.`,
+Exit code 3 says that a writer failed, or that there is none: the others are held,
+and thaw must follow.`,
 		Example: `  sombra freeze --atomic --lease 30s
   sombra thaw`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -90,8 +92,8 @@ func (fl *freezeFlags) order(a *app, args []string) (quiesce.Order, error) {
 	}
 	o.Options.Limits.Writer, o.Options.Limits.Hold = lease, lease
 	o.Options.NoDiscovery = o.Options.NoDiscovery || fl.noDiscovery
-	if len(args) == 0 {
-		args = a.config.Paths
+	if len(args) == 0 { // the snapshot has all disks
+		args, o.Options.Running = a.config.Paths, true
 	}
 	o.Options.Paths, err = existing(args)
 	o.Options.Exclude = a.config.Exclude
@@ -130,12 +132,7 @@ func (a *app) tellFrozen(kind string, r requester.FreezeResult) error {
 	for _, l := range r.LeftOut {
 		fmt.Fprintf(a.stdout, "NOT HELD: %s\n", leftOutText(l))
 	}
-	switch {
-	case r.Writers == 0 && len(r.LeftOut) == 0:
-		fmt.Fprintln(a.stdout, "no writers: nothing has to be held")
-	default:
-		fmt.Fprintf(a.stdout, "%s held\n", plural(r.Writers, "writer"))
-	}
+	fmt.Fprintf(a.stdout, "%s held\n", plural(r.Writers, "writer"))
 	a.printf("thaw within %v, until %s: sombra thaw\n", time.Until(r.Until).Round(100*time.Millisecond), r.Until.Local().Format(time.RFC3339))
 	return nil
 }

@@ -19,8 +19,10 @@ func newWriters(a *app) *cobra.Command {
 		Use:   "writers [PATH...]",
 		Short: "List the writers, their state and components",
 		Long: `Ask the writers to identify themselves, and list them with state and components.
-Writers that look for their data, as that of SQLite, look below the paths given
-and below paths: of the configuration; servers that run are found without.`,
+Without paths all servers that run are listed, wherever their data lies, as for
+sombra freeze; with paths those whose data lies there or below paths: of the
+configuration. Writers that look for their data, as that of SQLite, look below
+these.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			o, err := a.config.sessionOptions(limits)
@@ -30,6 +32,7 @@ and below paths: of the configuration; servers that run are found without.`,
 			if o.Paths, err = existing(append(args, a.config.Paths...)); err != nil {
 				return err
 			}
+			o.Running = len(args) == 0
 			o.Exclude = a.config.Exclude
 			o.NoDiscovery = o.NoDiscovery || noDiscovery
 			s, err := a.sessions(o)(ctx)

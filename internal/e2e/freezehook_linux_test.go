@@ -40,13 +40,29 @@ func newHookRig(t *testing.T, fstype string) *hookRig {
 	t.Helper()
 	h := &hookRig{t: t, fstype: fstype, volume: newVolume(t, fstype), machine: newMachine(t), scripts: scratch(t)}
 	h.load = newLoad(t, filepath.Join(h.volume.Root, "app.db"), "wal")
-	h.configure(h.paths())
+	h.configure(onlyConfigured + "writers:\n" + h.database())
 	h.set("")
 	return h
 }
 
-// paths is the configuration of where databases are looked for.
-func (h *hookRig) paths() string { return "paths: [" + h.volume.Root + "]\n" }
+// onlyConfigured keeps servers that other tests run on this machine from being held:
+// the scripts hold all that runs.
+const onlyConfigured = "no_discovery: true\n"
+
+// database is the database's entry among the writers of a configuration.
+func (h *hookRig) database() string {
+	return fmt.Sprintf("  - {kind: sqlite, config: {path: %q}}\n", h.db)
+}
+
+// refusing adds a writer that fails in Freeze.
+func (h *hookRig) refusing() {
+	h.t.Helper()
+	h.testWriter(scratch(h.t), `<FailEvent writerEvent="Freeze" retryable="no"/>`, "", onlyConfigured)
+	file := filepath.Join(h.machine.dir, "sombra.yaml")
+	text, err := os.ReadFile(file)
+	must(h.t, err)
+	h.configure(string(text) + h.database())
+}
 
 // set writes the scripts' settings.
 func (h *hookRig) set(more string) {
@@ -215,7 +231,7 @@ func TestQEMUGuestAgentIsToldOfFailures(t *testing.T) {
 		t.Parallel()
 		h := newHookRig(t, "ext4")
 		a := h.newAgent(h.qemuHook())
-		h.testWriter(scratch(t), `<FailEvent writerEvent="Freeze" retryable="no"/>`, "", h.paths())
+		h.refusing()
 		if err := a.freeze(h.volume.Root); err == nil || !strings.Contains(err.Error(), "3") {
 			t.Errorf("freeze: %v, want exit code 3", err)
 		}
@@ -295,7 +311,7 @@ func TestScriptsOfOtherHypervisors(t *testing.T) {
 				expect(0, after, "freezeFail")
 				h.await(5*time.Second, 5)
 			}
-			h.testWriter(scratch(t), `<FailEvent writerEvent="Freeze" retryable="no"/>`, "", h.paths())
+			h.refusing()
 			h.set("")
 			expect(3, before, "freeze")
 			h.await(5*time.Second, 5)

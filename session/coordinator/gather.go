@@ -146,7 +146,7 @@ func (g *gathering) discover(ctx context.Context) ([]writer.Spec, error) {
 			continue
 		}
 		d := writer.Discovery{
-			Paths: g.opts.Paths, Auto: !g.opts.NoDiscovery && g.has(inBackup), Stored: stored,
+			Paths: g.opts.Paths, Running: g.opts.Running, Auto: !g.opts.NoDiscovery && g.has(inBackup), Stored: stored,
 			Exclude: g.excluded, CacheDir: g.cacheDir(),
 		}
 		for _, c := range g.opts.Options.Writers {
@@ -158,7 +158,7 @@ func (g *gathering) discover(ctx context.Context) ([]writer.Spec, error) {
 		if err != nil {
 			return nil, &vss.Error{Op: "find writers of kind", Object: k.Name(), Code: vss.CodeOf(err), Err: err}
 		}
-		specs = append(specs, found...)
+		specs = append(specs, g.few(k, found)...)
 	}
 	return specs, nil
 }

@@ -54,12 +54,11 @@ func (Kind) Discover(_ context.Context, d writer.Discovery) ([]writer.Spec, erro
 }
 
 // chosen reports whether a server's data may have files among what is backed up.
-// Without paths each has, as where all that runs is held for a snapshot.
 func chosen(p process, d writer.Discovery) bool {
 	if d.Exclude != nil && d.Exclude(p.dir) {
 		return false
 	}
-	return len(d.Paths) == 0 || slices.ContainsFunc(d.Paths, func(path string) bool {
+	return d.Everywhere() || slices.ContainsFunc(d.Paths, func(path string) bool {
 		if real, err := filepath.EvalSymlinks(path); err == nil {
 			path = real
 		}

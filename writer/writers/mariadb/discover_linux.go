@@ -41,7 +41,7 @@ func (Kind) Discover(ctx context.Context, d writer.Discovery) ([]writer.Spec, er
 	if !d.Auto {
 		return f.specs, nil
 	}
-	if len(d.Paths) == 0 { // all that runs is to be held for a snapshot
+	if d.Everywhere() {
 		for _, dir := range slices.Sorted(maps.Keys(f.running)) {
 			if err := f.discovered(dir); err != nil {
 				return nil, err

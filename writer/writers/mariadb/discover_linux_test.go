@@ -60,9 +60,11 @@ func TestServersAreFoundByProcessAndByFiles(t *testing.T) {
 			t.Errorf("%s: found %+v", name, all)
 		}
 	}
-	// Without paths whatever runs is found, others' servers too.
-	if c := found(t, writer.Discovery{Auto: true})[r.m.Dir]; c.PID != r.m.PID {
-		t.Errorf("without paths: found process %d, want %d", c.PID, r.m.PID)
+	// Whatever runs is found, others' servers too.
+	for name, d := range map[string]writer.Discovery{"without paths": {Auto: true}, "with others": {Auto: true, Running: true, Paths: []string{t.TempDir()}}} {
+		if c := found(t, d)[r.m.Dir]; c.PID != r.m.PID {
+			t.Errorf("%s: found process %d, want %d", name, c.PID, r.m.PID)
+		}
 	}
 	if err := r.m.Stop(t.Context()); err != nil {
 		t.Fatal(err)

@@ -441,6 +441,12 @@ func TestDiscover(t *testing.T) {
 		if got := find(t.TempDir()); len(got) != 0 {
 			t.Errorf("running %v: elsewhere it finds %v", running, got)
 		}
+		if running {
+			specs, err := Kind{}.Discover(t.Context(), writer.Discovery{Auto: true, Running: true, Paths: []string{t.TempDir()}})
+			if !slices.ContainsFunc(specs, func(s writer.Spec) bool { return s.Name == KindName+":"+c.Dir }) {
+				t.Errorf("wherever it lies it is not among %d clusters that run, %v", len(specs), err)
+			}
+		}
 		if got := find(space); running && !slices.Equal(got, []string{c.Dir}) {
 			t.Errorf("by its tablespace it finds %v", got)
 		}

@@ -34,7 +34,7 @@ func (Kind) Discover(ctx context.Context, d writer.Discovery) ([]writer.Spec, er
 		return f.specs, nil
 	}
 	for _, s := range f.servers {
-		if !f.have[s.data] && f.concerns(d.Paths, s.data) && !f.excluded(s.data) {
+		if !f.have[s.data] && (d.Everywhere() || f.concerns(d.Paths, s.data)) && !f.excluded(s.data) {
 			if err := f.add(config{Data: s.data}, writer.Spec{Discovered: true}); err != nil {
 				return nil, err
 			}
@@ -210,11 +210,8 @@ func (f *finder) add(c config, s writer.Spec) error {
 }
 
 // concerns reports whether a cluster has files below one of the chosen paths, or
-// lies around one of them. Without paths each does.
+// lies around one of them.
 func (f *finder) concerns(paths []string, data string) bool {
-	if len(paths) == 0 {
-		return true
-	}
 	roots := []string{data}
 	links := []string{filepath.Join(data, "pg_wal")}
 	entries, _ := os.ReadDir(filepath.Join(data, "pg_tblspc")) // what cannot be read has no files of ours

@@ -161,12 +161,11 @@ func settled(p process) bool {
 }
 
 // chosen reports whether a server's data may have files among what is backed up.
-// Without paths each has, as where all that runs is held for a snapshot.
 func chosen(dir string, d writer.Discovery) bool {
 	if d.Exclude != nil && d.Exclude(dir) {
 		return false
 	}
-	return len(d.Paths) == 0 || slices.ContainsFunc(d.Paths, func(p string) bool {
+	return d.Everywhere() || slices.ContainsFunc(d.Paths, func(p string) bool {
 		if real, err := filepath.EvalSymlinks(p); err == nil {
 			p = real
 		}

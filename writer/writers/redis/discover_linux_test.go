@@ -36,9 +36,11 @@ func TestRunningServersAreFound(t *testing.T) {
 		}
 		name = specs[0].Name
 	}
-	// Without paths whatever runs is found, others' servers too.
-	if specs := discover(t, writer.Discovery{Auto: true}); !slices.ContainsFunc(specs, func(s writer.Spec) bool { return s.Name == name }) {
-		t.Errorf("without paths: %+v", specs)
+	// Whatever runs is found, others' servers too.
+	for what, d := range map[string]writer.Discovery{"without paths": {Auto: true}, "with others": {Auto: true, Running: true, Paths: []string{scratch(t)}}} {
+		if specs := discover(t, d); !slices.ContainsFunc(specs, func(s writer.Spec) bool { return s.Name == name }) {
+			t.Errorf("%s: %+v", what, specs)
+		}
 	}
 	for what, d := range map[string]writer.Discovery{
 		"another directory": {Auto: true, Paths: []string{scratch(t)}},

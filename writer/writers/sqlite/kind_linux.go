@@ -21,6 +21,7 @@ type Kind struct{}
 var (
 	_ writer.Kind     = Kind{}
 	_ writer.Rejecter = Kind{}
+	_ writer.Numerous = Kind{}
 )
 
 // Name implements [writer.Kind].
@@ -28,6 +29,9 @@ func (Kind) Name() string { return KindName }
 
 // Class implements [writer.Kind].
 func (Kind) Class() vss.GUID { return classID }
+
+// Numerous implements [writer.Numerous].
+func (Kind) Numerous() {}
 
 // New implements [writer.Kind]. It looks at the file's header, with the rights
 // of its process. A discovered file that is no database, or has gone, is
