@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -123,8 +124,14 @@ func (m *MariaDB) install(ctx context.Context) error {
 	if names, err := os.ReadDir(m.Dir); err != nil || len(names) > 0 {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "mariadb-install-db", "--no-defaults", "--datadir="+m.Dir, "--tmpdir="+m.RunDir,
-		"--auth-root-authentication-method=socket", "--auth-root-socket-user="+m.account(), "--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=16M")
+	args := []string{"--no-defaults", "--datadir=" + m.Dir, "--tmpdir=" + m.RunDir,
+		"--auth-root-authentication-method=socket", "--auth-root-socket-user=" + m.account(), "--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=16M"}
+	for _, a := range m.opts.Args {
+		if strings.HasPrefix(a, "--innodb-") { // where its files are, above all
+			args = append(args, a)
+		}
+	}
+	cmd := exec.CommandContext(ctx, "mariadb-install-db", args...)
 	cmd.Dir = m.RunDir
 	cmd.SysProcAttr = m.credential()
 	if out, err := cmd.CombinedOutput(); err != nil {

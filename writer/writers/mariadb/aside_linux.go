@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/sombra-backup/sombra/writer/kept"
 )
@@ -39,8 +38,8 @@ type asideState struct {
 	More bool `json:"more,omitempty"`
 	// Attempt is the directory that the last PreRestore used.
 	Attempt int `json:"attempt"`
-	// Moved are the directories outside the data directory whose logs were moved.
-	Logs string `json:"logs,omitempty"`
+	// Places are those outside the data directory of which files were moved.
+	Places []place `json:"places,omitempty"`
 }
 
 func (a *aside) path(elem ...string) string {
@@ -80,16 +79,15 @@ func (a *aside) save() error {
 }
 
 // move moves all files of the data directory and of its databases' directories
-// aside. The directories stay: they are somebody's mount points, and have owners
-// and modes. logs, if not empty, is the directory and name of binary logs that lie
-// elsewhere.
-func (a *aside) move(logs string) error {
+// aside, and those of the places elsewhere. The directories stay: they are somebody's
+// mount points, and have owners and modes.
+func (a *aside) move(places []place) error {
 	for a.state.Attempt++; ; a.state.Attempt++ {
 		if _, err := os.Lstat(a.attempt()); errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 	}
-	a.state.More, a.state.Logs = false, logs
+	a.state.More, a.state.Places = false, join(a.state.Places, places)
 	if err := a.save(); err != nil {
 		return err
 	}
@@ -105,27 +103,40 @@ func (a *aside) move(logs string) error {
 			return err
 		}
 	}
-	if logs == "" {
+	return a.movePlaces(places)
+}
+
+// movePlaces moves files aside that lie elsewhere.
+func (a *aside) movePlaces(places []place) error {
+	for _, p := range places {
+		if err := moveFiles(p.Dir, a.attemptAt(p.Dir), p.has); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// moveNew moves aside what lies in places that the operations before this one did
+// not have.
+func (a *aside) moveNew(fresh []place) error {
+	if len(fresh) == 0 {
 		return nil
 	}
-	// Another volume, perhaps: there they stay, in a directory beside.
-	return moveFiles(filepath.Dir(logs), a.logsAside(), isLogOf(logs))
+	a.state.Places = join(a.state.Places, fresh)
+	if err := a.save(); err != nil {
+		return err
+	}
+	return a.movePlaces(fresh)
 }
 
 func (a *aside) attempt() string { return a.path(strconv.Itoa(a.state.Attempt)) }
 
-// logsAside is where binary logs that lie elsewhere are moved to.
-func (a *aside) logsAside() string {
-	return filepath.Join(filepath.Dir(a.state.Logs), asideName, strconv.Itoa(a.state.Attempt))
+// attemptAt is where the last move has put files of a directory elsewhere.
+func (a *aside) attemptAt(dir string) string {
+	return filepath.Join(asideAt(a.dir, dir), strconv.Itoa(a.state.Attempt))
 }
 
 func everyName(string) bool { return true }
-
-// isLogOf tells the binary logs of a base name, and their index, from other files.
-func isLogOf(base string) func(string) bool {
-	prefix := filepath.Base(base) + "."
-	return func(name string) bool { return strings.HasPrefix(name, prefix) }
-}
 
 // moveFiles moves all but directories.
 func moveFiles(from, to string, which func(string) bool) error {
@@ -167,14 +178,14 @@ func (a *aside) putBack() error {
 			return err
 		}
 	}
-	if a.state.Logs != "" {
-		if err := moveFiles(a.logsAside(), filepath.Dir(a.state.Logs), everyName); err != nil {
+	for _, dir := range directories(a.state.Places) {
+		if err := moveFiles(a.attemptAt(dir), dir, everyName); err != nil {
 			return err
 		}
-		if err := os.RemoveAll(a.logsAside()); err != nil {
+		if err := os.RemoveAll(a.attemptAt(dir)); err != nil {
 			return err
 		}
-		os.Remove(filepath.Dir(a.logsAside())) // stays if another attempt's are in it
+		removeIfEmpty(a.dir, dir) // stays if another attempt's are in it
 	}
 	if err := os.RemoveAll(a.attempt()); err != nil {
 		return err
@@ -206,6 +217,29 @@ func (a *aside) attempts() ([]string, error) {
 	return names, err
 }
 
+// removeIfEmpty removes what a restore of the data directory has made in a directory
+// elsewhere, unless anything is in it.
+func removeIfEmpty(data, dir string) {
+	os.Remove(asideAt(data, dir))
+	os.Remove(filepath.Join(dir, asideName))
+}
+
+// kept lists the directories in which there is anything that was moved aside.
+func (a *aside) kept() []string {
+	list, _ := a.attempts() // it only adds to messages
+	for _, dir := range directories(a.state.Places) {
+		if at := asideAt(a.dir, dir); len(list) > 0 && isDirectory(at) {
+			list = append(list, at)
+		}
+	}
+	return list
+}
+
+func isDirectory(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.IsDir()
+}
+
 // drop removes all that was moved aside, and the directories of databases that the
 // restored server does not have.
 func (a *aside) drop() error {
@@ -217,8 +251,9 @@ func (a *aside) drop() error {
 		os.Remove(filepath.Join(a.dir, sub)) // stays if there is anything in it
 	}
 	var errs []error
-	if a.state.Logs != "" {
-		errs = append(errs, os.RemoveAll(filepath.Dir(a.logsAside())))
+	for _, dir := range directories(a.state.Places) {
+		errs = append(errs, os.RemoveAll(asideAt(a.dir, dir)))
+		removeIfEmpty(a.dir, dir)
 	}
 	return errors.Join(append(errs, os.RemoveAll(a.path()))...)
 }

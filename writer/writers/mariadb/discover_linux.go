@@ -214,8 +214,12 @@ func (f *finder) stored(d writer.Discovery) ([]writer.Spec, error) {
 		if err := checkPath(dir); err != nil {
 			return nil, fmt.Errorf("stored writer %q: %w", id.InstanceName, err)
 		}
+		var err error
 		c := configs[dir]
 		c.Datadir, c.Restore = dir, true
+		if c.Places, err = placesOf(components[0], dir); err != nil {
+			return nil, fmt.Errorf("stored writer %q: %w", id.InstanceName, err)
+		}
 		owner := s.Owner
 		if len(owner.Groups) == 0 {
 			owner.Groups = groupsOf(owner.UID, owner.GID).Groups

@@ -84,7 +84,11 @@ func (w *dbWriter) beside(ctx context.Context, e *writer.Event, c *metadata.Comp
 		}
 	}
 	p := restoredPlace(w.dir, to, n)
-	return w.replay(ctx, t, p, p.minimal(n))
+	options, err := besideOptions(w.elsewhere(c), c.NewTargets())
+	if err != nil {
+		return err
+	}
+	return w.replay(ctx, t, p, append(p.minimal(n), options...))
 }
 
 // restoredFiles says where what was restored is.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -71,8 +72,16 @@ func (w *dbWriter) clear(ctx context.Context, c *metadata.Component) error {
 	if err != nil {
 		return err
 	}
+	places := w.elsewhere(c)
 	if to != w.dir {
-		return errors.Join(unusedPlace(to), makeTargets(c))
+		_, err := besideOptions(places, c.NewTargets())
+		if err == nil {
+			err = unusedPlace(to)
+		}
+		if err != nil {
+			return err
+		}
+		return makeTargets(c)
 	}
 	if _, err := os.Lstat(w.dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -86,19 +95,49 @@ func (w *dbWriter) clear(ctx context.Context, c *metadata.Component) error {
 	// restore's that did not come to its end.
 	_, continues := c.PreviousBackupStamp()
 	continues = continues && found && a.state.More
+	if continues { // what lies in the others has been restored
+		places = slices.DeleteFunc(places, func(p place) bool { return slices.Contains(a.state.Places, p) })
+	}
+	for _, p := range places {
+		if err := p.movable(); err != nil {
+			return err
+		}
+	}
 	switch {
 	case err != nil:
 		return err
 	case continues && pid != 0:
 		return fmt.Errorf("the server was started (process %d) before all backups of the chain were restored; stop it and restore again", pid)
 	case continues:
-		return nil
+		return a.moveNew(places)
 	case pid != 0:
 		if err := w.stop(ctx, pid, &a.state); err != nil {
 			return err
 		}
 	}
-	return a.move(w.logsElsewhere(c))
+	if err := w.dropSpools(places); err != nil {
+		return err
+	}
+	return a.move(places)
+}
+
+// dropSpools removes logs that a restore before this one has left to be replayed.
+func (w *dbWriter) dropSpools(places []place) error {
+	spools := []string{spoolBelow(w.dir)}
+	for _, p := range places {
+		if p.Log {
+			spools = append(spools, filepath.Join(p.Dir, spoolName))
+		}
+	}
+	for _, dir := range spools {
+		if err := noLink(dir); err != nil {
+			return err
+		}
+		if err := removeSpool(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // unusedPlace refuses to restore beside the live server where another one runs.
@@ -144,16 +183,6 @@ func (w *dbWriter) place(c *metadata.Component) (string, error) {
 		}
 	}
 	return to, nil
-}
-
-// logsElsewhere gives the base name of the binary logs if the backup has them from
-// outside the data directory.
-func (w *dbWriter) logsElsewhere(c *metadata.Component) string {
-	n, err := readNotes(c)
-	if err != nil || n.LogBase == "" || within(filepath.Dir(n.LogBase), w.dir) {
-		return ""
-	}
-	return n.LogBase
 }
 
 // notes is what the writer keeps with a backup for its restore. It comes from a
@@ -255,7 +284,7 @@ func (w *dbWriter) restored(ctx context.Context, e *writer.Event, c *metadata.Co
 		return err
 	}
 	status := c.FileRestoreStatus()
-	left, _ := a.attempts() // only adds to messages
+	left := a.kept()
 	if touched := found || status != vss.FileRestoreStatusNone; !touched {
 		return nil
 	}

@@ -48,6 +48,8 @@ type spec struct {
 	PID int `json:"pid,omitempty"`
 	// Restore says that the directory may be absent, or anything.
 	Restore bool `json:"restore,omitempty"`
+	// Places are where a backup that is to be restored has files besides.
+	Places []place `json:"places,omitempty"`
 }
 
 // parseSettings reads what a person wrote.

@@ -23,6 +23,7 @@ type dbWriter struct {
 	spec     writer.Spec
 	pid      int // of the server when the writer was made, 0 if it did not run
 	restore  bool
+	places   []place // of the backup to be restored, outside the data directory
 
 	turn chan struct{} // held by the handler that is at work
 
@@ -46,7 +47,7 @@ var (
 )
 
 func newWriter(s writer.Spec, c spec) *dbWriter {
-	return &dbWriter{dir: c.Datadir, name: s.Name, instance: vss.NewGUID(), set: c.settings, service: s.Service, spec: s, pid: c.PID, restore: c.Restore,
+	return &dbWriter{dir: c.Datadir, name: s.Name, instance: vss.NewGUID(), set: c.settings, service: s.Service, spec: s, pid: c.PID, restore: c.Restore, places: c.Places,
 		turn: make(chan struct{}, 1)}
 }
 
