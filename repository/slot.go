@@ -45,6 +45,7 @@ func (k KDF) cost() uint64 { return uint64(k.Time) * uint64(k.Memory) }
 // key derives the key of a slot. The salt is never used twice, so the key
 // encrypts one message.
 func (k KDF) key(password, salt []byte) (key secret) {
+	readyMemory(k.Memory)
 	derived := argon2.IDKey(password, salt, k.Time, k.Memory, k.Threads, uint32(len(key)))
 	copy(key[:], derived)
 	clear(derived)

@@ -334,7 +334,8 @@ type Kind interface {
 	// Class is the writer class id, fixed for ever.
 	Class() vss.GUID
 	// Discover finds instances. It runs in the service's own process with its
-	// rights: it reads directories and attributes, never the data.
+	// rights: it reads directories and attributes, never the data. Other kinds'
+	// Discover run at the same time, over the same d.Stored, which is not changed.
 	Discover(ctx context.Context, d Discovery) ([]Spec, error)
 	// New makes the writer. It runs in the writer host, with the owner's
 	// rights. An error wrapping ErrNotMine leaves it out without complaint.

@@ -125,8 +125,11 @@ func (r *run) prepareWriters(ctx context.Context) error {
 
 // ensureKeeper makes sure that somebody lets go of what is about to be held if
 // this process dies: a keeper that has ended, or that hangs, is replaced while
-// nobody waits for it yet.
+// nobody waits for it yet, and a set without volumes has none until now.
 func (r *run) ensureKeeper(ctx context.Context) error {
+	if r.set.keeper == nil {
+		return r.appointKeeper(ctx, r.set)
+	}
 	err := r.set.keeper.Alive(ctx)
 	if err == nil {
 		return nil

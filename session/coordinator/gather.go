@@ -131,7 +131,7 @@ func (g *gathering) builtIn(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// discover asks every kind for its instances.
+// discover asks every kind for its instances, all at the same time.
 func (g *gathering) discover(ctx context.Context) ([]writer.Spec, error) {
 	stored, err := g.storedWriters()
 	if err != nil {
@@ -140,27 +140,38 @@ func (g *gathering) discover(ctx context.Context) ([]writer.Spec, error) {
 	if err := g.knownKinds(); err != nil {
 		return nil, err
 	}
-	var specs []writer.Spec
-	for _, k := range g.opts.Kinds {
-		if !g.filter.allows(k.Class(), vss.GUID{}) {
-			continue
-		}
-		d := writer.Discovery{
-			Paths: g.opts.Paths, Running: g.opts.Running, Auto: !g.opts.NoDiscovery && g.has(inBackup), Stored: stored,
-			Exclude: g.excluded, CacheDir: g.cacheDir(),
-		}
-		for _, c := range g.opts.Options.Writers {
-			if c.Kind == k.Name() {
-				d.Configs = append(d.Configs, writer.Config{Kind: c.Kind, Name: c.Name, Required: c.Required, Config: c.Config})
+	var (
+		wg    sync.WaitGroup
+		kinds = slices.DeleteFunc(slices.Clone(g.opts.Kinds), func(k writer.Kind) bool { return !g.filter.allows(k.Class(), vss.GUID{}) })
+		found = make([][]writer.Spec, len(kinds))
+		errs  = make([]error, len(kinds))
+		dir   = g.cacheDir()
+	)
+	for i, k := range kinds {
+		wg.Go(func() {
+			d := writer.Discovery{
+				Paths: g.opts.Paths, Running: g.opts.Running, Auto: !g.opts.NoDiscovery && g.has(inBackup), Stored: stored,
+				Exclude: g.excluded, CacheDir: dir,
 			}
-		}
-		found, err := k.Discover(ctx, d)
-		if err != nil {
-			return nil, &vss.Error{Op: "find writers of kind", Object: k.Name(), Code: vss.CodeOf(err), Err: err}
-		}
-		specs = append(specs, g.few(k, found)...)
+			for _, c := range g.opts.Options.Writers {
+				if c.Kind == k.Name() {
+					d.Configs = append(d.Configs, writer.Config{Kind: c.Kind, Name: c.Name, Required: c.Required, Config: c.Config})
+				}
+			}
+			var err error
+			if found[i], err = k.Discover(ctx, d); err != nil {
+				errs[i] = &vss.Error{Op: "find writers of kind", Object: k.Name(), Code: vss.CodeOf(err), Err: err}
+			}
+		})
 	}
-	return specs, nil
+	wg.Wait()
+	if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {
+		return nil, errs[i]
+	}
+	for i, k := range kinds {
+		found[i] = g.few(k, found[i])
+	}
+	return slices.Concat(found...), nil
 }
 
 // knownKinds refuses a configured writer of a kind that this program lacks.

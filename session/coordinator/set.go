@@ -24,8 +24,8 @@ const maxVolumes = 64
 // snapshotSet is the shadow copy set of a session.
 type snapshotSet struct {
 	id     vss.GUID
-	lock   *os.File // held while the set, or an auto-release copy of it, exists
-	keeper *hold.Keeper
+	lock   *os.File     // held while the set, or an auto-release copy of it, exists
+	keeper *hold.Keeper // nil as long as there is nothing to look after
 	entry  *setEntry
 	copies []*shadow
 	stuck  bool // a call for a copy that is not in copies was left behind
@@ -79,10 +79,6 @@ func (s *service) StartSnapshotSet(ctx context.Context) (vss.GUID, error) {
 	}
 	t := &snapshotSet{id: vss.NewGUID(), lock: lock}
 	t.entry = &setEntry{journal: s.journal(), entry: journalEntry{SetID: t.id, Context: s.context, Created: time.Now(), PID: os.Getpid()}}
-	if err := s.appointKeeper(ctx, t); err != nil {
-		lock.Close()
-		return vss.GUID{}, err
-	}
 	s.set = t
 	s.setDocumentState()
 	s.reached(setOpen)
@@ -108,7 +104,9 @@ func waitForLock(ctx context.Context, dir string) (*os.File, error) {
 	}
 }
 
-// appointKeeper starts the keeper and gives it the set to look after.
+// appointKeeper starts the keeper and gives it the set to look after. That is due
+// before the first copy is begun, or somebody is held: a set in which neither
+// happens, as that of a log backup, needs nobody to undo it.
 func (s *service) appointKeeper(ctx context.Context, t *snapshotSet) error {
 	lease := s.limits.Hold + abortLimit/2
 	k, err := s.people.keeper(ctx, s.opts, lease, func(undo json.RawMessage) error {
@@ -253,6 +251,11 @@ func (s *service) AddToSnapshotSet(ctx context.Context, volume string, id vss.GU
 	}
 	c := &shadow{prov: p, caps: caps, scope: scope, live: v.Root, state: vss.SnapshotPreparing}
 	c.ref = provider.Ref{Provider: p.Info().ID, SetID: t.id, SnapshotID: vss.NewGUID(), Volume: v, Area: s.area(v)}
+	if t.keeper == nil {
+		if err := s.appointKeeper(ctx, t); err != nil {
+			return vss.GUID{}, err
+		}
+	}
 	if err := s.beginPrepare(ctx, c); err != nil {
 		return vss.GUID{}, err
 	}

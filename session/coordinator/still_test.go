@@ -299,7 +299,7 @@ func killKeeper(t *testing.T) {
 // TestKeeperKilledBeforeItHolds: another takes its place, and the backup goes
 // well.
 func TestKeeperKilledBeforeItHolds(t *testing.T) {
-	for _, at := range []string{"StartSnapshotSet", "PrepareForBackup"} {
+	for _, at := range []string{"AddToSnapshotSet", "PrepareForBackup"} {
 		t.Run(at, func(t *testing.T) {
 			r := newRig(t, "one")
 			w := r.writers[0]
