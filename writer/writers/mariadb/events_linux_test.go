@@ -180,6 +180,33 @@ func TestALogBackupHasAllLogsSinceItsBase(t *testing.T) {
 	}
 }
 
+// After an empty GTID two RESET MASTER leave name, position and GTID as they were, and
+// what was committed in between is in no log.
+func TestLogsBegunAnewBehindAnEmptyGTIDAreNoticed(t *testing.T) {
+	r := newRig(t, dbtest.MariaDBOptions{})
+	w := r.writer(t)
+	r.sql("RESET MASTER")
+	full, err := play(t.Context(), w, vss.BackupTypeFull, "", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := parseStamp(vss.BackupStamp(full.stamp))
+	if err != nil || before.gtid != "" {
+		t.Fatalf("stamp %q, %v; want one without GTID", full.stamp, err)
+	}
+	r.sql("RESET MASTER", "INSERT INTO d.t VALUES (1)", "RESET MASTER")
+	if _, err := play(t.Context(), w, vss.BackupTypeLog, full.stamp, true); err == nil || !strings.Contains(err.Error(), "make a full backup") {
+		t.Errorf("%v, want a refusal that says to make a full backup", err)
+	}
+	// The chain goes on from one that is.
+	if full, err = play(t.Context(), w, vss.BackupTypeFull, "", true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := play(t.Context(), w, vss.BackupTypeLog, full.stamp, true); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWithoutBinaryLogALogBackupIsRefusedWithTheWayOut(t *testing.T) {
 	r := newRig(t, dbtest.MariaDBOptions{LogBin: "-"})
 	w := r.writer(t)

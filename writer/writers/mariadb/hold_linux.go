@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -21,6 +22,7 @@ type hold struct {
 	frozen bool
 	facts  *facts
 	at     status // when it was frozen
+	log    logID  // of the log at that position
 }
 
 // prepareWait is the longest wait for another backup's lock, or for LOCK TABLES, to
@@ -146,6 +148,9 @@ func (h *hold) freeze(ctx context.Context) error {
 	if h.facts.LogBin {
 		var err error
 		if h.at, err = logStatus(ctx, h.conn); err != nil {
+			return err
+		}
+		if h.log, err = readLogID(filepath.Join(filepath.Dir(h.facts.LogBase), h.at.file)); err != nil {
 			return err
 		}
 	}

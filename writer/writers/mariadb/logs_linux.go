@@ -62,7 +62,11 @@ func (w *dbWriter) rotate(ctx context.Context, from stamp) (*stamp, error) {
 	if err := f.canLog(); err != nil {
 		return nil, err
 	}
-	if err := follows(ctx, s, from); err != nil {
+	dir, err := filepath.EvalSymlinks(filepath.Dir(f.LogBase))
+	if err != nil {
+		return nil, err
+	}
+	if err := follows(ctx, s, dir, from); err != nil {
 		return nil, err
 	}
 	f.LogsUntil = time.Now().UTC()
@@ -78,15 +82,18 @@ func (w *dbWriter) rotate(ctx context.Context, from stamp) (*stamp, error) {
 		return nil, gone(from)
 	}
 	last := names[len(names)-1]
-	dir, err := filepath.EvalSymlinks(filepath.Dir(f.LogBase))
-	if err != nil {
-		return nil, err
-	}
 	w.facts = f
 	if err := w.link(dir, names[first:len(names)-1]); err != nil {
 		return nil, err
 	}
+	// RESET MASTER may have come in between; what is linked stays what it is.
+	if err := sameLog(filepath.Join(w.spool, from.file), from); err != nil {
+		return nil, err
+	}
 	to := &stamp{logs: true, status: status{file: last, pos: logStart}}
+	if to.id, err = readLogID(filepath.Join(dir, last)); err != nil {
+		return nil, err
+	}
 	to.gtid, err = gtidAt(ctx, s.db, to.status)
 	return to, err
 }
@@ -95,9 +102,9 @@ func (w *dbWriter) rotate(ctx context.Context, from stamp) (*stamp, error) {
 const logStart = 4
 
 // follows makes sure that the server's logs go on from a stamp: that the log is
-// there, and had the same transactions before the same position. After RESET
-// MASTER names begin anew and say nothing.
-func follows(ctx context.Context, s *server, from stamp) error {
+// there, is the same file, and had the same transactions before the same position.
+// After RESET MASTER names and positions begin anew, and GTIDs may, and say nothing.
+func follows(ctx context.Context, s *server, dir string, from stamp) error {
 	if from.file == "" {
 		return errors.New("the backup that this one would build upon was made of a server that wrote no binary log or did not run; make a full backup")
 	}
@@ -108,6 +115,9 @@ func follows(ctx context.Context, s *server, from stamp) error {
 	if !slices.Contains(names, from.file) {
 		return gone(from)
 	}
+	if err := sameLog(filepath.Join(dir, from.file), from); err != nil {
+		return err
+	}
 	gtid, err := gtidAt(ctx, s.db, from.status)
 	if err != nil {
 		return err
@@ -116,6 +126,15 @@ func follows(ctx context.Context, s *server, from stamp) error {
 		return fmt.Errorf("binary log %s is another one than the last backup knew: before position %d it had transactions up to %q, and now it has %q; make a full backup", from.file, from.pos, from.gtid, gtid)
 	}
 	return nil
+}
+
+// sameLog makes sure that a log is the one in which the stamp's backup left off.
+func sameLog(path string, from stamp) error {
+	id, err := readLogID(path)
+	if err == nil && !id.same(from.id) {
+		err = fmt.Errorf("binary log %s is another one than the last backup knew: it was %s, and that one %s, so there has been RESET MASTER or a restore in between; make a full backup", from.file, id.words(), from.id.words())
+	}
+	return err
 }
 
 func gone(from stamp) error {

@@ -2,6 +2,8 @@ package mariadb
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +30,7 @@ func TestPointsToRollForwardTo(t *testing.T) {
 }
 
 func FuzzStamp(f *testing.F) {
-	for _, s := range []string{"mariadb1 data binlog.000001 1234 0-1-5", "mariadb1 logs binlog.000002 4 -", "mariadb1 data - 0 -", "mariadb1 data ../x.1 4 -", ""} {
+	for _, s := range []string{"mariadb2 data binlog.000001 325 - 1763820000.1.1763820000123456789", "mariadb2 logs binlog.000002 4 0-1-5 -", "mariadb1 data binlog.000001 1234 0-1-5", "mariadb1 logs binlog.000002 4 -", "mariadb1 data - 0 -", "mariadb1 data ../x.1 4 -", ""} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -43,6 +45,35 @@ func FuzzStamp(f *testing.F) {
 			t.Errorf("%q became %q, which is read as %+v, %v", text, s, again, err)
 		}
 	})
+}
+
+// Stamps of before logs were told by more than their names are read.
+func TestEarlierStampsAreRead(t *testing.T) {
+	got, err := parseStamp("mariadb1 logs binlog.000007 4 0-1-5")
+	if want := (stamp{logs: true, status: status{"binlog.000007", 4, "0-1-5"}}); err != nil || got != want {
+		t.Errorf("%+v, %v; want %+v", got, err, want)
+	}
+	if !got.id.same(logID{1, 2, 3}) {
+		t.Error("an unknown log is another one")
+	}
+}
+
+func TestLogsOfOneNameAreToldApart(t *testing.T) {
+	a := logID{when: 100, server: 1, born: 7}
+	for b, same := range map[logID]bool{a: true, {100, 1, 0}: true, {100, 1, 8}: false, {101, 1, 7}: false, {100, 2, 7}: false, {}: true} {
+		if a.same(b) != same || b.same(a) != same {
+			t.Errorf("%v and %v: %v, want %v", a, b, a.same(b), same)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "binlog.000001")
+	for _, text := range []string{"", "\xfebin", "\xfeBIN\x01\x00\x00\x00\x0f\x01\x00\x00\x00", "\xfebin\x01\x00\x00\x00\x02\x01\x00\x00\x00"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if id, err := readLogID(path); err == nil {
+			t.Errorf("%q was taken for a log, %v", text, id)
+		}
+	}
 }
 
 func FuzzOptionFile(f *testing.F) {

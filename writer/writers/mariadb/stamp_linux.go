@@ -10,16 +10,17 @@ import (
 
 // stamp is what the writer knows a backup by: how far the binary log was.
 //
-// As text it is "mariadb1 KIND FILE POSITION GTID", with a dash for what there is
-// not.
+// As text it is "mariadb2 KIND FILE POSITION GTID LOG", with a dash for what there is
+// not. Earlier stamps, "mariadb1", end with the GTID.
 type stamp struct {
 	// logs: the backup has logs up to the beginning of file; else it has the
 	// data as of the position.
 	logs bool
 	status
+	id logID // of file
 }
 
-const stampMark = "mariadb1"
+const stampMark, earlierMark = "mariadb2", "mariadb1"
 
 func (s stamp) String() string {
 	kind, file, gtid := "data", s.file, s.gtid
@@ -32,22 +33,28 @@ func (s stamp) String() string {
 	if gtid == "" {
 		gtid = "-"
 	}
-	return fmt.Sprintf("%s %s %s %d %s", stampMark, kind, file, s.pos, gtid)
+	return fmt.Sprintf("%s %s %s %d %s %v", stampMark, kind, file, s.pos, gtid, s.id)
 }
 
 // parseStamp reads a stamp. It comes from a medium.
 func parseStamp(text vss.BackupStamp) (stamp, error) {
 	var s stamp
 	bad := fmt.Errorf("backup stamp %.200q is none of this writer's", text)
+	if len(text) > 1<<16 {
+		return s, bad
+	}
 	f := strings.Fields(string(text))
-	if len(text) > 1<<16 || len(f) != 5 || f[0] != stampMark || f[1] != "data" && f[1] != "logs" {
+	if len(f) == 5 && f[0] == earlierMark {
+		f = append(f, "-")
+	} else if len(f) != 6 || f[0] != stampMark {
 		return s, bad
 	}
 	pos, err := strconv.ParseUint(f[3], 10, 63)
-	if err != nil {
+	id, err2 := parseLogID(f[5])
+	if err != nil || err2 != nil || f[1] != "data" && f[1] != "logs" {
 		return s, bad
 	}
-	s.logs, s.pos = f[1] == "logs", pos
+	s.logs, s.pos, s.id = f[1] == "logs", pos, id
 	if f[2] != "-" {
 		s.file = f[2]
 	}

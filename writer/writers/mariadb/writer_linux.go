@@ -270,7 +270,7 @@ func (w *dbWriter) Freeze(ctx context.Context, e *writer.Event) error {
 		w.letGo()
 		return w.veto(ctx, event, err)
 	}
-	w.stamp = &stamp{status: w.held.at}
+	w.stamp = &stamp{status: w.held.at, id: w.held.log}
 	w.facts.Instant = time.Now().UTC()
 	e.Frozen(writer.FreezeReport{LockWait: time.Since(begun), Processes: []int{w.held.pid}})
 	return nil
