@@ -32,6 +32,8 @@ type instantOptions struct {
 	dir    string
 	only   string
 	sombra string
+	churn  bool
+	trace  string
 }
 
 // benchInstant measures how long several databases are held for backups that
@@ -44,6 +46,8 @@ func benchInstant(ctx context.Context, args []string, out io.Writer) error {
 	f.Int64Var(&mib, "size", 128, "rows of each database in MiB")
 	f.StringVar(&o.dir, "dir", "/var/tmp", "directory for the volumes' images; not in memory")
 	f.StringVar(&o.only, "only", "", "one layout: btrfs or mixed")
+	f.BoolVar(&o.churn, "churn", true, "clients that change rows all the time; without them hardly anything is written between flush and hold")
+	f.StringVar(&o.trace, "trace", "", "append what each hold was made of to this `file`, a JSON object a line")
 	f.StringVar(&o.sombra, "sombra", "build/sombra", "the program")
 	if err := f.Parse(args); err != nil {
 		return err
@@ -59,8 +63,7 @@ func benchInstant(ctx context.Context, args []string, out io.Writer) error {
 	fmt.Fprintf(out, "## One instant of four databases and files: how long all are held\n\n%s", machine())
 	fmt.Fprintf(out, "- %s; %d backups of each layout, each a whole `sombra backup`, databases discovered, rows of %d MiB in each of PostgreSQL, MariaDB and SQLite\n",
 		t.version, o.rounds, mib)
-	fmt.Fprintf(out, "- load: %d clients that commit a number to PostgreSQL, MariaDB, Redis, SQLite and a file in turn, resting %v after each; a client for each SQL database that changes five rows, resting %v\n",
-		clients, rest, churnRest)
+	fmt.Fprintf(out, "- load: %d clients that commit a number to PostgreSQL, MariaDB, Redis, SQLite and a file in turn, resting %v after each; %s\n", clients, rest, o.changes())
 	for _, l := range layouts {
 		if o.only != "" && o.only != l.name {
 			continue
@@ -70,6 +73,13 @@ func benchInstant(ctx context.Context, args []string, out io.Writer) error {
 		}
 	}
 	return nil
+}
+
+func (o instantOptions) changes() string {
+	if !o.churn {
+		return "no client that changes rows besides"
+	}
+	return fmt.Sprintf("a client for each SQL database that changes five rows, resting %v", churnRest)
 }
 
 func measureInstant(ctx context.Context, o instantOptions, t *tool, l layout, out io.Writer) (err error) {
@@ -87,10 +97,12 @@ func measureInstant(ctx context.Context, o instantOptions, t *tool, l layout, ou
 	if err != nil {
 		return err
 	}
-	if err := e.work(); err != nil {
+	if err := e.work(o.churn); err != nil {
 		return err
 	}
 	m := instantMeasured{layout: l}
+	s := startSampler()
+	defer s.close()
 	for n := range o.rounds + 1 {
 		begun := time.Now()
 		r, err := b.run(ctx, e.roots[:]...)
@@ -104,6 +116,7 @@ func measureInstant(ctx context.Context, o instantOptions, t *tool, l layout, ou
 		if err := m.add(e, r, begun); err != nil {
 			return err
 		}
+		m.trace(e, s, r)
 	}
 	if err := e.rests(); err != nil {
 		return fmt.Errorf("a client failed: %w", err)
@@ -113,7 +126,7 @@ func measureInstant(ctx context.Context, o instantOptions, t *tool, l layout, ou
 		m.median[p.Name] = e.history.Median(p.Name)
 	}
 	m.print(out)
-	return nil
+	return m.writeTraces(o.trace)
 }
 
 // backups runs the program with a repository of its own.
@@ -195,6 +208,7 @@ type instantMeasured struct {
 	// backup outside.
 	worst, idle map[string]durations
 	median      map[string]time.Duration
+	traces      []holdTrace
 }
 
 type writerMeasured struct {
@@ -326,6 +340,7 @@ func (m *instantMeasured) print(out io.Writer) {
 	}
 	goal := instantGoals[m.layout.name]
 	fmt.Fprint(out, verdict("hold, median", m.hold.median(), goal[0]), verdict("hold, p99", m.hold.p99(), goal[1]))
+	m.printTraces(out)
 }
 
 func sortedNames[T any](m map[string]T) []string {

@@ -181,7 +181,7 @@ const (
 // work starts the clients, in processes of their own: those that commit numbers
 // to all stores in turn and note how long each commit took, and one for each
 // database that changes rows anywhere in it.
-func (e *estate) work() error {
+func (e *estate) work(changes bool) error {
 	dsn, err := e.maria.DSN("ledger")
 	if err != nil {
 		return err
@@ -201,7 +201,11 @@ func (e *estate) work() error {
 	if err := e.client.Start(); err != nil {
 		return err
 	}
-	for _, c := range [][2]string{{"postgres", e.pg.DSN("postgres", "postgres")}, {"mysql", dsn}, {"sqlite", e.sqlite}} {
+	churned := [][2]string{{"postgres", e.pg.DSN("postgres", "postgres")}, {"mysql", dsn}, {"sqlite", e.sqlite}}
+	if !changes {
+		churned = nil
+	}
+	for _, c := range churned {
 		one, err := startClient(roleChurn, c[0], c[1])
 		if err != nil {
 			return err

@@ -68,14 +68,19 @@ func TestWhatHoldsIsKilled(t *testing.T) {
 		role []string
 		code []int // of thaw
 		held bool
+		// always: also where not everything is run.
+		always bool
 	}{
-		{"holder", []string{roleHolder}, []int{4}, false},
-		{"holder and keeper", []string{roleHolder, roleKeeper}, []int{4}, false},
-		{"holder and host", []string{roleHolder, roleHost}, []int{4}, false},
-		{"host", []string{roleHost}, []int{3}, false},
-		{"keeper", []string{roleKeeper}, []int{0}, true},
+		{"holder", []string{roleHolder}, []int{4}, false, false},
+		{"holder and keeper", []string{roleHolder, roleKeeper}, []int{4}, false, true},
+		{"holder and host", []string{roleHolder, roleHost}, []int{4}, false, false},
+		{"host", []string{roleHost}, []int{3}, false, false},
+		{"keeper", []string{roleKeeper}, []int{0}, true, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			if !c.always {
+				onlyInTorture(t)
+			}
 			m, l := freezeRig(t)
 			m.must("freeze", filepath.Dir(l.db)).says("1 writer held")
 			answer := l.blocked()
@@ -176,6 +181,9 @@ func TestFreezeThatIsKilled(t *testing.T) {
 func TestThawWhileTheStateDirectoryIsFrozen(t *testing.T) {
 	for name, lease := range map[string]string{"thaw": "60s", "lease": "2s"} {
 		t.Run(name, func(t *testing.T) {
+			if name != "lease" {
+				onlyInTorture(t)
+			}
 			v := newVolume(t, "ext4")
 			m, l := freezeRig(t)
 			m.dir = filepath.Join(v.Root, "home")

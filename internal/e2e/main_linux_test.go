@@ -118,6 +118,26 @@ func rounds(n int) int {
 	return max(n/10, 5)
 }
 
+// someRounds is rounds, but at most as many as given where they are not all run,
+// of which it says how many there are.
+func someRounds(t *testing.T, n, most int) int {
+	t.Helper()
+	got := rounds(n)
+	if got < n {
+		got = min(got, most)
+		t.Logf("%d rounds of %d; all in torture (SOMBRA_TORTURE=1)", got, n)
+	}
+	return got
+}
+
+// onlyInTorture skips a test that the usual run has no time for, and says so.
+func onlyInTorture(t *testing.T) {
+	t.Helper()
+	if os.Getenv("SOMBRA_TORTURE") == "" {
+		t.Skip("not run this time: runs in torture (SOMBRA_TORTURE=1)")
+	}
+}
+
 // rig is a repository and a way to open sessions.
 type rig struct {
 	t     *testing.T

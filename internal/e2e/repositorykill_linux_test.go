@@ -33,10 +33,7 @@ func TestBackupsKilledAtRandomTimesHarmNothing(t *testing.T) {
 	o := k.m.must("backup", "--json", k.src.dir)
 	k.span = time.Since(started)
 	k.records[o.reported()] = k.src.kept()
-	n := rounds(200)
-	if n < 200 {
-		n = 20
-	}
+	n := someRounds(t, 200, 8)
 	for round := range n {
 		k.round(round)
 		if t.Failed() {

@@ -45,7 +45,12 @@ func TestPowerCutsLoseNoBackup(t *testing.T) {
 		cuts = 3
 	}
 	for _, fstype := range []string{"ext4", "xfs"} {
-		t.Run(fstype, func(t *testing.T) { cutPower(t, fstype, cuts) })
+		t.Run(fstype, func(t *testing.T) {
+			if fstype != "ext4" {
+				onlyInTorture(t)
+			}
+			cutPower(t, fstype, cuts)
+		})
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/sombra-backup/sombra/session/coordinator/host"
+	units "github.com/sombra-backup/sombra/session/coordinator/systemd"
 	"github.com/sombra-backup/sombra/writer"
 	"github.com/sombra-backup/sombra/writer/writers/systemd"
 	"github.com/sombra-backup/sombra/writer/writertest"
@@ -29,6 +30,9 @@ import (
 func TestUnitWriterPassesTheSuite(t *testing.T) {
 	if len(insideSuite) == 2 {
 		writertest.Run(t, func(t *testing.T) *writertest.Subject { return newCounted(t, insideSuite[0], insideSuite[1]).subject() })
+		if insideSuite[0] == "stop" {
+			t.Run("a hold that fails is undone without anybody", func(t *testing.T) { newCounted(t, insideSuite[0], insideSuite[1]).failsAlone() })
+		}
 		return
 	}
 	for _, how := range []string{"stop", "freeze"} {
@@ -131,6 +135,31 @@ func (c *counted) again() (writer.Writer, func() error, error) {
 	}
 	c.t.Cleanup(func() { kill() })
 	return h.Writers()[0].Remote, kill, nil
+}
+
+// failsAlone has a hold fail and nobody left to undo it: the service goes on all
+// the same when it has stopped.
+func (c *counted) failsAlone() {
+	held, err := units.NewHeld(writer.Spec{Kind: "systemd", Name: "app", Unit: "app.service", UnitConfigured: true})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if err := os.WriteFile(c.blocked(), nil, 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	if err := held.Hold(ctx); err == nil {
+		c.t.Error("a service that does not stop is said to be held")
+	}
+	os.Remove(c.blocked())
+	l := c.load()
+	defer l.Stop()
+	for from, end := l.Acknowledged(), time.Now().Add(20*time.Second); l.Acknowledged() < from+3; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			c.t.Fatal("the service stays down")
+		}
+	}
 }
 
 // check reads the numbers with the service down.
