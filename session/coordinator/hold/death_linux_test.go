@@ -290,9 +290,7 @@ func TestKeeperThatHangsIsEnded(t *testing.T) {
 	if _, err := k.Stop(t.Context(), pids(list)); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Kill(k.PID(), unix.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	stopBySignal(t, k.PID())
 	begun := time.Now()
 	if err := k.Resume(t.Context()); err == nil {
 		t.Error("Resume succeeds with a keeper that hangs")
@@ -321,9 +319,7 @@ func TestKeeperThatHangsHoldsUpNoCall(t *testing.T) {
 			if err := k.Alive(t.Context()); err != nil {
 				t.Fatalf("a keeper that is well: %v", err)
 			}
-			if err := unix.Kill(k.PID(), unix.SIGSTOP); err != nil {
-				t.Fatal(err)
-			}
+			stopBySignal(t, k.PID())
 			began := time.Now()
 			ended := make(chan error, 1)
 			go func() { ended <- call(k) }()
