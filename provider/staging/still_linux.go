@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -45,7 +46,7 @@ func (p *pass) verify(ctx context.Context) error {
 		if len(changed) == 0 {
 			break
 		}
-		again := false
+		begun := time.Now()
 		before := make([]stat, len(changed))
 		for i, r := range changed {
 			before[i], _ = p.look(r.path)
@@ -55,9 +56,10 @@ func (p *pass) verify(ctx context.Context) error {
 				return err
 			}
 		}
+		again := false
 		for i, r := range changed {
 			now, _ := p.look(r.path)
-			again = again || !sameTime(now.mtime, before[i].mtime)
+			again = again || !unmoved(&before[i], &now, begun, p.s.tick)
 		}
 		if !again {
 			break
@@ -65,6 +67,13 @@ func (p *pass) verify(ctx context.Context) error {
 	}
 	p.belowLost()
 	return nil
+}
+
+// unmoved reports whether no name came to or left a directory that was looked at
+// since begun, and again now. Times that are equal do not tell so where they are
+// recent: two renames in one step of the clock leave the same.
+func unmoved(before, now *stat, begun time.Time, tick time.Duration) bool {
+	return sameTime(before.mtime, now.mtime) && goTime(now.mtime).Before(begun.Add(-2*tick))
 }
 
 // listTries is how often directories that change all the time are listed to
