@@ -129,9 +129,14 @@ func TestSuiteFindsProcessesNotNamed(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
-			if err := c.run(ctx, printerSubject(t, true)); err == nil {
-				t.Error("the fault was not found")
+			// On a machine with much else to do nothing may be written in a hold,
+			// and then there is nothing to find.
+			for range 3 {
+				if err := c.run(ctx, printerSubject(t, true)); err != nil {
+					return
+				}
 			}
+			t.Error("the fault was not found")
 		})
 	}
 }
