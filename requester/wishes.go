@@ -19,7 +19,9 @@ type Wishes struct {
 	// Authoritative asks for an authoritative restore of what is chosen.
 	Authoritative bool
 	// RollForward says how far logs are to be replayed, and Point, with a
-	// partial one, to where; undefined says nothing.
+	// partial one, to where; undefined says nothing. Components of writers that
+	// have no logs are restored as they were, beside one that is rolled
+	// forward, and a warning names them.
 	RollForward vss.RollForwardType
 	Point       string
 	// Names give components new names.

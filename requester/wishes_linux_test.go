@@ -130,6 +130,46 @@ func TestWritersAreToldWhatIsWished(t *testing.T) {
 	}
 }
 
+// TestWhatHasNoLogsIsRestoredBesideWhatIsRolledForward: a backup has a database with
+// logs and one without. The first is rolled forward, the second restored, and a line
+// says which; asked for alone it is an error.
+func TestWhatHasNoLogsIsRestoredBesideWhatIsRolledForward(t *testing.T) {
+	w, logs := wishWorld(t, everyCall)
+	w.write("cache/x", "cache/x")
+	cache := newDocWriter("cache", func(m *metadata.WriterMetadata) []error {
+		return []error{m.SetBackupSchema(vss.SchemaCopy), group(m, "", "cache", true), files(m, "", "cache", w.path("cache"), "*", true)}
+	})
+	w.writers = append(w.writers, cache)
+	res := w.backup(w.paths())
+	for _, dry := range []bool{true, false} {
+		if err := os.Remove(w.path("cache/x")); err != nil {
+			t.Fatal(err)
+		}
+		_, said := w.heard(logs)
+		w.writers = append(w.writers, cache.again())
+		back := w.restore(res.Record, requester.RestoreRequest{DryRun: dry, Wishes: requester.Wishes{RollForward: vss.RollForwardPartial, Point: "noon"}})
+		text := strings.Join(back.Warnings, "\n")
+		if back.Outcome != requester.Complete || !strings.Contains(text, "NOT rolled forward") || !strings.Contains(text, "cache") || strings.Contains(text, "main") {
+			t.Errorf("dry run %v: outcome %v, warnings %q", dry, back.Outcome, text)
+		}
+		if dry {
+			w.write("cache/x", "cache/x")
+			continue
+		}
+		if k, point := said.RollForward(); k != vss.RollForwardPartial || point != "noon" {
+			t.Errorf("the database was told to roll forward %v, %q", k, point)
+		}
+		if text, err := os.ReadFile(w.path("cache/x")); err != nil || string(text) != "cache/x" {
+			t.Errorf("the other was not restored: %q, %v", text, err)
+		}
+	}
+	_, err := requester.Restore(t.Context(), w.open, w.repo, res.Record, requester.RestoreRequest{
+		Selectors: requester.Selectors{Writers: []string{"cache"}}, Wishes: requester.Wishes{RollForward: vss.RollForwardAll}}, nil)
+	if !errors.Is(err, vss.ErrNotSupported) || !strings.Contains(err.Error(), "ROLLFORWARD_RESTORE") {
+		t.Errorf("by itself: %v", err)
+	}
+}
+
 func TestWishesThatAWriterCannotBeToldAreRefused(t *testing.T) {
 	all, _ := wishWorld(t, everyCall)
 	none, _ := wishWorld(t, vss.SchemaCopy)

@@ -286,7 +286,6 @@ func (r *restore) resolveFlags(w *Wishes) error {
 		set   func(*instructions)
 	}{
 		{w.Authoritative, "authoritative", vss.SchemaAuthoritativeRestore, func(t *instructions) { t.authoritative = true }},
-		{w.RollForward != vss.RollForwardUndefined, "roll-forward", vss.SchemaRollForwardRestore, func(t *instructions) { t.rollForward, t.point = w.RollForward, w.Point }},
 		{w.Instance != "", "to-instance", vss.SchemaRestoreWithMove, func(*instructions) {}},
 	}
 	for _, f := range flags {
@@ -302,10 +301,53 @@ func (r *restore) resolveFlags(w *Wishes) error {
 				return err
 			}
 			if err := lacksSchema(c, "--"+f.flag, f.bit); err != nil {
-				return err
+				return fmt.Errorf("%w; choose with --component those whose writers know it", err)
 			}
 			f.set(&s.told)
 		}
+	}
+	return r.resolveRollForward(w)
+}
+
+// resolveRollForward has those components rolled forward whose writers have logs to
+// replay. The others are restored as they were at the backup's instant, as files of
+// no writer are, and a line says which. If there is none to roll forward, that is an
+// error.
+func (r *restore) resolveRollForward(w *Wishes) error {
+	const flag = "roll-forward"
+	if w.RollForward == vss.RollForwardUndefined {
+		return nil
+	}
+	if len(r.sets) == 0 {
+		return vss.Errorf(vss.ErrObjectNotFound, "restore", "", "--%s: no component is restored", flag)
+	}
+	var first error
+	var stay []string
+	for _, s := range r.sets {
+		c := s.set.Component
+		err := takesPart(c, flag)
+		if err == nil {
+			err = lacksSchema(c, "--"+flag, vss.SchemaRollForwardRestore)
+		}
+		if err == nil {
+			s.told.rollForward, s.told.point = w.RollForward, w.Point
+			continue
+		}
+		if first == nil {
+			first = err
+		}
+		stay = append(stay, c.Label())
+	}
+	if len(stay) == len(r.sets) {
+		return first
+	}
+	if len(stay) > 0 && w.RollForward != vss.RollForwardNone {
+		const most = 5
+		more := ""
+		if n := len(stay) - most; n > 0 {
+			stay, more = stay[:most], fmt.Sprintf(" and %d more", n)
+		}
+		r.warn("NOT rolled forward, but restored as at the instant of the backup, since their writers keep no logs to replay: %s%s; --component chooses others", strings.Join(stay, ", "), more)
 	}
 	return nil
 }
