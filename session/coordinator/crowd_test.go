@@ -2,7 +2,9 @@ package coordinator_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,5 +64,28 @@ func TestACrowdOfServersIsLeftOutByOneLine(t *testing.T) {
 	}
 	if len(said) != 1 || !strings.Contains(said[0].Message, "1936 are left out, of user id 12345") {
 		t.Errorf("%d lines say that some are left out: %+v", len(said), said)
+	}
+}
+
+// TestAWriterThatDoesNotStartIsLostAlone: a backup can do without it, unless it is
+// required, and its status says why it is not there.
+func TestAWriterThatDoesNotStartIsLostAlone(t *testing.T) {
+	r := hostedRig(t, scriptConfig{})
+	r.o.Options.Writers = append(r.o.Options.Writers, session.WriterConfig{Kind: "script", Name: "broken", Config: []byte(`{"dir": 1}`)})
+	if list := gathered(t, r); len(list) != 1 {
+		t.Errorf("%d writers, want the one that has started", len(list))
+	}
+	must(t, r.s.GatherWriterStatus(deadline(t), nil))
+	list, err := r.s.WriterStatus(deadline(t))
+	must(t, err)
+	i := slices.IndexFunc(list, func(st session.WriterStatus) bool { return st.InstanceName == "broken" })
+	if i < 0 || list[i].State != vss.WriterFailedAtIdentify || list[i].Failure != vss.ErrWriterInfrastructure || list[i].Message == "" {
+		t.Errorf("the status is %+v", list)
+	}
+	must(t, r.s.Close())
+
+	r.s, r.o.Options.Writers[1].Required = nil, true
+	if err := r.to("GatherWriterMetadata"); !errors.Is(err, vss.ErrWriterInfrastructure) || !strings.Contains(err.Error(), "broken") {
+		t.Errorf("required: %v", err)
 	}
 }

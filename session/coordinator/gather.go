@@ -104,9 +104,9 @@ type gathering struct {
 // maxHosts is how many writer hosts are started at once.
 const maxHosts = 4
 
-// builtIn finds the built-in writers and starts their hosts. A configured
-// writer that does not start is an error; a discovered one is left out and
-// logged.
+// builtIn finds the built-in writers and starts their hosts. A required writer
+// that does not start is an error; any other is left out, logged, and has a status
+// that says so.
 func (g *gathering) builtIn(ctx context.Context) error {
 	specs, err := g.discover(ctx)
 	if err != nil {
@@ -242,14 +242,16 @@ func (g *gathering) reject(ctx context.Context, specs []writer.Spec) {
 	}
 }
 
-// notStarted decides what it means that writers could not be started.
+// notStarted decides what it means that writers could not be started. A backup that
+// can do without them goes on without, and their status says so. In a restore they
+// are needed.
 func (g *gathering) notStarted(specs []writer.Spec, err error) error {
 	for _, s := range specs {
-		if !s.Discovered {
+		if s.Required || !s.Discovered && !g.has(inBackup) {
 			return &vss.Error{Op: "start writer", Object: s.Name, Code: vss.ErrWriterInfrastructure, Err: err}
 		}
 	}
-	g.log.Warn("writers that were found could not be started", "first", specs[0].Name, "count", len(specs), "error", err)
+	g.log.Warn("writers could not be started", "first", specs[0].Name, "count", len(specs), "error", err)
 	for _, s := range specs {
 		g.missing(session.WriterStatus{Name: s.Kind, InstanceName: s.Name, State: vss.WriterFailedAtIdentify,
 			Failure: vss.ErrWriterInfrastructure, Message: err.Error(), Event: writer.EventIdentify.String()})

@@ -57,6 +57,9 @@ func readTrusted(path string, secret bool) (string, error) {
 // readSecret reads the password file: the first line is the password.
 func readSecret(path string) (string, error) {
 	text, err := readTrusted(path, true)
+	if errors.Is(err, fs.ErrPermission) {
+		return "", fmt.Errorf("password file: %w to user id %d, as which the server and this writer run; give it to that user (mode 0600), or to root and that user's group (0640)", err, os.Geteuid())
+	}
 	if err != nil {
 		return "", fmt.Errorf("password file: %w", err)
 	}
