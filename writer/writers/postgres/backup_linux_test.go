@@ -267,6 +267,12 @@ func TestRoleNeedsTheDocumentedGrantsAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	plan := w.Describe().Weak
+	for _, text := range []string{"CREATE ROLE", "without a connection", "log backups fail"} {
+		if !strings.Contains(plan, text) || strings.Contains(plan, "\n") {
+			t.Errorf("without the role the plan says %q; it should say %q", plan, text)
+		}
+	}
 	b := c.begin(w, vss.BackupTypeCopy, "")
 	note, err := b.send(wholeBackup...)
 	if err != nil {
@@ -281,6 +287,12 @@ func TestRoleNeedsTheDocumentedGrantsAlone(t *testing.T) {
 	c.exec(documented(t)...)
 	if super := c.query("SELECT rolsuper::text FROM pg_roles WHERE rolname = 'sombra'"); super != "false" {
 		t.Errorf("the role is a superuser")
+	}
+	if w, _, err = c.host(); err != nil {
+		t.Fatal(err)
+	}
+	if plan := w.Describe().Weak; plan != "" {
+		t.Errorf("with the grants the plan says %q", plan)
 	}
 	b = c.begin(w, vss.BackupTypeFull, "")
 	if note, err := b.send(wholeBackup...); err != nil || note != "" {

@@ -143,6 +143,8 @@ type postmaster struct {
 	port   int
 	socket string // directory; empty if it listens on none
 	ready  bool   // it accepts connections
+	// follows: it recovers, and accepts none as long as it does (hot_standby off).
+	follows bool
 }
 
 // runs finds the server that runs in a data directory; nil if none does.
@@ -170,7 +172,10 @@ func runs(data string) (*postmaster, error) {
 	if len(lines) > 4 {
 		p.socket = strings.TrimSpace(lines[4])
 	}
-	p.ready = len(lines) > 7 && strings.TrimSpace(lines[7]) == "ready"
+	if len(lines) > 7 {
+		status := strings.TrimSpace(lines[7])
+		p.ready, p.follows = status == "ready", status == "standby"
+	}
 	return p, nil
 }
 

@@ -28,8 +28,8 @@ func (Kind) Name() string { return KindName }
 func (Kind) Class() vss.GUID { return classID }
 
 // New implements [writer.Kind]. It reads the cluster's control file, with the
-// rights of its process. In a restore the directory may be absent or anything.
-func (Kind) New(_ context.Context, s writer.Spec) (writer.Writer, error) {
+// rights of its process, and asks the server what a backup would miss. In a restore the directory may be absent or anything.
+func (Kind) New(ctx context.Context, s writer.Spec) (writer.Writer, error) {
 	c, err := parseConfig(s.Config)
 	if err != nil {
 		return nil, err
@@ -63,6 +63,7 @@ func (Kind) New(_ context.Context, s writer.Spec) (writer.Writer, error) {
 		}
 		return nil, err
 	}
+	w.lacking = w.foretell(ctx)
 	return w, nil
 }
 

@@ -23,8 +23,11 @@ import (
 // was copied with them; from there archive recovery goes on, by the restored
 // segments of log backups if there are any. So there is no backup_label: it would
 // make recovery look for the end of a backup in a log that is not there.
-func (w *pgWriter) recoverAt(ctx context.Context, to places, old *aside, goal target, n *notes) error {
-	if err := w.complete(to, old); err != nil {
+//
+// A standby, which is saved only while it does not run, is left one: it is what its
+// primary has that it lacks.
+func (w *pgWriter) recoverAt(ctx context.Context, to places, old *aside, goal target, standby bool) error {
+	if err := w.complete(to, old, standby); err != nil {
 		return err
 	}
 	before, err := readControl(to.data)
@@ -33,6 +36,12 @@ func (w *pgWriter) recoverAt(ctx context.Context, to places, old *aside, goal ta
 	}
 	if before.System != w.system {
 		return fmt.Errorf("the restored cluster's system identifier is %d, and the backup's is %d", before.System, w.system)
+	}
+	if standby {
+		if goal.kind != toDefault && goal.kind != toInstant {
+			return fmt.Errorf("the cluster in %s was a standby when it was copied, and is as far as it was then; restore without a target, and start it to follow its primary", to.data)
+		}
+		return nil
 	}
 	staged := filepath.Join(to.wal, stagingName)
 	logs, err := hasSegments(staged)
@@ -66,7 +75,7 @@ func (w *pgWriter) recoverAt(ctx context.Context, to places, old *aside, goal ta
 // complete makes a restored directory one that the server starts in: directories
 // whose content is of one run of the server are there and empty, links lead to
 // where things are now, and nothing of an earlier run is left.
-func (w *pgWriter) complete(to places, old *aside) error {
+func (w *pgWriter) complete(to places, old *aside, standby bool) error {
 	info, err := os.Stat(to.data)
 	if err != nil {
 		return err
@@ -88,7 +97,11 @@ func (w *pgWriter) complete(to places, old *aside) error {
 			return err
 		}
 	}
-	for _, name := range []string{"postmaster.pid", "postmaster.opts", "backup_label", "tablespace_map", "standby.signal"} {
+	gone := []string{"postmaster.pid", "postmaster.opts", "backup_label", "tablespace_map"}
+	if !standby {
+		gone = append(gone, "standby.signal") // it would follow somebody, or nobody
+	}
+	for _, name := range gone {
 		if err := os.Remove(filepath.Join(to.data, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

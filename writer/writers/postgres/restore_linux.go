@@ -194,7 +194,9 @@ func (w *pgWriter) clearPlace(ctx context.Context, c *metadata.Component, to pla
 		return putAside(to.data, state)
 	case old != nil: // a restore did not end; what was there before it is what counts
 		if server != nil {
-			return fmt.Errorf("the server of %s ran, and yet %s holds what a restore put aside; if you do not need it, remove it", to.data, filepath.Join(to.data, asideName))
+			return fmt.Errorf("the server of %s ran, and yet a restore that did not end has put aside what was there before it, perhaps the only copy of it: "+
+				"delete nothing; move %s out of these directories to where it is safe, and restore again; "+
+				"when the restored cluster has all you need you can delete it", to.data, strings.Join(old.kept(), ", "))
 		}
 		return old.clear()
 	}
@@ -301,12 +303,19 @@ func (w *pgWriter) postRestore(ctx context.Context, e *writer.Event, c *metadata
 	case c.AdditionalRestores():
 		return nil // R-RES-28
 	}
-	goal, n, err := readGoal(c)
+	goal, _, err := readGoal(c)
 	if err != nil {
 		return err
 	}
-	if err := w.recoverAt(ctx, to, old, goal, n); err != nil {
+	standby, err := isStandby(to.data)
+	if err == nil {
+		err = w.recoverAt(ctx, to, old, goal, standby)
+	}
+	if err != nil {
 		return w.keptAside(to, old, err)
+	}
+	if standby {
+		note(e, "the cluster in %s is a standby, as it was when it was copied: started, it follows its primary; pg_ctl promote makes it one of its own", to.data)
 	}
 	state := asideState{}
 	if old != nil {
@@ -316,6 +325,19 @@ func (w *pgWriter) postRestore(ctx context.Context, e *writer.Event, c *metadata
 		}
 	}
 	return w.startAgain(ctx, e, to, state, goal.start)
+}
+
+// isStandby reports whether restored files are those of a standby: what follows
+// somebody by its signal, and not a primary in whose directory one lay about.
+func isStandby(data string) (bool, error) {
+	if _, err := os.Lstat(filepath.Join(data, "standby.signal")); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return false, err
+	}
+	now, err := readControl(data)
+	return now.State == shutDownInRecovery || now.State == inArchiveRecovery, err
 }
 
 // nothingRestored puts the old cluster back.

@@ -132,7 +132,7 @@ func (w *pgWriter) awaitStart(ctx context.Context, data string, p *launch.Proces
 		ended = p.Done()
 	}
 	for {
-		if now, err := runs(data); err == nil && now != nil && now.ready {
+		if now, err := runs(data); err == nil && now != nil && (now.ready || now.follows) {
 			return nil
 		}
 		select {

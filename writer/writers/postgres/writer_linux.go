@@ -23,6 +23,7 @@ type pgWriter struct {
 	segment  uint64
 	layout   *layout // nil in a restore
 	begun    *postmaster
+	lacking  string // see foretell
 	instance vss.GUID
 
 	// turn holds a token while a handler uses what follows. Abort may come
@@ -50,7 +51,7 @@ func newWriter(c config, s writer.Spec) *pgWriter {
 // Describe implements [writer.Writer]. A server that does not run when the writer
 // is made must not run until Thaw; then its files are still by nature.
 func (w *pgWriter) Describe() writer.Description {
-	d := writer.Description{Level: vss.LevelBackEnd, Stillness: writer.FilesStill}
+	d := writer.Description{Level: vss.LevelBackEnd, Stillness: writer.FilesStill, Weak: w.lacking}
 	if w.begun != nil {
 		d.Stillness, d.NamesProcesses = writer.NothingHeld, true
 	}
@@ -305,7 +306,13 @@ func (w *pgWriter) unchanged() error {
 func (w *pgWriter) Thaw(ctx context.Context, e *writer.Event) error {
 	return w.handle(ctx, "Thaw", func() error {
 		j := w.job
-		if j == nil || j.found != nil {
+		if j == nil {
+			return nil
+		}
+		// All that the copy has was committed before now, and what is committed from
+		// now on the logs have: a target may lie here.
+		j.notes.Base.Last = time.Now().UTC()
+		if j.found != nil {
 			return nil
 		}
 		p, err := runs(w.conf.Data)
@@ -351,7 +358,9 @@ func (w *pgWriter) PostSnapshot(ctx context.Context, e *writer.Event) error {
 		if j.notes.Base.First.IsZero() {
 			j.notes.Base.First = time.Now().UTC()
 		}
-		j.notes.Base.Last = time.Now().UTC()
+		if j.notes.Base.Last.IsZero() { // nothing was frozen
+			j.notes.Base.Last = time.Now().UTC()
+		}
 		j.notes.Timeline, j.stamp.Base = j.stamp.Timeline, j.notes.Base
 		return j.keep(c)
 	})
