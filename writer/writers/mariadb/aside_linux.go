@@ -36,6 +36,9 @@ type asideState struct {
 	Unit bool `json:"unit,omitempty"`
 	// More: the last operation was restored whole, and others follow.
 	More bool `json:"more,omitempty"`
+	// Replaying: a server that replays logs was started on what was restored.
+	// If it was killed its account is still there.
+	Replaying bool `json:"replaying,omitempty"`
 	// Attempt is the directory that the last PreRestore used.
 	Attempt int `json:"attempt"`
 	// Places are those outside the data directory of which files were moved.

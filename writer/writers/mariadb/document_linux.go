@@ -213,18 +213,21 @@ func readShort(path string) (string, error) {
 }
 
 // describe fills the document.
-func (w *dbWriter) describe(m *metadata.WriterMetadata, l *layout, version string) error {
+func (w *dbWriter) describe(m *metadata.WriterMetadata, l *layout, f *facts) error {
 	caption := "MariaDB server of " + w.dir
-	if version != "" {
-		caption = "MariaDB " + version
+	if f != nil {
+		caption = "MariaDB " + f.Version
 	}
 	err := m.AddComponent(metadata.ComponentInfo{Type: vss.ComponentTypeDatabase, Name: w.dir, Caption: caption,
 		NotifyOnBackupComplete: true, Selectable: true, SelectableForRestore: true})
 	if err != nil {
 		return err
 	}
-	const schema = vss.SchemaDifferential | vss.SchemaIncremental | vss.SchemaLog | vss.SchemaCopy | vss.SchemaTimestamped |
+	schema := vss.SchemaDifferential | vss.SchemaIncremental | vss.SchemaLog | vss.SchemaCopy | vss.SchemaTimestamped |
 		vss.SchemaNewTarget | vss.SchemaRollForwardRestore
+	if f != nil && f.canLog() != nil && !w.restore {
+		schema &^= vss.SchemaLog // the plan says what comes of that
+	}
 	errs := []error{
 		m.SetBackupSchema(schema),
 		m.SetRestoreMethod(metadata.RestoreMethod{Method: vss.RestoreMethodIfCanReplace, WriterRestore: vss.WriterRestoreAlways}),

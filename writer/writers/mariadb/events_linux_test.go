@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,11 +23,17 @@ import (
 // played is what came of a backup that a test played.
 type played struct {
 	stamp  string
+	said   string   // in BackupComplete
 	linked []string // the logs that were to be saved
 }
 
 // play plays a backup of one type. previous is the base's stamp, empty for none.
-func play(ctx context.Context, w writer.Writer, kind vss.BackupType, previous string, succeeded bool) (p played, err error) {
+func play(ctx context.Context, w writer.Writer, kind vss.BackupType, previous string, succeeded bool) (played, error) {
+	return playUntil(ctx, w, kind, previous, succeeded, func() {})
+}
+
+// playUntil does something before BackupComplete.
+func playUntil(ctx context.Context, w writer.Writer, kind vss.BackupType, previous string, succeeded bool, saved func()) (p played, err error) {
 	doc, err := w.Identify(ctx)
 	if err != nil {
 		return p, err
@@ -67,7 +75,12 @@ func play(ctx context.Context, w writer.Writer, kind vss.BackupType, previous st
 	if err := c.SetBackupSucceeded(succeeded); err != nil {
 		return p, err
 	}
-	return p, errors.Join(writer.Notify(ctx, w, writer.EventBackupComplete, e), writer.Notify(ctx, w, writer.EventBackupShutdown, e))
+	saved()
+	err = writer.Notify(ctx, w, writer.EventBackupComplete, e)
+	if e.Failure != nil {
+		p.said = e.Failure.Message
+	}
+	return p, errors.Join(err, writer.Notify(ctx, w, writer.EventBackupShutdown, e))
 }
 
 func (r *rig) writer(t testing.TB) writer.Writer {
@@ -101,22 +114,33 @@ func TestBinaryLogsArePurgedByTypeAndOutcome(t *testing.T) {
 		keep      string
 		succeeded bool
 		purges    bool
+		whose     string // configuration, if it does not say logs: true
 	}{
-		{vss.BackupTypeCopy, "", true, false},
-		{vss.BackupTypeDifferential, "", true, false},
-		{vss.BackupTypeLog, "", false, false},
-		{vss.BackupTypeFull, "", false, false},
-		{vss.BackupTypeIncremental, "", false, false},
-		{vss.BackupTypeLog, keepAlways, true, false},
-		{vss.BackupTypeFull, "1h", true, false},
-		{vss.BackupTypeLog, "", true, true},
-		{vss.BackupTypeIncremental, "", true, true},
-		{vss.BackupTypeFull, "", true, true},
-		{vss.BackupTypeFull, "1ms", true, true},
+		{kind: vss.BackupTypeFull, succeeded: true, whose: "found"},
+		{kind: vss.BackupTypeIncremental, succeeded: true, whose: "found"},
+		{kind: vss.BackupTypeLog, succeeded: true, whose: "found"},
+		{kind: vss.BackupTypeFull, succeeded: true, whose: "without logs"},
+		{kind: vss.BackupTypeIncremental, succeeded: true, whose: "without logs"},
+		{kind: vss.BackupTypeLog, succeeded: true, whose: "without logs"},
+		{kind: vss.BackupTypeFull, keep: keepAlways, succeeded: true, whose: "without logs"},
+		{vss.BackupTypeCopy, "", true, false, ""},
+		{vss.BackupTypeDifferential, "", true, false, ""},
+		{vss.BackupTypeLog, "", false, false, ""},
+		{vss.BackupTypeFull, "", false, false, ""},
+		{vss.BackupTypeIncremental, "", false, false, ""},
+		{vss.BackupTypeLog, keepAlways, true, false, ""},
+		{vss.BackupTypeFull, "1h", true, false, ""},
+		{vss.BackupTypeLog, "", true, true, ""},
+		{vss.BackupTypeIncremental, "", true, true, ""},
+		{vss.BackupTypeFull, "", true, true, ""},
+		{vss.BackupTypeFull, "1ms", true, true, ""},
 	} {
-		t.Run(fmt.Sprint(c.kind, " keep ", c.keep, " succeeded ", c.succeeded), func(t *testing.T) {
-			r.conf.KeepLogs = c.keep
+		t.Run(fmt.Sprint(c.kind, " keep ", c.keep, " succeeded ", c.succeeded, " ", c.whose), func(t *testing.T) {
+			r.conf.KeepLogs, r.conf.Logs = c.keep, c.whose == ""
 			w := r.writer(t)
+			if c.whose == "found" {
+				w = r.found(t)
+			}
 			r.sql("FLUSH BINARY LOGS")
 			time.Sleep(2 * time.Millisecond)
 			before := r.logs()
@@ -124,7 +148,7 @@ func TestBinaryLogsArePurgedByTypeAndOutcome(t *testing.T) {
 			if c.kind == vss.BackupTypeFull || c.kind == vss.BackupTypeCopy {
 				previous = ""
 			}
-			got, err := play(t.Context(), w, c.kind, previous, c.succeeded)
+			got, err := playUntil(t.Context(), w, c.kind, previous, c.succeeded, r.settle)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -146,6 +170,128 @@ func TestBinaryLogsArePurgedByTypeAndOutcome(t *testing.T) {
 				t.Errorf("links are left: %v", left)
 			}
 		})
+	}
+}
+
+// found is the writer of the server if nobody has configured one.
+func (r *rig) found(t *testing.T) writer.Writer {
+	t.Helper()
+	specs, err := Kind{}.Discover(t.Context(), writer.Discovery{Auto: true, Paths: []string{r.m.Dir}})
+	if err != nil || len(specs) != 1 {
+		t.Fatalf("%d servers are found below %s, %v", len(specs), r.m.Dir, err)
+	}
+	w, _, err := r.host(t, specs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// A connected replica that has not been sent everything keeps all logs, and the
+// backup says so.
+func TestAReplicaThatIsBehindKeepsTheLogs(t *testing.T) {
+	r := newRig(t, dbtest.MariaDBOptions{Args: []string{"--max-allowed-packet=64M", "--binlog-format=ROW"}})
+	r.sql("GRANT PROCESS ON *.* TO 'mysql'@'localhost'", "CREATE TABLE d.b (x LONGBLOB)")
+	for range 4 {
+		r.sql("INSERT INTO d.b VALUES (REPEAT('x', 8000000))", "FLUSH BINARY LOGS")
+	}
+	oldest := r.logs()[0]
+	// A client that reads the logs as a replica does; nobody takes what it has read.
+	replica := exec.Command("mariadb-binlog", "--no-defaults", "--socket="+r.m.Socket, "--read-from-remote-server", "--stop-never",
+		"--stop-never-slave-server-id=77", oldest)
+	out, err := replica.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := replica.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { replica.Process.Kill(); out.Close(); replica.Wait() }()
+	for begun := time.Now(); r.one("SELECT COUNT(*) FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'") != "1"; time.Sleep(10 * time.Millisecond) {
+		if time.Since(begun) > time.Minute {
+			t.Fatal("the replica does not connect")
+		}
+	}
+	w := r.writer(t)
+	got, err := playUntil(t.Context(), w, vss.BackupTypeFull, "", true, r.settle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now := r.logs()[0]; now != oldest || !strings.Contains(got.said, "1 of 1 connected replicas") {
+		t.Errorf("the oldest log is %s, was %s, and %q was said", now, oldest, got.said)
+	}
+	go io.Copy(io.Discard, out) // it gets what it wants
+	for begun := time.Now(); r.one("SELECT state FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'") != "Master has sent all binlog to slave; waiting for more updates"; time.Sleep(10 * time.Millisecond) {
+		if time.Since(begun) > time.Minute {
+			t.Fatal("the replica does not come to the end")
+		}
+	}
+	if got, err = playUntil(t.Context(), w, vss.BackupTypeFull, "", true, r.settle); err != nil {
+		t.Fatal(err)
+	}
+	if now := r.logs()[0]; now == oldest || got.said != "" {
+		t.Errorf("the oldest log is %s still, and %q was said", now, got.said)
+	}
+}
+
+// What is worth knowing of a server stands in the plan: it comes from Describe.
+func TestWhatIsWorthKnowingIsSaidBeforeTheBackup(t *testing.T) {
+	r := newRig(t, dbtest.MariaDBOptions{Args: []string{"--binlog-ignore-db=scratch", "--binlog-do-db=d"}})
+	if d := r.writer(t).Describe(); d.FreezeTimeout != 37500*time.Millisecond || !strings.Contains(d.Weak, "binlog_do_db=d, binlog_ignore_db=scratch") || strings.Contains(d.Weak, "give up") {
+		t.Errorf("by default: held at most %v, %q", d.FreezeTimeout, d.Weak)
+	}
+	for _, name := range []string{"lock_wait_timeout", "innodb_lock_wait_timeout"} {
+		r.sql("SET GLOBAL " + name + "=4")
+		if d := r.writer(t).Describe(); d.FreezeTimeout != 3*time.Second || !strings.Contains(d.Weak, "after 4s ("+name+")") {
+			t.Errorf("%s 4: held at most %v, %q", name, d.FreezeTimeout, d.Weak)
+		}
+		r.sql("SET GLOBAL " + name + "=3600")
+	}
+	// A restore that was killed while it replayed.
+	a := &aside{dir: r.m.Dir, state: asideState{Replaying: true}}
+	owner := r.spec().Owner
+	if err := errors.Join(a.save(), os.Chown(a.path(), int(owner.UID), int(owner.GID)), os.Chown(a.path("state.json"), int(owner.UID), int(owner.GID))); err != nil {
+		t.Fatal(err)
+	}
+	if d := r.writer(t).Describe(); !strings.Contains(d.Weak, adminUser) {
+		t.Errorf("after a replay that was killed: %q", d.Weak)
+	}
+	if err := r.m.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if d := r.writer(t).Describe(); d.FreezeTimeout != 0 || !strings.Contains(d.Weak, "does not run") {
+		t.Errorf("stopped: %v, %q", d.FreezeTimeout, d.Weak)
+	}
+}
+
+func TestAGaleraNodeIsRefused(t *testing.T) {
+	r := newRig(t, dbtest.MariaDBOptions{Args: []string{"--wsrep-on=ON"}})
+	if r.one("SELECT @@wsrep_on") != "1" {
+		t.Skip("this build of MariaDB has no Galera")
+	}
+	if _, err := r.writer(t).Identify(t.Context()); err == nil || !strings.Contains(err.Error(), "wsrep_on") || !strings.Contains(err.Error(), "any_version") {
+		t.Errorf("%v, want a refusal with the way out", err)
+	}
+	r.conf.AnyVersion = true
+	if _, err := r.writer(t).Identify(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// That logs are replayed stands beside the restored data while a server does so,
+// since one that is killed leaves its account.
+func TestAReplayIsNotedWhileItGoesOn(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.MkdirAll(spoolBelow(dir), 0o700), os.WriteFile(filepath.Join(spoolBelow(dir), "binlog.000001"), nil, 0o600),
+		os.WriteFile(filepath.Join(dir, "binlog.000001"), []byte("\xfebin"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	p := restoredFiles{dir: dir, logs: dir, base: "binlog", spool: spoolBelow(dir)}
+	if err := (&dbWriter{dir: dir}).replay(t.Context(), target{}, p, []string{filepath.Join(dir, "mariadbd")}, &aside{dir: dir}); err == nil {
+		t.Fatal("a server that is not there has replayed logs")
+	}
+	if a, found, err := openAside(dir); err != nil || !found || !a.state.Replaying {
+		t.Errorf("noted %v, %v", found, err)
 	}
 }
 
@@ -207,17 +353,26 @@ func TestLogsBegunAnewBehindAnEmptyGTIDAreNoticed(t *testing.T) {
 	}
 }
 
-func TestWithoutBinaryLogALogBackupIsRefusedWithTheWayOut(t *testing.T) {
+func TestWithoutBinaryLogThereIsNoLogBackup(t *testing.T) {
 	r := newRig(t, dbtest.MariaDBOptions{LogBin: "-"})
 	w := r.writer(t)
 	full, err := play(t.Context(), w, vss.BackupTypeFull, "", true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, previous := range []string{"", full.stamp} {
-		if _, err := play(t.Context(), w, vss.BackupTypeLog, previous, true); err == nil || !strings.Contains(err.Error(), "set log_bin") {
-			t.Errorf("previous stamp %q: %v, want a refusal that says to set log_bin", previous, err)
-		}
+	doc, err := w.Identify(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// By this a plan says what comes of a log backup.
+	if doc.BackupSchema()&vss.SchemaLog != 0 {
+		t.Errorf("it declares %v", doc.BackupSchema())
+	}
+	if _, err := play(t.Context(), w, vss.BackupTypeLog, "", true); err != nil {
+		t.Errorf("saved whole instead: %v", err)
+	}
+	if _, err := play(t.Context(), w, vss.BackupTypeLog, full.stamp, true); err == nil || !strings.Contains(err.Error(), "set log_bin") {
+		t.Errorf("%v, want a refusal that says to set log_bin", err)
 	}
 	if _, err := play(t.Context(), w, vss.BackupTypeCopy, "", true); err != nil {
 		t.Error(err)
@@ -345,12 +500,13 @@ func TestAnAccountWithAPasswordNeedsNoSocketAuthentication(t *testing.T) {
 
 func TestConfigurationIsChecked(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"datadir": "relative"}`:                         "not absolute",
-		`{"datadir": "/x", "keep_logs": "soon"}`:          "keep_logs",
-		`{"datadir": "/x", "socket": "s"}`:                "not absolute",
-		`{"datadir": "/x", "start": ["mariadbd"]}`:        "not absolute",
-		`{"datadir": "/x", "password": "x"}`:              "unknown field",
-		`{"datadir": "/x", "keep_logs": "72h", "user":1}`: "user",
+		`{"datadir": "relative"}`:                   "not absolute",
+		`{"datadir": "/x", "keep_logs": "soon"}`:    "keep_logs",
+		`{"datadir": "/x", "keep_logs": "72h"}`:     "logs: true",
+		`{"datadir": "/x", "socket": "s"}`:          "not absolute",
+		`{"datadir": "/x", "start": ["mariadbd"]}`:  "not absolute",
+		`{"datadir": "/x", "password": "x"}`:        "unknown field",
+		`{"datadir": "/x", "logs": true, "user":1}`: "user",
 	} {
 		if _, err := parseSettings(json.RawMessage(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want it to say %q", text, err, want)

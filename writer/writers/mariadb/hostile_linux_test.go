@@ -78,7 +78,7 @@ func TestSpoolThatIsALinkIsNotFollowed(t *testing.T) {
 	if err := w.Abort(ctx, &writer.Event{}); err == nil {
 		t.Error("a link in the place of the spool directory is no error")
 	}
-	if err := (&dbWriter{}).replay(ctx, target{none: true}, restoredFiles{spool: spoolBelow(dir)}, nil); err == nil {
+	if err := (&dbWriter{}).replay(ctx, target{none: true}, restoredFiles{spool: spoolBelow(dir)}, nil, nil); err == nil {
 		t.Error("nor is it one to a restore")
 	}
 	if _, err := os.Stat(other); err != nil {

@@ -27,7 +27,7 @@ func (Kind) Class() vss.GUID { return classID }
 // New implements [writer.Kind]. It looks whether the server runs, with the rights
 // of its process. A discovered directory that has gone, or is none of MariaDB's, is
 // [writer.ErrNotMine]; in a restore it may be absent or anything.
-func (Kind) New(_ context.Context, s writer.Spec) (writer.Writer, error) {
+func (Kind) New(ctx context.Context, s writer.Spec) (writer.Writer, error) {
 	var c spec
 	if err := json.Unmarshal(s.Config, &c); err != nil {
 		return nil, fmt.Errorf("configuration of a %s writer: %w", KindName, err)
@@ -60,5 +60,6 @@ func (Kind) New(_ context.Context, s writer.Spec) (writer.Writer, error) {
 		return nil, err
 	}
 	w.pid = pid
+	w.look(ctx)
 	return w, nil
 }

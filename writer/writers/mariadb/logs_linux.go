@@ -18,20 +18,6 @@ import (
 // errNoLogs is why a server has no log backups.
 var errNoLogs = errors.New("the server writes no binary log, so there is nothing a log backup could save; set log_bin in its configuration and make a full backup, or use another type")
 
-// needLogs makes sure that the server writes binary logs.
-func (w *dbWriter) needLogs(ctx context.Context) error {
-	s, err := connect(&w.set)
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	f, err := s.ask(ctx)
-	if err != nil {
-		return err
-	}
-	return f.canLog()
-}
-
 // canLog says why a server can have no log backups.
 func (f *facts) canLog() error {
 	switch {
@@ -222,10 +208,10 @@ func (w *dbWriter) findSpool() string {
 	return dir
 }
 
-// truncate has the server purge the logs that the record of this backup has.
+// truncate has the server purge the logs that the record of this backup has, where
+// the configuration says that this is for us to do.
 //
-// A copy and a differential backup let go of nothing. The server itself keeps a
-// log that a connected replica still reads.
+// A copy and a differential backup let go of nothing.
 func (w *dbWriter) truncate(ctx context.Context, e *writer.Event) error {
 	keep, purge, err := w.set.keep()
 	switch e.State.Type {
@@ -245,10 +231,30 @@ func (w *dbWriter) truncate(ctx context.Context, e *writer.Event) error {
 	if err != nil || to == "" {
 		return err
 	}
+	connected, behind, err := replicas(ctx, s.db)
+	if err != nil {
+		return err
+	}
+	if behind > 0 {
+		e.SetWriterFailure(vss.OK, 0, fmt.Sprintf("no binary log was purged, since %d of %d connected replicas have not got all of them; the next backup will", behind, connected))
+		return nil
+	}
 	if _, err := s.db.ExecContext(ctx, "PURGE BINARY LOGS TO ?", to); err != nil {
 		return fmt.Errorf("purge the binary logs before %s, which the backup has: %w", to, err)
 	}
 	return nil
+}
+
+// replicas counts the replicas that are connected, and those of them that have not
+// been sent everything. The account must be allowed to see them, by PROCESS; without
+// that the server's own word stands, which purges no log that one reads.
+func replicas(ctx context.Context, q row) (connected, behind int, err error) {
+	err = q.QueryRowContext(ctx, `SELECT COUNT(*), COALESCE(SUM(COALESCE(state, '') NOT LIKE '%has sent all binlog to%'), 0)
+		FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'`).Scan(&connected, &behind)
+	if err != nil {
+		err = fmt.Errorf("ask for connected replicas: %w", err)
+	}
+	return connected, behind, err
 }
 
 // purgeTo finds the first log that stays: the one at which the next log backup

@@ -63,7 +63,7 @@ func (w *dbWriter) rollForward(ctx context.Context, c *metadata.Component, a *as
 	if len(w.set.Start) > 0 && isServer(w.set.Start[0]) {
 		base = w.set.Start
 	}
-	return w.replay(ctx, t, restoredPlace(w.dir, w.dir, n), base)
+	return w.replay(ctx, t, restoredPlace(w.dir, w.dir, n), base, a)
 }
 
 // beside recovers a server that was restored beside the live one.
@@ -88,7 +88,7 @@ func (w *dbWriter) beside(ctx context.Context, e *writer.Event, c *metadata.Comp
 	if err != nil {
 		return err
 	}
-	return w.replay(ctx, t, p, append(p.minimal(n), options...))
+	return w.replay(ctx, t, p, append(p.minimal(n), options...), nil)
 }
 
 // restoredFiles says where what was restored is.
@@ -139,8 +139,9 @@ func isServer(program string) bool {
 }
 
 // replay has a server of its own recover the data and replay the logs, and stops it.
-// Without logs to replay nothing is done: the server itself will recover.
-func (w *dbWriter) replay(ctx context.Context, t target, p restoredFiles, command []string) (err error) {
+// Without logs to replay nothing is done: the server itself will recover. That it is
+// at work stands in what was moved aside, if that is not nil.
+func (w *dbWriter) replay(ctx context.Context, t target, p restoredFiles, command []string, a *aside) (err error) {
 	if err := noLink(p.spool); err != nil {
 		return err
 	}
@@ -162,6 +163,12 @@ func (w *dbWriter) replay(ctx context.Context, t target, p restoredFiles, comman
 	plan, err := p.plan(t, logs)
 	if err != nil {
 		return err
+	}
+	if a != nil {
+		a.state.Replaying = true
+		if err := a.save(); err != nil {
+			return err
+		}
 	}
 	s, err := w.private(ctx, p, command)
 	if err != nil {

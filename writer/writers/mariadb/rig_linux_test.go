@@ -57,7 +57,7 @@ func newRig(t testing.TB, o dbtest.MariaDBOptions) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	r := &rig{t: t, dir: dir}
+	r := &rig{t: t, dir: dir, conf: settings{Logs: true}}
 	if o.Dir == "" {
 		o.Dir = filepath.Join(dir, "data")
 	}
@@ -306,6 +306,39 @@ func (r *rig) block() (func(), error) {
 	}, nil
 }
 
+// settle waits until the server needs no binary log but the newest for its own
+// recovery: it notes that in the log, some time after it has begun it, and purges
+// none before.
+func (r *rig) settle() {
+	r.t.Helper()
+	for begun := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		names := r.logs()
+		last := names[len(names)-1]
+		rows, err := r.db.Query("SHOW BINLOG EVENTS IN '" + last + "' LIMIT 100")
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		done := false
+		for rows.Next() {
+			var log, kind, info string
+			var pos, id, end uint64
+			if err := rows.Scan(&log, &pos, &kind, &id, &end, &info); err != nil {
+				r.t.Fatal(err)
+			}
+			done = done || kind == "Binlog_checkpoint" && info == last
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			r.t.Fatal(err)
+		}
+		if done {
+			return
+		}
+		if time.Since(begun) > time.Minute {
+			r.t.Fatalf("the server does not let go of the logs before %s", last)
+		}
+	}
+}
+
 // truncated tells whether the oldest binary log is another one than when it was
 // last asked. There are always closed logs that could go.
 func (r *rig) truncated() func() (bool, error) {
@@ -317,6 +350,7 @@ func (r *rig) truncated() func() (bool, error) {
 		return names[0], nil
 	}
 	r.sql("FLUSH BINARY LOGS")
+	r.settle()
 	before, err := first()
 	return func() (bool, error) {
 		now, e := first()
@@ -326,6 +360,7 @@ func (r *rig) truncated() func() (bool, error) {
 		gone := now != before
 		before = now
 		r.sql("FLUSH BINARY LOGS")
+		r.settle()
 		return gone, nil
 	}
 }

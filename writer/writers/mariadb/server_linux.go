@@ -202,7 +202,26 @@ func (s *server) ask(ctx context.Context) (*facts, error) {
 	if real, err := filepath.EvalSymlinks(f.datadir); err != nil || real != s.set.Datadir {
 		return nil, fmt.Errorf("the server that listens on %s has its data in %s, and not in %s; name the right socket in the configuration", s.set.Socket, f.datadir, s.set.Datadir)
 	}
+	if err := s.single(ctx); err != nil {
+		return nil, err
+	}
 	return &f, checkVersion(f.Version, s.set.AnyVersion)
+}
+
+// single refuses a node of a Galera cluster, which nobody has tested. A server that
+// was built without it does not know the variable.
+func (s *server) single(ctx context.Context) error {
+	var name, value string
+	err := s.db.QueryRowContext(ctx, "SHOW GLOBAL VARIABLES LIKE 'wsrep_on'").Scan(&name, &value)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
+		return fmt.Errorf("ask the server: %w", err)
+	case value == "ON" && !s.set.AnyVersion:
+		return errors.New("the server is a node of a Galera cluster (wsrep_on), which was not tested; set any_version in the writer's configuration to back it up all the same")
+	}
+	return nil
 }
 
 // checkVersion refuses versions that nobody has tested.

@@ -31,8 +31,10 @@ type settings struct {
 	// Start is the command that starts the server after a restore, by words, if
 	// no unit does. Empty means the command line it was found with.
 	Start []string `json:"start,omitempty"`
-	// KeepLogs is how long a binary log is kept, at least, after a backup has
-	// it, as "72h". Purging is off if it is "always".
+	// Logs: binary logs are purged when a backup has them. Without it none is.
+	Logs bool `json:"logs,omitempty"`
+	// KeepLogs is how long a binary log is kept, at least, as "72h", though a
+	// backup has it. Purging is off if it is "always".
 	KeepLogs string `json:"keep_logs,omitempty"`
 	// AnyVersion serves versions that nobody has tested.
 	AnyVersion bool `json:"any_version,omitempty"`
@@ -72,7 +74,10 @@ func parseSettings(raw json.RawMessage) (settings, error) {
 	if len(s.Start) > 0 && !filepath.IsAbs(s.Start[0]) {
 		return s, fmt.Errorf("configuration of a %s writer: start: the program %q is not absolute", KindName, s.Start[0])
 	}
-	_, _, err := s.keep()
+	_, purge, err := s.keep()
+	if err == nil && s.KeepLogs != "" && s.KeepLogs != keepAlways && !purge {
+		err = fmt.Errorf("configuration of a %s writer: keep_logs %q says how long to keep what is let go of with logs: true, and without that all is kept; set both or neither", KindName, s.KeepLogs)
+	}
 	return s, err
 }
 
@@ -80,7 +85,7 @@ func parseSettings(raw json.RawMessage) (settings, error) {
 func (s *settings) keep() (time.Duration, bool, error) {
 	switch s.KeepLogs {
 	case "":
-		return 0, true, nil
+		return 0, s.Logs, nil
 	case keepAlways:
 		return 0, false, nil
 	}
@@ -88,7 +93,7 @@ func (s *settings) keep() (time.Duration, bool, error) {
 	if err != nil || d < 0 {
 		return 0, false, fmt.Errorf("configuration of a %s writer: keep_logs %q is neither a time such as 72h nor %q", KindName, s.KeepLogs, keepAlways)
 	}
-	return d, true, nil
+	return d, s.Logs, nil
 }
 
 // checkPath says why a path cannot be in a document: it becomes a component's name

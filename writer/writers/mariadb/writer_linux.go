@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sombra-backup/sombra/metadata"
@@ -24,6 +25,8 @@ type dbWriter struct {
 	pid      int // of the server when the writer was made, 0 if it did not run
 	restore  bool
 	places   []place // of the backup to be restored, outside the data directory
+
+	known known // of the server as it was when the writer was made
 
 	turn chan struct{} // held by the handler that is at work
 
@@ -53,10 +56,11 @@ func newWriter(s writer.Spec, c spec) *dbWriter {
 
 // Describe implements [writer.Writer].
 func (w *dbWriter) Describe() writer.Description {
-	if w.pid == 0 {
-		return writer.Description{Level: vss.LevelBackEnd, Stillness: writer.FilesStill}
+	d := writer.Description{Level: vss.LevelBackEnd, Stillness: writer.FilesStill, Weak: strings.Join(w.known.weak, "; ")}
+	if w.pid != 0 {
+		d.Stillness, d.NamesProcesses, d.FreezeTimeout = writer.CommitsHeld, true, w.known.longest
 	}
-	return writer.Description{Level: vss.LevelBackEnd, Stillness: writer.CommitsHeld, NamesProcesses: true}
+	return d
 }
 
 // Identify implements [writer.Writer].
@@ -70,7 +74,7 @@ func (w *dbWriter) Identify(ctx context.Context) (*metadata.WriterMetadata, erro
 		// Whatever is wrong with what is there, it is to be replaced.
 		l := &layout{spool: spoolBelow(w.dir)}
 		l.data(w.dir, "*", everyImage)
-		m, err = w.document(l, "")
+		m, err = w.document(l, nil)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("MariaDB server of %s: %w", w.dir, err)
@@ -80,7 +84,6 @@ func (w *dbWriter) Identify(ctx context.Context) (*metadata.WriterMetadata, erro
 
 func (w *dbWriter) identify(ctx context.Context) (*metadata.WriterMetadata, error) {
 	var f *facts
-	version := ""
 	if w.pid != 0 {
 		s, err := connect(&w.set)
 		if err != nil {
@@ -90,7 +93,6 @@ func (w *dbWriter) identify(ctx context.Context) (*metadata.WriterMetadata, erro
 		if f, err = s.ask(ctx); err != nil {
 			return nil, err
 		}
-		version = f.Version
 	} else if err := w.checkStopped(); err != nil {
 		return nil, err
 	}
@@ -99,18 +101,18 @@ func (w *dbWriter) identify(ctx context.Context) (*metadata.WriterMetadata, erro
 		return nil, err
 	}
 	w.spool, w.subdirs = l.spool, l.subdirs
-	return w.document(l, version)
+	return w.document(l, f)
 }
 
-// document makes the document.
-func (w *dbWriter) document(l *layout, version string) (*metadata.WriterMetadata, error) {
+// document makes the document. f is nil of a server that does not run.
+func (w *dbWriter) document(l *layout, f *facts) (*metadata.WriterMetadata, error) {
 	m, err := metadata.NewWriterMetadata(metadata.Identity{
 		ClassID: classID, InstanceID: w.instance, Name: writerName, InstanceName: w.name, Usage: vss.UsageUserData, Source: vss.SourceTransactedDB,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return m, w.describe(m, l, version)
+	return m, w.describe(m, l, f)
 }
 
 // checkStopped looks at the version that a server which does not run had last.
@@ -188,12 +190,12 @@ func (w *dbWriter) prepare(ctx context.Context, e *writer.Event, c *metadata.Com
 	if e.State.Type != vss.BackupTypeLog {
 		return nil
 	}
-	if w.pid == 0 {
-		return errors.New("the server does not run, and only it can end a binary log; start it, or make a backup of another type")
-	}
 	previous, ok := c.PreviousBackupStamp()
 	if !ok {
-		return w.needLogs(ctx) // it will be saved whole
+		return nil // it will be saved whole
+	}
+	if w.pid == 0 {
+		return errors.New("the server does not run, and only it can end a binary log; start it, or make a backup of another type")
 	}
 	from, err := parseStamp(previous)
 	if err != nil {
