@@ -75,10 +75,44 @@ func (c faultCell) String() string { return strings.Join([]string{c.party, c.fau
 // killed, or failed.
 const promptly = 2 * time.Second
 
-// hungLimit is how soon they do when something hangs: the limit of Freeze to
-// Thaw, an event's, in which the hung writer gets Abort before its process is
-// ended, and a moment.
-const hungLimit = 5*time.Second + 2*time.Second + promptly
+// hungLimits are those of the events in seconds, short, since what hangs is waited
+// for: one second where it begins to hang, and not so short elsewhere that what does
+// not hang would pass them on a busy machine. The limit of all other events is that
+// of PostgreSQL's checkpoint, too.
+func (c faultCell) hungLimits() map[string]int {
+	limits := map[string]int{"identify": 5, "prepare": 5, "freeze": 3, "hold": 2, "discovered": 2, "event": 2}
+	switch c.point {
+	case "Identify":
+		limits["identify"] = 1
+	case "PrepareForBackup", "PrepareForSnapshot":
+		limits["prepare"] = 1
+	case "Freeze", pointCommit, "Thaw":
+		limits["freeze"], limits["hold"], limits["discovered"] = 1, 1, 1
+	}
+	return limits
+}
+
+// hungFlags are the limits as flags.
+func (c faultCell) hungFlags() (list []string) {
+	for name, seconds := range c.hungLimits() {
+		list = append(list, fmt.Sprintf("--%s-limit=%ds", name, seconds))
+	}
+	return list
+}
+
+// hungLimit is how soon applications accept writes when something hangs: the limit
+// of Freeze to Thaw, an event's, in which the hung writer gets Abort before its
+// process is ended, and a moment.
+func (c faultCell) hungLimit() time.Duration {
+	l := c.hungLimits()
+	return time.Duration(l["freeze"]+l["event"])*time.Second + promptly
+}
+
+// timeless reports whether applications beside one that hangs may have their time
+// run out: that from Freeze to Thaw is everybody's, and it is a second.
+func (c faultCell) timeless() bool {
+	return c.fault == faultHung && c.hungLimits()["freeze"] == 1
+}
 
 // effect finds what the cell means.
 func (c faultCell) effect(w *faultWorld) effect {
@@ -156,7 +190,7 @@ func (c faultCell) requester(w *faultWorld) effect {
 		return effect{strike: signal(syscall.SIGKILL, itself), codes: []int{-1}, limit: promptly}
 	case faultHung:
 		var run *running
-		e := effect{limit: hungLimit, waits: true, codes: []int{0, 1, 3, 5},
+		e := effect{limit: c.hungLimit(), waits: true, codes: []int{0, 1, 3, 5},
 			strike: func(r *running) error { run = r; return send(r.cmd.Process.Pid, syscall.SIGSTOP) },
 			undo:   func() error { return run.cmd.Process.Signal(syscall.SIGCONT) }}
 		switch c.point {
@@ -224,7 +258,7 @@ func (c faultCell) keeper(w *faultWorld) effect {
 			e.codes = []int{0, 1} // it is needed, or not any more
 		}
 	case faultHung:
-		e.strike, e.limit = signal(syscall.SIGSTOP, keeperOf), hungLimit
+		e.strike, e.limit = signal(syscall.SIGSTOP, keeperOf), c.hungLimit()
 		switch c.point {
 		case "Freeze", pointCommit:
 			e.codes = []int{0, 1, 3}
@@ -260,7 +294,7 @@ func (c faultCell) host(w *faultWorld, a *faultLoad) effect {
 	case faultKilled:
 		e.strike = signal(syscall.SIGKILL, hostOf(a.owner()))
 	case faultHung:
-		e.strike, e.limit = signal(syscall.SIGSTOP, hostOf(a.owner())), hungLimit
+		e.strike, e.limit = signal(syscall.SIGSTOP, hostOf(a.owner())), c.hungLimit()
 	case faultError:
 		if b, ok := a.faultApp.(interface{ breaks() error }); ok {
 			_, e.whyNot = a.fails(c.point)
@@ -299,11 +333,13 @@ func (c faultCell) application(w *faultWorld, a *faultLoad) effect {
 		e.strike = func(*running) error { return errors.Join(a.crash(), a.restart()) }
 		e.down = nil
 	case faultHung:
-		e.limit = hungLimit
+		e.limit = c.hungLimit()
 		var pids []int
 		each := func(sig syscall.Signal) (errs error) {
-			for _, pid := range pids {
-				errs = errors.Join(errs, send(pid, sig))
+			for _, pid := range pids { // one that served a writer may be ended
+				if err := send(pid, sig); !errors.Is(err, syscall.ESRCH) {
+					errs = errors.Join(errs, err)
+				}
 			}
 			return errs
 		}
@@ -357,7 +393,7 @@ func (c faultCell) provider(w *faultWorld, name string) effect {
 		var thaw func()
 		e.strike = func(r *running) error { thaw = freezeVolume(r.t, root); return nil }
 		e.undo = func() error { thaw(); return nil }
-		e.limit, e.waits, e.later = hungLimit, true, true
+		e.limit, e.waits, e.later = c.hungLimit(), true, true
 		e.codes = append(e.codes, 0, 3, 5)
 		return e
 	case faultFull:
@@ -413,7 +449,7 @@ func (w *faultWorld) to(c faultCell, rnd *rand.Rand) (r *running, g *gate, relea
 	}
 	args := append([]string{"backup", "--json", "-vv"}, w.roots()...)
 	if c.fault == faultHung {
-		args = append(args, hungLimits...)
+		args = append(args, c.hungFlags()...)
 	}
 	narrow := point == pointCopying
 	r = w.start(narrow, args...)

@@ -21,6 +21,7 @@ type serverApp struct {
 	title string
 	root  string // of its volume
 	dir   string // of its data
+	needs string // what there is in it that it cannot do without
 	uid   uint32
 	// run starts it and end kills it.
 	run  func(ctx context.Context) error
@@ -219,7 +220,7 @@ func newPostgresApp(root string) (*serverApp, error) {
 		}
 		return pgNumbers{c}, nil
 	}
-	return &serverApp{title: "postgres", root: root, dir: dir, uid: uid,
+	return &serverApp{title: "postgres", root: root, dir: dir, needs: "global/pg_control", uid: uid,
 		run: func(ctx context.Context) error {
 			if server.Alive() {
 				return nil

@@ -59,7 +59,7 @@ func newEtcdApp(root string) (*serverApp, error) {
 		return nil, err
 	}
 	running := true
-	return &serverApp{title: "etcd", root: root, dir: dir, uid: uint32(server.UID),
+	return &serverApp{title: "etcd", root: root, dir: dir, needs: "member/snap/db", uid: uint32(server.UID),
 		run: func(ctx context.Context) error {
 			if running {
 				return nil

@@ -79,7 +79,7 @@ func newMariaDBApp(root string) (*serverApp, error) {
 		}
 	}
 	running := true
-	return &serverApp{title: "mariadb", root: root, dir: dir, uid: uint32(server.UID),
+	return &serverApp{title: "mariadb", root: root, dir: dir, needs: "ibdata1", uid: uint32(server.UID),
 		run: func(ctx context.Context) error {
 			if running {
 				return nil

@@ -61,7 +61,7 @@ func newRedisApp(root string) (*serverApp, error) {
 		return redisNumbers{c}, nil
 	}
 	running := true
-	return &serverApp{title: "redis", root: root, dir: dir, uid: uint32(server.UID),
+	return &serverApp{title: "redis", root: root, dir: dir, needs: "appendonlydir", uid: uint32(server.UID),
 		run: func(ctx context.Context) error {
 			if running {
 				return nil

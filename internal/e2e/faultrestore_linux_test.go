@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/sombra-backup/sombra/writer"
@@ -18,97 +17,26 @@ const pointRestoring = "restoring"
 
 var restorePoints = []string{"PreRestore", pointRestoring, "PostRestore"}
 
-// restoreBudget is faultBudget of the restores.
-const restoreBudget = 15 * time.Second
-
-// TestRestoreThatIsHitCanBeRunAgain is the table of faults of restores in place.
-// After each: what the restore says to be restored is, the exit code is true,
-// nothing of it is left, and the same restore run again brings everything back,
-// upon which the applications accept writes. Database servers run when some of the
-// restores begin, and do not when others do.
-func TestRestoreThatIsHitCanBeRunAgain(t *testing.T) {
-	seed := faultSeed(t)
-	t.Logf("SOMBRA_SEED=%d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 0))
-	databases := whichDatabases(rnd)
-	w := newFaultWorld(t, databases)
-	table := newFaultTable(restorePoints)
-	var cells []faultCell
-	for _, party := range append([]string{"requester"}, restoreParties(w)...) {
-		for _, fault := range []string{faultKilled, faultHung, faultError, faultFull} {
-			for _, point := range restorePoints {
-				c := faultCell{party, fault, point}
-				table.know(c)
-				if why := c.inRestore(w).whyNot; why != "" {
-					table.excuse(c, why)
-				} else {
-					cells = append(cells, c)
-				}
-			}
-		}
-	}
-	rnd.Shuffle(len(cells), func(i, j int) { cells[i], cells[j] = cells[j], cells[i] })
-	begun := time.Now()
-	for _, c := range cells {
-		if os.Getenv("SOMBRA_TORTURE") == "" && time.Since(begun) > restoreBudget {
-			break
-		}
-		if !c.chosen() {
-			continue
-		}
-		ok := t.Run(c.String(), func(t *testing.T) {
-			of, m := *w, *w.machine
-			m.t, of.machine = t, &m
-			c.runRestore(&of, rnd)
-		})
-		table.note(c, ok)
-		if !ok {
-			w = newFaultWorld(t, databases) // nobody knows what that one's data is
-		}
-	}
-	t.Log("\n" + table.String())
-}
-
-// restoreParties are writer hosts, and the servers.
-func restoreParties(w *faultWorld) (list []string) {
-	for _, a := range w.apps {
-		list = append(list, "host "+a.name())
-	}
-	for _, a := range w.apps {
-		if _, ok := a.faultApp.(*serverApp); ok {
-			list = append(list, "application "+a.name())
-		}
-	}
-	return list
-}
-
 // inRestore is effect for a restore.
 func (c faultCell) inRestore(w *faultWorld) effect {
 	kind, name, _ := strings.Cut(c.party, " ")
-	if kind == "application" {
-		return c.serverInRestore(w.app(name).faultApp.(*serverApp))
-	}
-	if kind == "host" {
-		a := w.app(name)
-		e := effect{hit: []string{name}, codes: []int{0, 1, 3, 5}}
-		switch c.fault {
-		case faultKilled:
-			e.strike = signal(syscall.SIGKILL, hostOf(a.owner()))
-		case faultHung:
-			e.strike = signal(syscall.SIGSTOP, hostOf(a.owner()))
-		case faultError:
-			if name != "testwriter" || c.point == pointRestoring {
-				return not("it has nothing of its own to do in a restore that could fail")
-			}
-			var mend func()
-			e.prepare = func() error { mend, _ = a.fails(c.point); return nil }
-			e.repair = func() error { mend(); return nil }
-			e.codes = map[string][]int{"PreRestore": {3}, "PostRestore": {5}}[c.point]
-		default:
-			return not("it writes nothing")
+	switch kind {
+	case "requester":
+		return c.requesterInRestore(w)
+	case "keeper":
+		return not("a restore freezes nothing, and has no keeper")
+	case "host":
+		return c.hostInRestore(w.app(name))
+	case "application":
+		if s, ok := w.app(name).faultApp.(*serverApp); ok {
+			return c.serverInRestore(s)
 		}
-		return e
+		return not("it does not run while its data is restored")
 	}
+	return c.volumeInRestore(w, name)
+}
+
+func (c faultCell) requesterInRestore(w *faultWorld) effect {
 	switch c.fault {
 	case faultKilled:
 		return effect{strike: signal(syscall.SIGKILL, itself), codes: []int{-1}}
@@ -122,21 +50,83 @@ func (c faultCell) inRestore(w *faultWorld) effect {
 			}}
 	case faultError:
 		return effect{strike: signal(syscall.SIGTERM, itself), codes: []int{130, 0, 5}}
+	case faultFull: // it only reads there
+		return w.full(w.repository.Root, effect{codes: []int{0}})
+	case faultStateFull:
+		return w.full(w.stateVolume.Root, effect{codes: []int{0, 1, 3, 5}})
 	}
-	e := effect{codes: []int{0, 1, 3}}
-	if c.point == "PostRestore" {
-		e.codes = []int{0, 5}
+	return not("it is the command itself, which nobody starts again")
+}
+
+func (c faultCell) hostInRestore(a *faultLoad) effect {
+	e := effect{hit: []string{a.name()}, codes: []int{0, 1, 3, 5}}
+	server, isServer := a.faultApp.(*serverApp)
+	switch c.fault {
+	case faultKilled:
+		e.strike = signal(syscall.SIGKILL, hostOf(a.owner()))
+	case faultHung:
+		e.strike = signal(syscall.SIGSTOP, hostOf(a.owner()))
+	case faultError:
+		switch {
+		case c.point == pointRestoring:
+			return not("no writer is called there")
+		case a.name() == "testwriter":
+			var mend func()
+			e.prepare = func() error { mend, _ = a.fails(c.point); return nil }
+			e.repair = func() error { mend(); return nil }
+			e.codes = map[string][]int{"PreRestore": {3}, "PostRestore": {5}}[c.point]
+		case !isServer:
+			return not("it has nothing of its own to do in a restore that could fail")
+		case c.point == "PreRestore" && server.cut == nil:
+			return not("it has no session with its server that could be cut")
+		case c.point == "PreRestore":
+			e.strike = func(*running) error { return server.breaks() }
+		default: // what it is to recover cannot be
+			e.strike = func(*running) error { return server.spoil() }
+		}
+	default:
+		return not("it writes nothing")
 	}
-	return w.full(w.volumes["btrfs"].Root, e)
+	return e
+}
+
+// volumeInRestore is a volume that has no room, or stands still, while it is
+// restored to.
+func (c faultCell) volumeInRestore(w *faultWorld, provider string) effect {
+	root := w.volumes[provider].Root
+	e := effect{codes: []int{0, 1, 3, 5}}
+	for _, a := range w.apps {
+		if a.volume() == root {
+			e.hit = append(e.hit, a.name())
+		}
+	}
+	switch c.fault {
+	case faultFull:
+		return w.full(root, e)
+	case faultHung:
+		var thaw func()
+		e.strike = func(r *running) error { thaw = freezeVolume(r.t, root); return nil }
+		e.undo = func() error {
+			time.Sleep(restoreLimit + time.Second)
+			thaw()
+			return nil
+		}
+		e.waits = true
+		return e
+	}
+	return not("a restore in place makes no shadow copy")
 }
 
 // restoreLimit is an event's where something hangs.
-const restoreLimit = 5 * time.Second
+const restoreLimit = 2 * time.Second
 
-// runRestore is one cell.
+// runRestore is one cell of a restore in place. After it: what the restore says to
+// be restored is, the exit code is true, nothing of it is left, and the same restore
+// run again brings everything back, upon which the applications accept writes.
+// Database servers run when some of the restores begin, and do not when others do.
 func (c faultCell) runRestore(w *faultWorld, rnd *rand.Rand) {
 	t, e, began := w.t, c.inRestore(w), time.Now()
-	live := strings.HasPrefix(c.party, "application ") || rnd.IntN(2) == 0
+	live := strings.HasPrefix(c.party, "application ") || c.fault == faultError && c.point == "PreRestore" || rnd.IntN(2) == 0
 	do := func(what string, f func() error) {
 		t.Helper()
 		if f != nil {
@@ -149,9 +139,7 @@ func (c faultCell) runRestore(w *faultWorld, rnd *rand.Rand) {
 	g, end := w.newGate(w.volumes["precopy"].Root, kind)
 	defer end()
 	id := w.must(append([]string{"backup", "--json"}, w.roots()...)...).summary().ID
-	dir := scratch(t)
-	do("open the directory", func() error { return os.Chmod(dir, 0o755) }) // servers run as other users
-	dir = filepath.Join(dir, "extract")
+	dir := filepath.Join(w.memory(), "extract")
 	w.must("extract", id, dir)
 	want := map[string]int64{}
 	for _, a := range w.apps {
@@ -165,6 +153,7 @@ func (c faultCell) runRestore(w *faultWorld, rnd *rand.Rand) {
 		do(a.name(), func() error { return err })
 		want[a.name()] = last
 	}
+	w.step("backup, and copies started")
 	do("damage", func() error { return os.Remove(filepath.Join(w.volumes["btrfs"].Root, "sqlite", "app.db")) })
 	do("prepare", e.prepare)
 	args := []string{"restore", "--json", "-vv", id}
@@ -181,6 +170,7 @@ func (c faultCell) runRestore(w *faultWorld, rnd *rand.Rand) {
 		go r.read()
 		g.wait(t, r)
 	}
+	w.step("to the point")
 	if e.late { // upon what is done after the gate
 		g.release()
 	}
@@ -197,6 +187,8 @@ func (c faultCell) runRestore(w *faultWorld, rnd *rand.Rand) {
 		do("take back", e.undo)
 	}
 	do("repair", e.repair)
+	w.step("until the run ends")
+	w.check("the exit code is one of those that are true")
 	if !slices.Contains(e.codes, o.code) {
 		t.Errorf("exit code %d, want one of %v", o.code, e.codes)
 	}
@@ -219,16 +211,20 @@ func (c faultCell) runRestore(w *faultWorld, rnd *rand.Rand) {
 	w.nothingLeft("the restore")
 	killed := strings.HasPrefix(c.party, "host ") || c.party == "requester" || c.fault == faultHung
 	w.noServerLeft("the restore", began, !killed)
+	w.step("until nothing is left")
+	w.check("the same restore, run again, is complete")
 	if again := w.sombra("restore", "--json", id); again.code != 0 {
 		t.Errorf("the same restore again: exit code %d\n%s\n%s", again.code, whatWentOn(again.out), again.err)
 	}
 	w.nothingLeft("the restore again")
 	w.noServerLeft("the restore again", began, true)
+	w.step("restore again")
 	w.nothingAside()
 	for _, a := range w.apps {
 		w.isBack(a, want[a.name()])
 		do("start "+a.name(), func() error { return a.restored(want[a.name()]) })
 	}
+	w.step("restored copies started, and servers")
 	w.goOn(time.Now(), effect{}, true)
 	w.nothingLeft("the start") // now the servers can be asked
 	w.must("forget", "--last-too", id)
@@ -240,6 +236,7 @@ func (c faultCell) runRestore(w *faultWorld, rnd *rand.Rand) {
 // isBack checks that an application's data is what it was.
 func (w *faultWorld) isBack(a *faultLoad, want int64) {
 	w.t.Helper()
+	w.check("what is said to be restored is what it was")
 	look := func() (int64, error) { return a.copied("/") }
 	if s, ok := a.faultApp.(*serverApp); ok && len(usersOf(s.dir)) > 0 {
 		look = s.answer

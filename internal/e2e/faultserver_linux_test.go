@@ -59,7 +59,7 @@ func (c faultCell) serverInRestore(a *serverApp) effect {
 		}
 	}
 	switch {
-	case c.point == pointRestoring:
+	case c.point == pointRestoring && (c.fault == faultKilled || c.fault == faultHung):
 		return not("it does not run while its files are written")
 	case c.fault == faultKilled:
 		e.strike = strike(syscall.SIGKILL)
@@ -69,11 +69,18 @@ func (c faultCell) serverInRestore(a *serverApp) effect {
 	case c.fault == faultHung:
 		e.strike = strike(syscall.SIGSTOP)
 		e.undo = func() error { return each(syscall.SIGCONT) }
+	case c.fault == faultFull || c.fault == faultStateFull:
+		return not("its volume has its shadow copies, too: see provider")
+	case c.fault == faultRestarted:
+		return not("a restore keeps it stopped: see killed")
 	default:
-		return not("what fails in it reaches the restore through its writer")
+		return not("what fails in it reaches the backup through its writer: see host")
 	}
 	return e
 }
+
+// spoil takes away what the server cannot be started without.
+func (a *serverApp) spoil() error { return os.RemoveAll(filepath.Join(a.dir, a.needs)) }
 
 // usersOf lists the processes, but the program's own, that work in a directory or
 // have files below it open.

@@ -13,12 +13,9 @@ import (
 	"time"
 
 	"github.com/sombra-backup/sombra/internal/voltest"
+	"github.com/sombra-backup/sombra/repository"
+	"github.com/sombra-backup/sombra/repository/store/local"
 )
-
-// hungLimits are short, since what hangs is waited for, but not so short that
-// what does not would pass them on a machine that is busy with other things.
-var hungLimits = []string{"--freeze-limit", "5s", "--hold-limit", "2s", "--discovered-limit", "3s",
-	"--event-limit", "2s", "--identify-limit", "5s", "--prepare-limit", "4s"}
 
 // faultWorld is a host with applications at work on three volumes, each of which
 // is served by another provider.
@@ -29,7 +26,8 @@ type faultWorld struct {
 	repository, stateVolume *voltest.Volume
 	apps                    []*faultLoad
 	// deep: servers are started on copies of their data.
-	deep bool
+	deep        bool
+	*faultTally // of the cell
 }
 
 // faultDatabases are the servers that can be in it, by the volume each is on.
@@ -54,7 +52,7 @@ func newFaultWorld(t *testing.T, databases []string) *faultWorld {
 	w.repository, w.stateVolume = voltest.Ext4(t, 0), voltest.Ext4(t, 0)
 	w.machine = bareMachine(t, filepath.Join(w.repository.Root, "repository"))
 	w.machine.stateDir = filepath.Join(w.stateVolume.Root, "state")
-	w.must("init")
+	w.initialize()
 	add := func(a faultApp, err error) {
 		t.Helper()
 		if err != nil {
@@ -90,6 +88,41 @@ func newFaultWorld(t *testing.T, databases []string) *faultWorld {
 	return w
 }
 
+// initialize makes the repository, with a password that is cheap to try: a cell
+// runs the program a dozen times.
+func (w *faultWorld) initialize() {
+	w.t.Helper()
+	if err := os.Mkdir(w.repo, 0o700); err != nil {
+		w.t.Fatal(err)
+	}
+	st, err := local.Open(w.repo)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r, err := repository.Create(context.Background(), st, []byte("e2e"), repository.Options{KDF: repository.KDF{Time: 1, Memory: 64, Threads: 1}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := r.Close(); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// memory makes a directory for copies, which servers that run as other users can
+// reach. It is in memory: copies are read, and thrown away.
+func (w *faultWorld) memory() string {
+	w.t.Helper()
+	dir, err := os.MkdirTemp("", "copies-")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	return dir
+}
+
 // roots are the paths to back up.
 func (w *faultWorld) roots() (list []string) {
 	for _, p := range []string{"btrfs", "reflink", "precopy"} {
@@ -102,6 +135,10 @@ func (w *faultWorld) app(name string) *faultLoad {
 	i := slices.IndexFunc(w.apps, func(l *faultLoad) bool { return l.name() == name })
 	return w.apps[i]
 }
+
+// remainsChecked is what remains looks for.
+var remainsChecked = []string{"process of ours", "shadow copy", "journal", "stopped thread of an application", "session, slot, pause", "control group",
+	"frozen file system"}
 
 // remains lists what is left of runs.
 func (w *faultWorld) remains() (list []string) {
@@ -119,15 +156,32 @@ func (w *faultWorld) remains() (list []string) {
 		}
 	}
 	groups, _ := filepath.Glob("/sys/fs/cgroup/sombra-keeper-*")
-	for _, g := range groups {
-		// Other runs on this host may have theirs; one whose keeper is dead is
-		// nobody's.
-		var pid int
-		if fmt.Sscanf(filepath.Base(g), "sombra-keeper-%d", &pid); dead(pid) {
-			list = append(list, g)
+	list = append(list, groups...)
+	if len(list) == 0 { // it is looked at as often as something else is left
+		for _, root := range w.roots() {
+			if !writable(root) {
+				list = append(list, root+" is frozen")
+			}
 		}
 	}
 	return list
+}
+
+// writable reports whether a volume accepts a change soon.
+func writable(root string) bool {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		name := filepath.Join(root, "changes")
+		os.WriteFile(name, nil, 0o600) // that there is no room is another matter
+		os.Remove(name)
+	}()
+	select {
+	case <-done:
+		return true
+	case <-time.After(promptly):
+		return false
+	}
 }
 
 // stoppedTasks lists the threads of a process that are stopped.

@@ -43,6 +43,9 @@ func providers() []provider.Provider {
 // program is the built command, for tests that use it as people do.
 var program string
 
+// programVariable names the built command, if there is one already.
+const programVariable = "SOMBRA_E2E_PROGRAM"
+
 // TestMain makes the test program its own keeper, writer host and client, and
 // builds the command.
 func TestMain(m *testing.M) {
@@ -68,6 +71,8 @@ func TestMain(m *testing.M) {
 			exit(swapClient(os.Args[2:]))
 		case "test-target":
 			exit(targetClient(os.Args[2:]))
+		case "test-init":
+			exit(worldInit(os.Args[2:]))
 		case "test-app":
 			exit(appClient(os.Args[2:]))
 		case "test-gate":
@@ -81,6 +86,9 @@ func TestMain(m *testing.M) {
 		case "test-read":
 			exit(readClient(os.Args[2:]))
 		}
+	}
+	if program = os.Getenv(programVariable); program != "" {
+		os.Exit(m.Run())
 	}
 	dir, err := os.MkdirTemp("", "sombra-e2e-")
 	if err != nil {
