@@ -102,7 +102,9 @@ func (c faultCell) volumeInRestore(w *faultWorld, provider string) effect {
 	}
 	switch c.fault {
 	case faultFull:
-		return w.full(root, e)
+		e = w.full(root, e)
+		e.repair = nil // servers are the restore's
+		return e
 	case faultHung:
 		var thaw func()
 		e.strike = func(r *running) error { thaw = freezeVolume(r.t, root); return nil }

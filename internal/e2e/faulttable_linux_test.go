@@ -232,9 +232,8 @@ func (c faultCell) run(w *faultWorld) {
 	o := r.wait()
 	w.step("until the run ends")
 	undo()
-	at = time.Now()
 	do("repair", e.repair)
-	w.goOn(at, e, true)
+	w.goOn(time.Now(), e, true)
 	w.check("the exit code is one of those that are true")
 	if !slices.Contains(e.codes, o.code) {
 		t.Errorf("exit code %d, want one of %v\n%s", o.code, e.codes, o.err)
