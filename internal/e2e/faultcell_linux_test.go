@@ -428,9 +428,9 @@ func (w *faultWorld) full(root string, e effect) effect {
 	e.strike = func(*running) error { return fillWhole(ballast) }
 	e.undo = func() error { return os.RemoveAll(ballast) }
 	e.repair = func() (err error) {
-		for _, a := range w.apps { // a server may have ended for want of room
-			if pids := a.pids(); a.volume() == root && (len(pids) == 0 || dead(pids[0])) {
-				err = errors.Join(err, a.crash(), a.restart())
+		for _, a := range w.apps {
+			if a.volume() == root {
+				err = errors.Join(err, a.revive())
 			}
 		}
 		return err

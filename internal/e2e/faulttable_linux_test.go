@@ -97,7 +97,8 @@ func chosenCells(all []string) (list []string) {
 }
 
 // spread takes a tenth of the cells: of each party and fault one, at points that
-// follow each other from row to row, so that each party, fault and point comes.
+// follow each other from row to row, so that each party, fault and point comes, and
+// of the first rows one more until it is a tenth.
 func spread(all []string) (list []string) {
 	var rows []string
 	cells := map[string][]faultCell{}
@@ -109,13 +110,16 @@ func spread(all []string) (list []string) {
 		cells[c.row()] = append(cells[c.row()], c)
 	}
 	points := slices.Concat(faultPoints, restorePoints)
-	for i, row := range rows {
-		have := cells[row]
-		// 7 and the number of points have no divisor in common.
-		for k := range points {
-			at := slices.IndexFunc(have, func(c faultCell) bool { return c.point == points[(7*i+k)%len(points)] })
+	for i := range 2 * len(rows) {
+		if i >= len(rows) && len(list) >= (len(all)+9)/10 {
+			break
+		}
+		row := rows[i%len(rows)]
+		for k := range points { // 7 and the number of points have no divisor in common
+			at := slices.IndexFunc(cells[row], func(c faultCell) bool { return c.point == points[(7*i+k)%len(points)] })
 			if at >= 0 {
-				list = append(list, have[at].String())
+				list = append(list, cells[row][at].String())
+				cells[row] = slices.Delete(cells[row], at, at+1)
 				break
 			}
 		}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -310,6 +311,20 @@ func (l *faultLoad) restart() error {
 	l.down = false
 	l.mu.Unlock()
 	return err
+}
+
+// revive waits until an application accepts writes for which there was no room, and
+// starts it again if it has ended for want of that, at once or while it recovered.
+func (l *faultLoad) revive() error {
+	for at := time.Now(); time.Since(at) < 20*time.Second; time.Sleep(5 * time.Millisecond) {
+		if _, ok := l.after(at); ok {
+			return nil
+		}
+		if pids := l.pids(); len(pids) == 0 || dead(pids[0]) {
+			return errors.Join(l.crash(), l.restart())
+		}
+	}
+	return fmt.Errorf("%s has room again, and accepts no write", l.name())
 }
 
 // restored starts an application whose data is what it was when a number was the
