@@ -440,6 +440,15 @@ func (f *filler) end(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := f.dress(ctx); err != nil {
+		return err
+	}
+	f.rep.Totals(f.totals)
+	return f.target.Sync(ctx)
+}
+
+// dress gives the directories their attributes, deepest first.
+func (f *filler) dress(ctx context.Context) error {
 	slices.SortStableFunc(f.dirs, func(a, b *repository.Entry) int { return cmp.Compare(depth(b.Path), depth(a.Path)) })
 	for _, e := range f.dirs {
 		name := e.Path
@@ -459,8 +468,23 @@ func (f *filler) end(ctx context.Context) error {
 			}
 		}
 	}
-	f.rep.Totals(f.totals)
-	return f.target.Sync(ctx)
+	return nil
+}
+
+// dressMade gives the directories that a restore has made, and that did not come to
+// its end, their attributes: their files' owners, and a writer that works as one of
+// them, could not reach those otherwise. What cannot be done changes nothing, as the
+// restore has failed.
+func (f *filler) dressMade(ctx context.Context) {
+	if f.dry {
+		return
+	}
+	slices.SortStableFunc(f.dirs, func(a, b *repository.Entry) int { return cmp.Compare(depth(b.Path), depth(a.Path)) })
+	for _, e := range f.dirs {
+		if f.fresh[e.Path] {
+			_ = f.target.SetAttributes(ctx, e.Path, sessionEntry(e))
+		}
+	}
 }
 
 // contents writes the content of all files that were planned.

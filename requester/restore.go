@@ -235,6 +235,7 @@ func (r *restore) write(ctx context.Context) (err error) {
 			err = first
 		}
 		f.abandon()
+		f.dressMade(context.WithoutCancel(ctx))
 		// Writers that closed their files must open them again.
 		r.settle(context.WithoutCancel(ctx), live, err)
 		return err

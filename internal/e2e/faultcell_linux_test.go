@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sombra-backup/sombra/writer"
 )
 
@@ -422,11 +424,22 @@ func removeArea(dir string) error {
 	return errors.Join(err, os.RemoveAll(dir))
 }
 
+// syncVolume has a file system give back the room of what was removed, which btrfs
+// does with its next transaction.
+func syncVolume(root string) error {
+	dir, err := os.Open(root)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return unix.Syncfs(int(dir.Fd()))
+}
+
 // full fills a volume at the point, until the run has ended.
 func (w *faultWorld) full(root string, e effect) effect {
 	ballast := filepath.Join(root, "ballast")
 	e.strike = func(*running) error { return fillWhole(ballast) }
-	e.undo = func() error { return os.RemoveAll(ballast) }
+	e.undo = func() error { return errors.Join(os.RemoveAll(ballast), syncVolume(root)) }
 	e.repair = func() (err error) {
 		for _, a := range w.apps {
 			if a.volume() == root {

@@ -214,6 +214,7 @@ func (c faultCell) runRestore(w *faultWorld, rnd *rand.Rand) {
 	killed := strings.HasPrefix(c.party, "host ") || c.party == "requester" || c.fault == faultHung
 	w.noServerLeft("the restore", began, !killed)
 	w.step("until nothing is left")
+	w.serversAnswer()
 	w.check("the same restore, run again, is complete")
 	if again := w.sombra("restore", "--json", id); again.code != 0 {
 		t.Errorf("the same restore again: exit code %d\n%s\n%s", again.code, whatWentOn(again.out), again.err)
@@ -232,6 +233,20 @@ func (c faultCell) runRestore(w *faultWorld, rnd *rand.Rand) {
 	w.must("forget", "--last-too", id)
 	if t.Failed() {
 		t.Logf("servers ran: %v; exit code %d; events %v\n%s\n%s", live, o.code, g.seen(), whatWentOn(o.out), o.err)
+	}
+}
+
+// serversAnswer waits until servers that run answer: one that was being started when
+// its restore was hit listens on nothing yet, and a restore that finds it so asks for
+// it to be stopped.
+func (w *faultWorld) serversAnswer() {
+	for _, a := range w.apps {
+		s, ok := a.faultApp.(*serverApp)
+		for end := time.Now().Add(10 * time.Second); ok && time.Now().Before(end) && len(usersOf(s.dir)) > 0; time.Sleep(20 * time.Millisecond) {
+			if _, err := s.answer(); err == nil {
+				break
+			}
+		}
 	}
 }
 

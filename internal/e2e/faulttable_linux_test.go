@@ -421,6 +421,11 @@ func (w *faultWorld) nextBackup() {
 	o := w.sombra(append([]string{"backup", "--json"}, w.roots()...)...)
 	if o.code != 0 {
 		w.t.Errorf("the next backup: exit code %d\n%s\n%s", o.code, whatWentOn(o.out), o.err)
+		if o.code > 0 && o.code < 10 && o.code != 1 {
+			for _, c := range o.summary().Components {
+				w.t.Logf("%s %s: %s", c.Writer, c.Name, c.Error)
+			}
+		}
 		return
 	}
 	w.check("the next backup is complete")
