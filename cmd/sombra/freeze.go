@@ -169,6 +169,9 @@ func lateError(r requester.FreezeResult) error {
 
 // freezeError gives the errors of a holder that is not there their exit codes.
 func freezeError(err error) error {
+	if errors.Is(err, quiesce.ErrSilent) {
+		return &codeError{exitLowerConsistency, &hintError{fmt.Errorf("%w; whether a snapshot taken for it is application-consistent cannot be told", err), "take another one"}}
+	}
 	if errors.Is(err, quiesce.ErrLost) {
 		return &codeError{exitLowerConsistency, &hintError{fmt.Errorf("%w; a snapshot taken for it is NOT application-consistent", err), "take another one"}}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"time"
 
 	"github.com/sombra-backup/sombra/requester"
@@ -20,6 +21,17 @@ var (
 	// ErrLost is their error where the holder has died: the writers were let go
 	// then, and what was copied after that is not application-consistent.
 	ErrLost = errors.New("the process that held the writers has died, and they were let go then")
+	// ErrSilent is the error where the holder gives no sign of life: it is stopped
+	// or hangs. What it holds is let go when the lease is over, by the clocks of
+	// others.
+	ErrSilent = errors.New("the process that holds the writers does not answer")
+)
+
+// silence is the longest that a holder may give no sign of life: one that works on
+// an answer gives one every signTime. Tests have less time.
+var (
+	silence  = 10 * time.Second
+	signTime = time.Second
 )
 
 // lockTime is how long Thaw waits, after its answer, for the holder to free the
@@ -94,7 +106,7 @@ func gone(err error) bool { return errors.Is(err, ErrNothing) || errors.Is(err, 
 
 // Thaw has the holder of a state directory let the writers go, and returns when
 // they have, with what there is to tell. [Answer].State says whether they were held
-// until now. The error may be ErrNothing or ErrLost.
+// until now. The error may be ErrNothing, ErrLost or ErrSilent.
 func Thaw(ctx context.Context, stateDir string) (Answer, error) { return ask(ctx, stateDir, opThaw) }
 
 // Status asks what is held.
@@ -128,17 +140,23 @@ func askHolder(ctx context.Context, stateDir string, o op) (Answer, error) {
 		return a, err
 	}
 	defer conn.Close()
-	if err := checkPeer(conn); err != nil {
+	pid, err := checkPeer(conn)
+	if err != nil {
 		return a, err
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
+	conn.SetDeadline(time.Now().Add(silence))
 	if err := writeMessage(conn, request{o}); err != nil {
-		return a, lost(ctx, err)
+		return a, lost(ctx, pid, err)
 	}
 	in := bufio.NewReader(conn)
-	if err := readMessage(in, maxMessage, &a); err != nil {
-		return a, lost(ctx, err)
+	for a.State = working; a.State == working; {
+		conn.SetDeadline(time.Now().Add(silence))
+		a = Answer{}
+		if err := readMessage(in, maxMessage, &a); err != nil {
+			return a, lost(ctx, pid, err)
+		}
 	}
 	if a.Refusal != "" {
 		return a, fmt.Errorf("the process that holds the writers refuses to %s: %s", o, a.Refusal)
@@ -150,10 +168,14 @@ func askHolder(ctx context.Context, stateDir string, o op) (Answer, error) {
 	return a, nil
 }
 
-// lost explains the end of a conversation.
-func lost(ctx context.Context, err error) error {
+// lost explains the end of a conversation with a process.
+func lost(ctx context.Context, pid int, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("%w: process %d has given no sign of life for %v and is stopped or hangs; what it holds is let go when the lease is over, at the latest %v after the freeze, or at once if it is killed (kill -KILL %d)",
+			ErrSilent, pid, silence, MaxLease, pid)
 	}
 	return fmt.Errorf("%w (%w)", ErrLost, err)
 }

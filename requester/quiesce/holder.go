@@ -36,7 +36,7 @@ func Main(ctx context.Context, starter net.Conn, opener func(o Order, warn func(
 	if err := readMessage(in, maxMessage, &o); err != nil {
 		return fmt.Errorf("order of a holder: %w", err)
 	}
-	h := &holder{order: o, starter: starter, asked: make(chan asking, maxWaiting)}
+	h := &holder{order: o, starter: starter, asked: make(chan *asking, maxWaiting)}
 	defer h.detach()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -62,7 +62,7 @@ func Main(ctx context.Context, starter net.Conn, opener func(o Order, warn func(
 type holder struct {
 	order  Order
 	socket *socket
-	asked  chan asking
+	asked  chan *asking
 
 	mu       sync.Mutex
 	starter  net.Conn // nil when nobody listens there any more
@@ -73,6 +73,32 @@ type holder struct {
 type asking struct {
 	op   op
 	conn net.Conn
+
+	mu       sync.Mutex
+	answered bool
+}
+
+// signs tells who asks that the holder lives, until there is an answer: a thaw takes
+// as long as the writers do.
+func (q *asking) signs() {
+	for q.say(Answer{State: working}) {
+		time.Sleep(signTime)
+	}
+}
+
+// say writes a sign of life or the answer, and reports whether an answer has to
+// follow.
+func (q *asking) say(a Answer) (more bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.answered {
+		return false
+	}
+	q.conn.SetWriteDeadline(time.Now().Add(messageTime))
+	err := writeMessage(q.conn, a)
+	q.answered = a.State != working
+	// Who does not wait for the answer has ended.
+	return err == nil && !q.answered
 }
 
 // listen makes the socket, when no other holder can have one.
@@ -96,13 +122,15 @@ func (h *holder) accept() {
 		go func() {
 			conn.SetDeadline(time.Now().Add(messageTime))
 			var r request
-			if checkPeer(conn) != nil || readMessage(bufio.NewReader(conn), maxRequest, &r) != nil {
+			if _, err := checkPeer(conn); err != nil || readMessage(bufio.NewReader(conn), maxRequest, &r) != nil {
 				conn.Close()
 				return
 			}
 			conn.SetDeadline(time.Time{})
+			q := &asking{op: r.Op, conn: conn}
 			select {
-			case h.asked <- asking{r.Op, conn}:
+			case h.asked <- q:
+				q.signs()
 			default:
 				conn.Close()
 			}
@@ -176,7 +204,7 @@ func (k *keeping) abandon(why error) {
 }
 
 // answer does what was asked, and reports whether that was the last.
-func (k *keeping) answer(ctx context.Context, q asking) (last bool) {
+func (k *keeping) answer(ctx context.Context, q *asking) (last bool) {
 	defer q.conn.Close()
 	refusal := ""
 	switch q.op {
@@ -198,11 +226,9 @@ func (k *keeping) answer(ctx context.Context, q asking) (last bool) {
 	default:
 		refusal = "it does not know what is asked of it"
 	}
-	q.conn.SetWriteDeadline(time.Now().Add(messageTime))
-	// Who does not wait for the answer has ended, and the writers go on.
 	a := k.now()
 	a.Refusal = refusal
-	_ = writeMessage(q.conn, a)
+	q.say(a) // whoever hears it, the writers go on
 	if k.state == Thawed {
 		// The end of the connection tells that another run can begin.
 		k.leave()

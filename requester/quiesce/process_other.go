@@ -24,4 +24,4 @@ func spawn(string, []string) (net.Conn, error) { return nil, errNotHere() }
 // Starter is the connection with which a holder's process was started.
 func Starter() (net.Conn, error) { return nil, errNotHere() }
 
-func checkPeer(net.Conn) error { return errNotHere() }
+func checkPeer(net.Conn) (int, error) { return 0, errNotHere() }

@@ -39,6 +39,8 @@ const (
 	Held    State = "held"
 	Expired State = "expired" // let go, as nobody thawed in time
 	Thawed  State = "thawed"
+
+	working State = "working" // a sign of life; the answer follows
 )
 
 // Answer is what a holder answers.
