@@ -10,6 +10,9 @@ import "runtime"
 // be given for the same size, and is cleared by writing. Nothing but time depends
 // on that: this touches none of the memory.
 func readyMemory(kib uint32) {
+	if kib < 1<<10 {
+		return // what a collection costs is more
+	}
 	b := make([]byte, int(kib)<<10)
 	adviseLarge(b)
 	runtime.KeepAlive(b)

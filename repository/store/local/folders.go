@@ -20,6 +20,7 @@ func (s *Store) forgetDirs() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.made)
+	clear(s.named)
 }
 
 func (s *Store) makeDirLocked(dir string) error {
@@ -49,7 +50,10 @@ func (s *Store) makeDirLocked(dir string) error {
 	// A folder that was there already may have been made by a process that was
 	// killed before it synced the folder above.
 	switch {
-	case below || !there && dir != s.dir:
+	case there && s.named[dir]:
+	case below:
+		err = s.syncFolders(parent)
+	case !there && dir != s.dir:
 		err = s.files.SyncDir(parent)
 	case dir == s.dir:
 		err = s.syncAbove()
@@ -58,6 +62,24 @@ func (s *Store) makeDirLocked(dir string) error {
 		return fmt.Errorf("sync the folder that %s is in: %w", dir, err)
 	}
 	s.made[dir] = true
+	return nil
+}
+
+// syncFolders makes the names in a folder of the store durable, and remembers which
+// they are: a store has hundreds of folders in few, and each name is synced once.
+func (s *Store) syncFolders(dir string) error {
+	entries, err := s.files.ReadDir(dir) // before, so that what comes later is not among them
+	if err != nil {
+		return err
+	}
+	if err := s.files.SyncDir(dir); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			s.named[filepath.Join(dir, e.Name())] = true
+		}
+	}
 	return nil
 }
 

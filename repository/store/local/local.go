@@ -40,6 +40,8 @@ type Store struct {
 	// made holds the directories known to exist and to be durable.
 	mu   sync.Mutex
 	made map[string]bool
+	// named holds directories whose name the folder above has been synced with.
+	named map[string]bool
 }
 
 // Open gives the store at the folder dir. The folder is made by the first
@@ -60,7 +62,7 @@ func Open(dir string) (*Store, error) {
 
 // open is Open on a file system.
 func open(dir string, fsys files) *Store {
-	return &Store{dir: dir, files: fsys, made: map[string]bool{}}
+	return &Store{dir: dir, files: fsys, made: map[string]bool{}, named: map[string]bool{}}
 }
 
 // OpenURL is Open for a store.Registry.
