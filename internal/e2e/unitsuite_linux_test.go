@@ -147,12 +147,21 @@ func (c *counted) failsAlone() {
 	if err := os.WriteFile(c.blocked(), nil, 0o600); err != nil {
 		c.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	go func() { // its time is up when it is sure that the service is being stopped
+		for ctx.Err() == nil {
+			if c.state() == "deactivating" {
+				cancel()
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
 	if err := held.Hold(ctx); err == nil {
 		c.t.Error("a service that does not stop is said to be held")
 	}
 	os.Remove(c.blocked())
+	waitFor(c.t, longest, "the service has stopped", func() bool { return c.state() != "deactivating" })
 	l := c.load()
 	defer l.Stop()
 	for from, end := l.Acknowledged(), time.Now().Add(20*time.Second); l.Acknowledged() < from+3; time.Sleep(time.Millisecond) {
@@ -160,6 +169,11 @@ func (c *counted) failsAlone() {
 			c.t.Fatal("the service stays down")
 		}
 	}
+}
+
+func (c *counted) state() string {
+	out, _ := exec.Command("systemctl", "is-active", "app").Output() // its exit code says the same
+	return strings.TrimSpace(string(out))
 }
 
 // check reads the numbers with the service down.
