@@ -231,6 +231,68 @@ func TestARestoreOverFilesThatCannotBeMovedIsRefusedFirst(t *testing.T) {
 	s.whole()
 }
 
+// Of a server whose data directory is gone files may be left elsewhere: they are not
+// written over, and what a restore has put there is not taken for them.
+func TestWhatIsLeftElsewhereOfALostServerIsNotWrittenOver(t *testing.T) {
+	at := t.TempDir()
+	dir, redo := filepath.Join(at, "data"), filepath.Join(at, "redo")
+	file := filepath.Join(redo, "ib_logfile0")
+	if err := errors.Join(os.Mkdir(redo, 0o755), os.WriteFile(file, []byte("old"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	doc := func(w *dbWriter) *metadata.WriterMetadata {
+		m, err := w.Identify(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	w := newWriter(writer.Spec{}, spec{settings: settings{Datadir: dir}, Restore: true, Places: []place{{Dir: redo, Pattern: "ib_logfile*"}}})
+	first := restoreOf(t, doc(w), "", true)
+	if err := writer.Notify(t.Context(), w, writer.EventPreRestore, first); err == nil || !strings.Contains(err.Error(), redo) {
+		t.Errorf("%v, want a refusal that names the directory", err)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	// A chain of two, of which the first restores what the second needs.
+	if err := writer.Notify(t.Context(), w, writer.EventPreRestore, first); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(file, []byte("restored"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	c, _ := first.Components.Component("", dir)
+	if err := errors.Join(c.SetFileRestoreStatus(vss.FileRestoreStatusAll), writer.Notify(t.Context(), w, writer.EventPostRestore, first)); err != nil {
+		t.Fatal(err)
+	}
+	if err := writer.Notify(t.Context(), w, writer.EventPreRestore, restoreOf(t, doc(w), "mariadb1 data binlog.000001 4 -", false)); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(file); err != nil || string(data) != "restored" {
+		t.Errorf("what the first operation has restored is %q, %v", data, err)
+	}
+}
+
+// restoreOf is the event of one operation of a chain.
+func restoreOf(t *testing.T, doc *metadata.WriterMetadata, previous vss.BackupStamp, more bool) *writer.Event {
+	t.Helper()
+	id, info := doc.Identity(), doc.Components()[0]
+	all := metadata.NewBackupComponents()
+	c, err := all.AddComponent(metadata.WriterKey{InstanceID: id.InstanceID, ClassID: id.ClassID, Schema: doc.BackupSchema()}, info.Type, info.LogicalPath, info.Name)
+	if err == nil && previous != "" {
+		err = c.SetPreviousBackupStamp(previous)
+	}
+	if err == nil {
+		err = errors.Join(c.SetSelectedForRestore(true, vss.GUID{}), c.SetAdditionalRestores(more))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	part, _ := all.Writer(id.InstanceID)
+	return &writer.Event{SessionID: vss.NewGUID(), Components: part}
+}
+
 // What a medium names as a server's files elsewhere is looked at before it is moved.
 func TestPlacesOfAMediumAreThoseOfAServer(t *testing.T) {
 	const dir = "/data"

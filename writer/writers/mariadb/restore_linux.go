@@ -84,7 +84,7 @@ func (w *dbWriter) clear(ctx context.Context, c *metadata.Component) error {
 		return makeTargets(c)
 	}
 	if _, err := os.Lstat(w.dir); errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return unusedPlaces(w.dir, places)
 	}
 	a, found, err := openAside(w.dir)
 	if err != nil {
@@ -150,6 +150,21 @@ func unusedPlace(dir string) error {
 		err = fmt.Errorf("a server runs in %s, process %d; stop it or name another directory", dir, pid)
 	}
 	return err
+}
+
+// unusedPlaces refuses to write over what is left of a server whose data directory is
+// gone: in that it would be noted what was moved aside.
+func unusedPlaces(dir string, places []place) error {
+	for _, p := range places {
+		entries, err := os.ReadDir(p.Dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return p.stays(err)
+		}
+		if slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !e.IsDir() && p.has(e.Name()) }) {
+			return fmt.Errorf("the data directory %s is gone, and files %s are still in %s; make an empty one, with the data's owner, so that they can be moved aside, or move them away by hand", dir, p.Pattern, p.Dir)
+		}
+	}
+	return nil
 }
 
 // makeTargets makes the directories of new targets below one that is there: they
@@ -310,8 +325,8 @@ func (w *dbWriter) restored(ctx context.Context, e *writer.Event, c *metadata.Co
 	case status != vss.FileRestoreStatusAll:
 		return fmt.Errorf("not all files of %s were restored; the server is left stopped, and what was there before is kept in %v; restore again", w.dir, left)
 	case c.AdditionalRestores():
-		a.state.More = true
-		return a.save() // no recovery before the last (R-RES-28)
+		a.state.More, a.state.Places = true, join(a.state.Places, w.elsewhere(c)) // what is there now is restored
+		return a.save()                                                           // no recovery before the last (R-RES-28)
 	}
 	if err := w.rollForward(ctx, c, a); err != nil {
 		if len(left) > 0 {
