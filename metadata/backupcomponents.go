@@ -108,7 +108,7 @@ func (b *BackupComponents) loadWriter(r *reader, n *xmldoc.Node) {
 		comp.key = componentKey{logicalPath(c), r.text(c, attrComponentName)}
 		comp.check(r)
 		if w.byPath[comp.key] != nil {
-			r.fail(c, "component %.100q stands twice (R-SEL-1)", comp.FullPath())
+			r.fail(c, "component %.100q stands twice", comp.FullPath()) // R-SEL-1
 		}
 		w.byPath[comp.key] = comp
 		w.components = append(w.components, comp)

@@ -165,7 +165,7 @@ func (c *Component) RestoreOptions() (options string, ok bool) {
 // their own too.
 func (c *Component) SetRestoreOptions(options string) error {
 	if _, ok := c.RestoreOptions(); ok {
-		return c.fail(vss.ErrObjectAlreadyExists, "SetRestoreOptions", "they were set before (R-RES-31)")
+		return c.fail(vss.ErrObjectAlreadyExists, "SetRestoreOptions", "they were set before") // R-RES-31
 	}
 	return set(c.node, pair{attrRestoreOptions, options})
 }

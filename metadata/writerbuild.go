@@ -277,7 +277,7 @@ func (m *WriterMetadata) AddComponentDependency(logicalPath, name string, on Dep
 		return err
 	}
 	if on.WriterClass == m.identity.ClassID {
-		return vss.Errorf(vss.ErrInvalidArgument, op, c.FullPath(), "it would depend on its own writer (R-SEL-32)")
+		return vss.Errorf(vss.ErrInvalidArgument, op, c.FullPath(), "it would depend on its own writer") // R-SEL-32
 	}
 	if err := vss.ValidateComponentName(on.Name); err != nil {
 		return &vss.Error{Op: op, Object: c.FullPath(), Code: vss.ErrInvalidArgument, Err: err}

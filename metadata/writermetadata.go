@@ -245,7 +245,7 @@ func (m *WriterMetadata) readComponent(r *reader, n *xmldoc.Node, t vss.Componen
 	elements(n, func(f *xmldoc.Node) { c.readPart(r, f) })
 	key := componentKey{c.LogicalPath, c.Name}
 	if m.byPath[key] != nil {
-		r.fail(n, "component %.100q stands twice (R-SEL-1)", c.FullPath())
+		r.fail(n, "component %.100q stands twice", c.FullPath()) // R-SEL-1
 	}
 	m.byPath[key] = c
 	m.components = append(m.components, c)

@@ -522,7 +522,7 @@ func TestLaterLinkDoesNotGoElsewhereR_RES_2(t *testing.T) {
 	s.start()
 	s.after(1, func() { s.mkdir("db/2.log/in the way") })
 	back := s.restore(rec, requester.RestoreRequest{Sequential: true})
-	if back.Outcome != requester.Incomplete || back.Components[0].Status != vss.FileRestoreStatusFailed.String() || !strings.Contains(back.Components[0].Error, "R-RES-2") {
+	if back.Outcome != requester.Incomplete || back.Components[0].Status != vss.FileRestoreStatusFailed.String() || !strings.Contains(back.Components[0].Error, "restored it by branch original") {
 		t.Errorf("outcome %v, %+v", back.Outcome, back.Components)
 	}
 	s.expect("the first operation", files)

@@ -336,7 +336,7 @@ func (s *setRun) strays(target vss.RestoreTarget) string {
 	if before == BranchRefused || before == BranchDirected || s.decision.Branch == before || s.decision.Branch == BranchRefused {
 		return ""
 	}
-	return fmt.Sprintf("the operation before restored it by branch %s, and this one would have to by %s (R-RES-2)", before, s.decision.Branch)
+	return fmt.Sprintf("the operation before restored it by branch %s, and this one would have to by %s", before, s.decision.Branch) // R-RES-2
 }
 
 // atOnce has the first operation bring all that the chain comes to: what is staged

@@ -135,7 +135,7 @@ func (d *directing) one(t metadata.DirectedTarget) (dest string, pieces []direct
 	}
 	switch {
 	case !d.under(from):
-		return "", nil, nil, fmt.Errorf("the source %s lies under no file set of the component (R-RES-23)", d.shown(from))
+		return "", nil, nil, fmt.Errorf("the source %s lies under no file set of the component", d.shown(from)) // R-RES-23
 	case src == nil:
 		return "", nil, nil, fmt.Errorf("the source %s is no file of the component in this backup", d.shown(from))
 	case src.entry.Type != repository.Regular || src.entry.Attrs[AttrOutcome] == "failed":
@@ -179,7 +179,7 @@ func checkPair(p metadata.RangePair, src *directedSource) error {
 	case p.Length > math.MaxInt64 || p.Destination > math.MaxInt64-p.Length:
 		return fmt.Errorf("%d bytes at %d are past the end of any file", p.Length, p.Destination)
 	case src.held != nil && !src.held.Contains(source):
-		return fmt.Errorf("%d bytes at %d are not among the ranges that were saved of it (R-RES-25)", p.Length, p.Source)
+		return fmt.Errorf("%d bytes at %d are not among the ranges that were saved of it", p.Length, p.Source) // R-RES-25
 	}
 	return nil
 }

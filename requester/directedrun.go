@@ -61,7 +61,7 @@ func (r *restore) directed(ctx context.Context, f *filler, s *setRun) error {
 			continue
 		}
 		r.leave(LeftOut{Path: r.shown(e.Path), Writer: s.set.Component.Writer.Label(), Component: s.set.Component.FullPath(),
-			Reason: fmt.Sprintf("its writer's restore target is %s, and directs it nowhere (R-RES-26)", vss.RestoreTargetDirected)})
+			Reason: fmt.Sprintf("its writer's restore target is %s, and directs it nowhere", vss.RestoreTargetDirected)}) // R-RES-26
 	}
 	return nil
 }

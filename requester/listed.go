@@ -225,7 +225,7 @@ func (p *listPlanner) differenced(l *Listed) {
 	switch {
 	case !schema.Supports(typing.Type) || schema&vss.SchemaLastModify == 0:
 		p.fault(l, false, "its writer lists it as differenced files and does not declare VSS_BS_LAST_MODIFY, "+
-			"so that its files are saved as others are (R-SET-32)")
+			"so that its files are saved as others are") // R-SET-32
 		return
 	case l.Err != nil:
 		p.fault(l, true, "its writer lists it as differenced files: %v", l.Err)
@@ -253,7 +253,7 @@ func (p *listPlanner) equals(l *Listed, typing *Typing) (found bool) {
 			found = true
 			if typing.FromShadow(cl.File) && !p.Copied(cl.From) && !typing.Lists(cl.File) {
 				p.fault(l, true, "it is to be read from the shadow copy only, and its volume was left out of the set, as the mask has "+
-					"nothing of it saved in this type of backup (R-SET-27)")
+					"nothing of it saved in this type of backup") // R-SET-27
 				continue
 			}
 			s := p.plan.Sets[cl.File]
@@ -276,11 +276,11 @@ func (p *listPlanner) newSet(l *Listed, at ListedPlace) bool {
 	}
 	if cl := p.meets(at.Volume, set); cl != nil {
 		p.fault(l, true, "its writer lists it as differenced files, and it shares files with the file specification %s of %s without being "+
-			"equal to it (R-SET-33)", cl.File.Spec, cl.Component.Label())
+			"equal to it", cl.File.Spec, cl.Component.Label()) // R-SET-33
 		return false
 	}
 	if why := p.Volume(at.Volume); why != "" {
-		p.fault(l, true, "its writer adds it as differenced files, and %s (R-SET-34)", why)
+		p.fault(l, true, "its writer adds it as differenced files, and %s", why) // R-SET-34
 		return false
 	}
 	s := &ListedSet{Defining: l.Component, Claim: &Claim{Component: l.Component, Volume: at.Volume, From: at.Volume, Dir: at.Dir, Nested: at.Nested, Set: set,
@@ -342,7 +342,7 @@ func (p *listPlanner) partial(l *Listed) {
 	}
 	switch {
 	case p.NoPartial:
-		p.fault(l, true, "its writer lists it as a partial file, and was told that none are taken (--no-partial, R-SET-35)")
+		p.fault(l, true, "its writer lists it as a partial file, and was told that none are taken (--no-partial)") // R-SET-35
 		return
 	case l.Err != nil:
 		p.fault(l, true, "its writer lists it as a partial file: %v", l.Err)
@@ -350,7 +350,7 @@ func (p *listPlanner) partial(l *Listed) {
 	}
 	own, other := p.owners(l, at.Volume, name)
 	if p.isDifferenced(l, at.Volume, name, own) {
-		p.fault(l, false, "its writer lists it both as a differenced and as a partial file; it is taken as a differenced one (R-SET-42)")
+		p.fault(l, false, "its writer lists it both as a differenced and as a partial file; it is taken as a differenced one") // R-SET-42
 		return
 	}
 	key := p.place(at.Volume, name)
@@ -378,7 +378,7 @@ func (p *listPlanner) newPartial(l *Listed, at ListedPlace, own, other *Claim, t
 	switch {
 	case own != nil:
 		if typing.FromShadow(own.File) && !p.Copied(own.From) {
-			p.fault(l, true, "it is to be read from the shadow copy only, and there is none of its volume (R-SET-27)")
+			p.fault(l, true, "it is to be read from the shadow copy only, and there is none of its volume") // R-SET-27
 			return nil
 		}
 		cl := *own
@@ -388,11 +388,11 @@ func (p *listPlanner) newPartial(l *Listed, at ListedPlace, own, other *Claim, t
 		}
 		return &PartialFile{Claim: &cl, Defining: l.Component}
 	case other != nil:
-		p.fault(l, true, "its writer lists it as a partial file, and it is in the file specification %s of %s (D-15)", other.File.Spec, other.Component.Label())
+		p.fault(l, true, "its writer lists it as a partial file, and it is in the file specification %s of %s", other.File.Spec, other.Component.Label()) // D-15
 		return nil
 	}
 	if why := p.Volume(at.Volume); why != "" {
-		p.fault(l, true, "its writer adds it as a partial file, and %s (R-SET-34)", why)
+		p.fault(l, true, "its writer adds it as a partial file, and %s", why) // R-SET-34
 		return nil
 	}
 	return &PartialFile{New: true, Defining: l.Component, Claim: &Claim{Component: l.Component, Volume: at.Volume, From: at.Volume, Dir: at.Dir, Set: set,

@@ -180,7 +180,7 @@ func TestR_SET_34_NewFileOnAnotherVolumeFailsItsComponentOnly(t *testing.T) {
 	l.write("db/a.dat", "data", 0)
 	l.partial = []metadata.PartialFile{rangesOf("/far", "n", "0:1")}
 	res := l.backup(vss.BackupTypeFull)
-	l.fails("partial", res, "/far/n", "R-SET-34")
+	l.fails("partial", res, "/far/n", "which is not in the shadow copy set")
 	l.holds("partial", res, "db/a.dat=data|T")
 	if got := res.Components[0].WriterErrors; len(got) != 1 || !strings.Contains(got[0], "/far/n: ") {
 		t.Errorf("writer errors %q", got)
@@ -188,7 +188,7 @@ func TestR_SET_34_NewFileOnAnotherVolumeFailsItsComponentOnly(t *testing.T) {
 	l.partial = nil
 	l.backup(vss.BackupTypeFull)
 	l.differenced = []metadata.DifferencedFile{newer(spec("/far/d", "*", false), 1)}
-	l.fails("differenced", l.backup(vss.BackupTypeIncremental), "/far/d/*", "R-SET-34")
+	l.fails("differenced", l.backup(vss.BackupTypeIncremental), "/far/d/*", "which is not in the shadow copy set")
 }
 
 func TestR_SET_35_NativeServiceDoesNotRefuse(t *testing.T) {
@@ -357,7 +357,7 @@ func TestR_SET_41_ListsGoBeforeMasks(t *testing.T) {
 	res := l.backup(vss.BackupTypeIncremental)
 	l.holds("both", res, "db/a.dat=a1|", "db/p.dat=ABCD|T")
 	if res.Outcome != Complete || len(res.Components[0].WriterErrors) != 1 || !slices.ContainsFunc(res.Warnings, func(w string) bool {
-		return strings.Contains(w, "/db/p.dat") && strings.Contains(w, "R-SET-42")
+		return strings.Contains(w, "/db/p.dat") && strings.Contains(w, "both as a differenced and as a partial file") // R-SET-42
 	}) {
 		t.Errorf("outcome %v, warnings %q", res.Outcome, res.Warnings)
 	}

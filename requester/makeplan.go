@@ -57,7 +57,7 @@ func (r *Request) check() error {
 	switch t := r.backupType(); t {
 	case vss.BackupTypeFull, vss.BackupTypeCopy, vss.BackupTypeIncremental, vss.BackupTypeDifferential, vss.BackupTypeLog:
 	default:
-		return vss.Errorf(vss.ErrInvalidArgument, "back up", "", "%s is no type of backup (R-TYPE-1)", t)
+		return vss.Errorf(vss.ErrInvalidArgument, "back up", "", "%s is no type of backup", t) // R-TYPE-1
 	}
 	if r.KeepBaseShadow < 0 || r.KeepBaseShadow > MaxKeepBaseShadow {
 		return vss.Errorf(vss.ErrInvalidArgument, "back up", "", "%d shadow copies of each volume are to be kept; 0 to %d can be", r.KeepBaseShadow, MaxKeepBaseShadow)

@@ -29,7 +29,7 @@ const maxBelow = 100
 // and equals signs in them, which makes several ways to read it.
 func parseBelow(text string, style vss.PathStyle) (NewTargetWish, error) {
 	bad := func(why string) (NewTargetWish, error) {
-		return NewTargetWish{}, vss.Errorf(vss.ErrInvalidArgument, "read", "new target", "%.200q %s", text, why)
+		return NewTargetWish{}, vss.Errorf(vss.ErrInvalidArgument, "read", "--new-target", "%.200q %s", text, why)
 	}
 	if strings.ContainsRune(text, 0) {
 		return bad("holds a NUL")
@@ -105,7 +105,7 @@ func (r *restore) newTargetBelow(ctx context.Context, flag string, w NewTargetWi
 		}
 	}
 	if !some {
-		return vss.Errorf(vss.ErrObjectNotFound, "AddNewTarget", w.Below, "no component that is restored has a file set of this directory, or of one below it (R-RES-21)")
+		return vss.Errorf(vss.ErrObjectNotFound, "restore", "--"+flag+" "+w.String(), "no component that is restored has a file set in %s, or below it; there are: %s", w.Below, someOf(r.fileSets(named))) // R-RES-21
 	}
 	return nil
 }
@@ -132,7 +132,7 @@ func (r *restore) setBelow(s *setRun, b *belowTarget, flag string, members []*Co
 		s.told.newTargets = append(s.told.newTargets, list...)
 	}
 	if slices.ContainsFunc(s.told.below, func(o *belowTarget) bool { return some && o.from == own.from && slices.Equal(o.members, own.members) }) {
-		return false, vss.Errorf(vss.ErrObjectAlreadyExists, "AddNewTarget", HostPath(r.style, own.from), "%s: the directory has a new target already", c.Label())
+		return false, vss.Errorf(vss.ErrObjectAlreadyExists, "restore", c.Label(), "--%s: the directory %s has a new target already; give it one", flag, HostPath(r.style, own.from))
 	}
 	if some {
 		s.told.below = append(s.told.below, &own)

@@ -154,10 +154,10 @@ func (r *restoreSelector) notAlone(def, m *Component) error {
 			break
 		}
 		if a.SelectableForRestore {
-			return fmt.Errorf("%s cannot be restored alone (R-SEL-27); restore %s", m.Label(), a.FullPath())
+			return fmt.Errorf("%s cannot be restored alone; restore %s", m.Label(), a.FullPath()) // R-SEL-27
 		}
 	}
-	return fmt.Errorf("%s cannot be restored alone (R-SEL-27); restore %s", m.Label(), def.FullPath())
+	return fmt.Errorf("%s cannot be restored alone; restore %s", m.Label(), def.FullPath()) // R-SEL-27
 }
 
 // depend sees to the dependencies of what is chosen: true when nothing is left

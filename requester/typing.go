@@ -55,22 +55,22 @@ func DecideType(asked vss.BackupType, w *Writer, h ComponentHistory, strict bool
 		return t
 	case vss.BackupTypeCopy:
 		if !w.Schema.Supports(asked) {
-			t.note("the writer does not declare copy backups; it is told copy, and its logs are not to be truncated (D-30)")
+			t.note("the writer does not declare copy backups; it is told copy, and its logs are not to be truncated") // D-30
 		}
 		return t
 	}
 	if !w.Schema.Supports(asked) {
 		if asked == vss.BackupTypeLog && strict {
-			t.LeftOut = "its writer does not know log backups, and --strict-type leaves such components out (D-30)"
+			t.LeftOut = "its writer does not know log backups, and --strict-type leaves such components out" // D-30
 			return t
 		}
-		t.full("the writer does not know %s backups, so that this is a full one of it (D-30)", asked.Word())
+		t.full("the writer does not know %s backups, so that this is a full one of it", asked.Word()) // D-30
 		t.Counts = vss.BackupTypeFull
 		return t
 	}
 	if t.Base = h.base(asked); t.Base != nil && w.exclusive() && h.mixed(asked) {
 		t.full("the writer allows one of incremental and differential backups between two full ones, and the other kind was made "+
-			"since the last: all its files are saved, as in a full backup (R-TYPE-10)%s", t.again())
+			"since the last: all its files are saved, as in a full backup%s", t.again()) // R-TYPE-10
 	} else if t.Base == nil {
 		t.full("there is no backup for it to build upon: all its files are saved, as in a full backup%s", t.again())
 	}

@@ -1,6 +1,7 @@
 package requester
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/sombra-backup/sombra/vss"
@@ -50,20 +51,20 @@ type OptionWish struct {
 func ParseOptionWish(text string) (OptionWish, error) {
 	at := strings.IndexByte(text, '"')
 	if at < 0 {
-		return OptionWish{}, vss.Errorf(vss.ErrInvalidArgument, "read", "restore option",
-			`%.100q is not "name"="value", with the quotation marks`, text)
+		return OptionWish{}, vss.Errorf(vss.ErrInvalidArgument, "read", "--restore-option",
+			`%.100q is not "name"="value", with the quotation marks, such as --restore-option '"name"="value"'`, text)
 	}
 	var w OptionWish
 	if at > 0 {
 		var ok bool
 		if w.Component, ok = strings.CutSuffix(strings.TrimRight(text[:at], " "), ":"); !ok || w.Component == "" {
-			return OptionWish{}, vss.Errorf(vss.ErrInvalidArgument, "read", "restore option",
-				"%.100q has no component and colon before its first quotation mark", text)
+			return OptionWish{}, vss.Errorf(vss.ErrInvalidArgument, "read", "--restore-option",
+				`%.100q has no component and colon before its first quotation mark: --restore-option 'COMPONENT:"name"="value"'`, text)
 		}
 	}
 	var err error
 	if w.Options, err = vss.ParseRestoreOptions(text[at:]); err != nil {
-		return OptionWish{}, err
+		return OptionWish{}, fmt.Errorf("--restore-option %.200s: %w", text, err)
 	}
 	return w, nil
 }
@@ -106,7 +107,7 @@ func (w NewTargetWish) String() string {
 // one is whole.
 func ParseNewTarget(text string, style vss.PathStyle) (NewTargetWish, error) {
 	bad := func(format string, args ...any) (NewTargetWish, error) {
-		return NewTargetWish{}, vss.Errorf(vss.ErrInvalidArgument, "read", "new target", "%.200q "+format, append([]any{text}, args...)...)
+		return NewTargetWish{}, vss.Errorf(vss.ErrInvalidArgument, "read", "--new-target", "%.200q "+format, append([]any{text}, args...)...)
 	}
 	head, rest, ok := strings.Cut(text, "|")
 	if !ok {
@@ -157,13 +158,13 @@ func ParseNameWish(text string) (NameWish, error) {
 	if i := strings.LastIndexByte(text, '='); i >= 0 {
 		w.Component, w.Name = text[:i], text[i+1:]
 		if w.Component == "" {
-			return w, vss.Errorf(vss.ErrInvalidArgument, "read", "new name", "%.100q has no component before the equals sign", text)
+			return w, vss.Errorf(vss.ErrInvalidArgument, "read", "--new-name", "%.100q has no component before the equals sign: --new-name COMPONENT=NAME, or --new-name NAME", text)
 		}
 	} else {
 		w.Name = text
 	}
 	if w.Name == "" || len(w.Name) > vss.MaxNameLength || strings.ContainsRune(w.Name, 0) {
-		return w, vss.Errorf(vss.ErrInvalidArgument, "read", "new name", "%.100q gives no name", text)
+		return w, vss.Errorf(vss.ErrInvalidArgument, "read", "--new-name", "%.100q gives no name that a component can have: --new-name COMPONENT=NAME", text)
 	}
 	return w, nil
 }
@@ -173,7 +174,7 @@ func ParseNameWish(text string) (NameWish, error) {
 func ParseRollForward(text string) (t vss.RollForwardType, point string, err error) {
 	switch text {
 	case "":
-		return 0, "", vss.Errorf(vss.ErrInvalidArgument, "read", "roll-forward", "it is empty; say none, all or a point")
+		return 0, "", vss.Errorf(vss.ErrInvalidArgument, "read", "--roll-forward", "it is empty; say none, all or a point")
 	case "none":
 		return vss.RollForwardNone, "", nil
 	case "all":
@@ -187,5 +188,5 @@ func lacksSchema(c *Component, flag string, bit vss.BackupSchema) error {
 	if c.Writer.Schema&bit != 0 {
 		return nil
 	}
-	return vss.Errorf(vss.ErrNotSupported, "restore", c.Label(), "%s: its writer's schema lacks %v", flag, bit)
+	return vss.Errorf(vss.ErrNotSupported, "restore", c.Label(), "%s: its writer's schema lacks %v; leave it out, or choose other components with --component", flag, bit)
 }

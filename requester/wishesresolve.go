@@ -41,7 +41,7 @@ func (r *restore) resolveWishes(ctx context.Context) error {
 		return nil
 	}
 	if r.req.NoWriters {
-		return vss.Errorf(vss.ErrInvalidArgument, "restore", "", "restore options, new targets and the like are for writers, and this restore is without them (R-RES-37)")
+		return vss.Errorf(vss.ErrInvalidArgument, "restore", "", "restore options, new targets and the like are for writers, and this restore is without them") // R-RES-37
 	}
 	for _, o := range w.Options {
 		if err := r.resolveOptions(o); err != nil {
@@ -111,7 +111,7 @@ func (r *restore) setsNamed(flag, selector string, members bool) (map[*setRun][]
 // takesPart says why a component's writer can be told nothing; nil if it can.
 func takesPart(c *Component, flag string) error {
 	if m := c.Writer.Restore; !m.Given || m.WriterRestore == vss.WriterRestoreNever {
-		return vss.Errorf(vss.ErrNotSupported, "restore", c.Label(), "--%s: its writer takes no part in restores", flag)
+		return vss.Errorf(vss.ErrNotSupported, "restore", c.Label(), "--%s: its writer takes no part in restores; leave it out, or choose other components with --component", flag)
 	}
 	return nil
 }
@@ -130,7 +130,7 @@ func (r *restore) resolveOptions(w OptionWish) error {
 			continue
 		}
 		if !c.Selectable {
-			return vss.Errorf(vss.ErrInvalidArgument, "restore", c.Label(), "--%s: it is not selectable for backup, and only such components have restore options (R-RES-31)", flag)
+			return vss.Errorf(vss.ErrInvalidArgument, "restore", c.Label(), `--%s: it is not selectable for backup, and only such components have restore options; name the one above it: --%[1]s 'COMPONENT:"name"="value"'`, flag) // R-RES-31
 		}
 		if w.Component == "" && takesPart(c, flag) != nil {
 			continue
@@ -147,7 +147,7 @@ func (r *restore) resolveOptions(w OptionWish) error {
 		some = true
 	}
 	if !some {
-		return vss.Errorf(vss.ErrObjectNotFound, "restore", "", "--%s: nothing that is restored is a component that can have options (R-RES-31)", flag)
+		return vss.Errorf(vss.ErrObjectNotFound, "restore", "", "--%s: nothing that is restored is a component that can have options; leave it out, or choose with --component", flag) // R-RES-31
 	}
 	return nil
 }
@@ -194,7 +194,6 @@ func (r *restore) newTarget(ctx context.Context, flag string, w NewTargetWish) e
 		t *newTarget
 	}
 	var found []match
-	var have []string
 	for _, s := range r.sets {
 		members, ok := named[s]
 		if !ok {
@@ -206,7 +205,6 @@ func (r *restore) newTarget(ctx context.Context, flag string, w NewTargetWish) e
 			}
 			for i := range m.Files {
 				f := &m.Files[i]
-				have = append(have, specText(f.Spec))
 				if f.Spec.Equal(w.Spec, r.style) || r.expanded(ctx, f.Spec).Equal(want, r.style) {
 					found = append(found, match{s, &newTarget{member: m, file: f, path: w.Path}})
 				}
@@ -214,9 +212,8 @@ func (r *restore) newTarget(ctx context.Context, flag string, w NewTargetWish) e
 		}
 	}
 	if len(found) == 0 {
-		have = slices.Compact(have)
-		return vss.Errorf(vss.ErrObjectNotFound, "AddNewTarget", specText(w.Spec), "no component that is restored has this file set (R-RES-21); there are: %s",
-			strings.Join(have[:min(len(have), 10)], ", "))
+		return vss.Errorf(vss.ErrObjectNotFound, "restore", "--"+flag+" "+w.String(), "no component that is restored has the file set %s; there are: %s", // R-RES-21
+			specText(w.Spec), someOf(r.fileSets(named)))
 	}
 	for _, m := range found {
 		c := m.s.set.Component
@@ -227,7 +224,7 @@ func (r *restore) newTarget(ctx context.Context, flag string, w NewTargetWish) e
 			return err
 		}
 		if slices.ContainsFunc(m.s.told.newTargets, func(t *newTarget) bool { return t.file == m.t.file }) {
-			return vss.Errorf(vss.ErrObjectAlreadyExists, "AddNewTarget", specText(w.Spec), "%s: the file set has a new target already", c.Label())
+			return vss.Errorf(vss.ErrObjectAlreadyExists, "restore", c.Label(), "--%s: the file set %s has a new target already; give it one", flag, specText(w.Spec))
 		}
 		if m.t.from, err = r.place(ctx, m.t.file.Spec.Path, probe); err == nil {
 			m.t.to, err = r.place(ctx, w.Path, probe)
@@ -240,6 +237,36 @@ func (r *restore) newTarget(ctx context.Context, flag string, w NewTargetWish) e
 		m.s.told.newTargets = append(m.s.told.newTargets, m.t)
 	}
 	return nil
+}
+
+// fileSets are those of the components that setsNamed gave.
+func (r *restore) fileSets(named map[*setRun][]*Component) (list []string) {
+	for _, s := range r.sets {
+		members, ok := named[s]
+		for _, m := range s.set.Component.Set() {
+			if !ok || !s.set.Covers(m) || members != nil && !slices.Contains(members, m) {
+				continue
+			}
+			for _, f := range m.Files {
+				list = append(list, specText(f.Spec))
+			}
+		}
+	}
+	return list
+}
+
+// someOf names the first of a list, and how many more there are.
+func someOf(list []string) string {
+	const most = 10
+	slices.Sort(list)
+	list = slices.Compact(list)
+	switch {
+	case len(list) == 0:
+		return "none"
+	case len(list) <= most:
+		return strings.Join(list, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(list[:most], ", "), len(list)-most)
 }
 
 // expanded is a file specification with its directory as this host has it, or as
@@ -263,14 +290,14 @@ func (r *restore) resolveName(w NameWish) error {
 	}
 	for s := range named {
 		c := s.set.Component
-		if err := takesPart(c, "--"+flag); err != nil {
+		if err := takesPart(c, flag); err != nil {
 			return err
 		}
 		if err := lacksSchema(c, "--"+flag, vss.SchemaRestoreRename); err != nil {
 			return err
 		}
 		if s.told.name != "" {
-			return vss.Errorf(vss.ErrObjectAlreadyExists, "SetRestoreName", c.Label(), "it has the new name %s already", quoted(s.told.name))
+			return vss.Errorf(vss.ErrObjectAlreadyExists, "restore", c.Label(), "--%s: it has the new name %s already; give it one", flag, quoted(s.told.name))
 		}
 		s.told.name = w.Name
 	}
@@ -386,7 +413,7 @@ func (r *restore) instance(ctx context.Context) (vss.GUID, error) {
 	}
 	for _, s := range r.sets {
 		if c := s.set.Component; c.Writer.Class != found.Class { // R-SEL-30
-			return vss.GUID{}, vss.Errorf(vss.ErrInvalidArgument, "restore", c.Label(), "--to-instance %s: that is a writer of another class (R-SEL-30); choose with --component", quoted(name))
+			return vss.GUID{}, vss.Errorf(vss.ErrInvalidArgument, "restore", c.Label(), "--to-instance %s: that is a writer of another class; choose with --component", quoted(name)) // R-SEL-30
 		}
 	}
 	return found.Instance, nil

@@ -3,6 +3,7 @@ package vss
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Code is an HRESULT: what a call of the service ended with. The zero Code is
@@ -79,17 +80,22 @@ type Error struct {
 
 // Error gives "Op Object: meaning (NAME 0x...): cause".
 func (e *Error) Error() string {
-	text := e.Code.Error()
+	about, code := "", e.Code.Error()
 	switch {
 	case e.Op != "" && e.Object != "":
-		text = e.Op + " " + e.Object + ": " + text
+		about = e.Op + " " + e.Object + ": "
 	case e.Op != "" || e.Object != "":
-		text = e.Op + e.Object + ": " + text
+		about = e.Op + e.Object + ": "
 	}
-	if e.Err != nil {
-		text += ": " + e.Err.Error()
+	if e.Err == nil {
+		return about + code
 	}
-	return text
+	// What the cause says of the same matter is not said twice.
+	cause := strings.TrimPrefix(e.Err.Error(), about)
+	if cause == code {
+		return about + code
+	}
+	return about + code + ": " + strings.TrimPrefix(cause, code+": ")
 }
 
 // Unwrap gives the code and, if there is one, the cause.

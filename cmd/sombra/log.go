@@ -45,7 +45,7 @@ func (m *messages) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
-// text is a record as people read it: the error last.
+// text is a record as people read it: the error, or what somebody says, last.
 func (m *messages) text(r slog.Record) string {
 	word := ""
 	if r.Level >= slog.LevelWarn {
@@ -54,9 +54,12 @@ func (m *messages) text(r slog.Record) string {
 	var about []string
 	last := ""
 	r.Attrs(func(a slog.Attr) bool {
-		if a.Key == "error" {
+		switch a.Key {
+		case "error":
 			last = ": " + oneLine(fmt.Sprint(a.Value.Any()))
-		} else {
+		case "says":
+			last = " says: " + printable(fmt.Sprint(a.Value.Any()))
+		default:
 			about = append(about, a.Key+" "+printable(fmt.Sprint(a.Value.Any())))
 		}
 		return true

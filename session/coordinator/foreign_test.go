@@ -229,10 +229,10 @@ func TestWhatWritersSayIsLogged(t *testing.T) {
 	must(t, r.from("AddComponent", "PrepareForBackup"))
 	must(t, r.s.Close())
 	text := log.String()
-	if !strings.Contains(text, `on fire`) || strings.Contains(text, "\x1b") || !strings.Contains(text, "kind=script") {
+	if !strings.Contains(text, `on fire`) || strings.Contains(text, "\x1b") || !strings.Contains(text, "script writer's process") {
 		t.Errorf("what it said is not in the log, or raw: %.500q", text)
 	}
-	if !strings.Contains(text, "more than is logged") || len(text) > 1<<18 {
+	if !strings.Contains(text, "more than is shown") || len(text) > 1<<18 {
 		t.Errorf("%d bytes were logged", len(text))
 	}
 }

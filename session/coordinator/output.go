@@ -37,14 +37,14 @@ func newOutput(log *slog.Logger, kind string) (*output, error) {
 	o := &output{read: r, write: w, done: make(chan struct{})}
 	go func() {
 		defer close(o.done)
-		logLines(r, log.With("kind", kind))
+		logLines(r, kind, log)
 	}()
 	return o, nil
 }
 
 // logLines logs all there is to read. It reads on when it logs no more, so that
 // nobody is held up by a full pipe.
-func logLines(r io.Reader, log *slog.Logger) {
+func logLines(r io.Reader, kind string, log *slog.Logger) {
 	b := bufio.NewReaderSize(r, maxOutputLine)
 	for n := 0; ; {
 		line, more, err := b.ReadLine()
@@ -60,9 +60,9 @@ func logLines(r io.Reader, log *slog.Logger) {
 		}
 		switch n++; {
 		case n <= maxOutputLines:
-			log.Warn("writer host", "says", text)
+			log.Warn(kind+" writer's process", "says", text)
 		case n == maxOutputLines+1:
-			log.Warn("writer host says more than is logged", "lines", maxOutputLines)
+			log.Warn(kind+" writer's process says more than is shown", "lines", maxOutputLines)
 		}
 	}
 }
