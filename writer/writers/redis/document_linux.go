@@ -9,6 +9,7 @@ import (
 	"github.com/sombra-backup/sombra/metadata"
 	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
+	"github.com/sombra-backup/sombra/writer/kept"
 )
 
 // redisWriter is the writer of one server.
@@ -74,6 +75,7 @@ func (w *redisWriter) describe(m *metadata.WriterMetadata) error {
 		m.SetRestoreMethod(metadata.RestoreMethod{Method: vss.RestoreMethodIfCanReplace, WriterRestore: vss.WriterRestoreAlways}),
 		m.AddExcludeFiles(vss.FileSpec{Path: dir, Pattern: "temp-*"}),
 		m.AddExcludeFiles(vss.FileSpec{Path: dir, Pattern: markName}),
+		m.AddExcludeFiles(vss.FileSpec{Path: filepath.Join(dir, kept.Directory), Pattern: "*", Recursive: true}),
 	}
 	if w.facts.aof {
 		for _, set := range w.facts.aofSets(dir) {

@@ -16,9 +16,11 @@ import (
 )
 
 // mark is what PreRestore leaves in the data's directory for PostRestore, which may
-// come in another process and after further restores: that the server ran, and how
-// it is started.
+// come in another process and after further restores: whether the server ran, how
+// it is started, and what was put aside.
 type mark struct {
+	// Ran: the server ran before the restore.
+	Ran     bool     `json:"ran,omitempty"`
 	Unit    bool     `json:"unit,omitempty"`
 	Program string   `json:"program,omitempty"`
 	Args    []string `json:"args,omitempty"`
@@ -26,6 +28,11 @@ type mark struct {
 	AOF bool `json:"aof,omitempty"`
 	// Mixed: a restore has ended with some files restored and others not.
 	Mixed bool `json:"mixed,omitempty"`
+	// More: an operation has ended whole after which another follows.
+	More bool `json:"more,omitempty"`
+	// Aside is the number under which the last operation has put aside what was
+	// there; 0 if there is nothing.
+	Aside int `json:"aside,omitempty"`
 }
 
 const (
@@ -104,7 +111,7 @@ func (w *redisWriter) tidy(e *writer.Event, m *mark) error {
 // keepsAOF tells whether the server keeps an append-only file: as PreRestore found
 // it, or by its configuration file.
 func (w *redisWriter) keepsAOF(e *writer.Event, m *mark) (bool, error) {
-	if m != nil {
+	if m != nil && m.Ran {
 		return m.AOF, nil
 	}
 	files, err := settingsFiles(w.conf.Directory, nil)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/sombra-backup/sombra/metadata"
@@ -44,16 +46,30 @@ func (w *redisWriter) PreRestore(ctx context.Context, e *writer.Event) error {
 	if c == nil {
 		return nil
 	}
-	if err := w.stopServer(ctx); err != nil {
+	if err := w.makeRoom(ctx); err != nil {
 		err = errors.Join(err, c.SetPreRestoreFailureMsg(message(err)))
 		return w.failure(ctx, vss.ErrWriterErrorNonRetryable, event, err)
 	}
 	return nil
 }
 
+// makeRoom stops the server and puts its files aside.
+func (w *redisWriter) makeRoom(ctx context.Context) error {
+	m, err := readMark(w.conf.Directory)
+	if err != nil {
+		return err
+	}
+	if m == nil {
+		m = new(mark)
+	}
+	if err := w.stopServer(ctx, m); err != nil {
+		return err
+	}
+	return w.putAside(m)
+}
+
 // stopServer stops the server if it runs, and notes how it is started again.
-func (w *redisWriter) stopServer(ctx context.Context) error {
-	dir := w.conf.Directory
+func (w *redisWriter) stopServer(ctx context.Context, m *mark) error {
 	pid, err := w.running()
 	if err != nil || pid == 0 {
 		return err
@@ -77,13 +93,13 @@ func (w *redisWriter) stopServer(ctx context.Context) error {
 	if err := w.fits(now); err != nil {
 		return err
 	}
-	m := mark{AOF: now.aof, Unit: w.spec.Service != nil}
+	*m = mark{Ran: true, AOF: now.aof, Unit: w.spec.Service != nil, More: m.More, Aside: m.Aside}
 	if !m.Unit {
 		if m.Program, m.Args, err = w.startedBy(i); err != nil {
 			return err
 		}
 	}
-	if err := m.write(dir); err != nil {
+	if err := m.write(w.conf.Directory); err != nil {
 		return err
 	}
 	return w.stop(ctx, s, now, pid)
@@ -116,7 +132,7 @@ func (w *redisWriter) PostRestore(ctx context.Context, e *writer.Event) error {
 	if c == nil {
 		return nil
 	}
-	if err := w.restored(ctx, e, c); err != nil {
+	if err := w.keptAt(w.restored(ctx, e, c)); err != nil {
 		err = errors.Join(err, c.SetPostRestoreFailureMsg(message(err)))
 		return w.failure(ctx, vss.ErrWriterErrorNonRetryable, event, err)
 	}
@@ -143,17 +159,27 @@ func (w *redisWriter) restored(ctx context.Context, e *writer.Event, c *metadata
 	case status == vss.FileRestoreStatusNone && m != nil && m.Mixed:
 		return errors.New("nothing was restored, and a restore before this one ended half done, so that its files are a mixture; the server stays stopped; restore again")
 	case status == vss.FileRestoreStatusNone:
-		return w.startAgain(ctx, m, stamp{})
+		if err := w.putBack(m); err != nil {
+			return err
+		}
+		if err := w.startAgain(ctx, m, stamp{}); err != nil || m == nil {
+			return err
+		}
+		return os.Remove(filepath.Join(w.conf.Directory, markName))
 	case status != vss.FileRestoreStatusAll:
 		if m != nil {
-			m.Mixed = true
+			m.Mixed, m.More = true, false
 			if err := m.write(w.conf.Directory); err != nil {
 				return err
 			}
 		}
 		return errors.New("its files are a mixture of old and restored ones, and the server stays stopped; restore again")
-	case c.AdditionalRestores():
-		return nil // more is to come (R-RES-28)
+	case c.AdditionalRestores(): // more is to come (R-RES-28)
+		if m == nil {
+			return nil
+		}
+		m.More, m.Mixed = true, false
+		return m.write(w.conf.Directory)
 	}
 	if err := w.tidy(e, m); err != nil {
 		return err
@@ -167,5 +193,5 @@ func (w *redisWriter) restored(ctx context.Context, e *writer.Event, c *metadata
 	if err := w.startAgain(ctx, m, want); err != nil {
 		return err
 	}
-	return w.removeAside()
+	return w.clearAway()
 }

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/sombra-backup/sombra/metadata"
 	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
+	"github.com/sombra-backup/sombra/writer/kept"
 )
 
 // restore plays one restore operation, with what put does between the events.
@@ -78,7 +80,7 @@ func TestRestoreBringsBackTheInstant(t *testing.T) {
 				t.Errorf("the server that PostRestore started has %d transactions, %v; the backup had %d", got, err, n)
 			}
 			a.checkFiles(o.AppendOnly)
-			for _, left := range []string{markName, "appendonlydir" + asideEnding} {
+			for _, left := range []string{markName, kept.Directory, "appendonlydir" + asideEnding} {
 				if _, err := os.Lstat(filepath.Join(a.Dir, left)); err == nil {
 					t.Errorf("%s is left", left)
 				}
@@ -399,4 +401,95 @@ func TestUnitStopsAndStartsTheServer(t *testing.T) {
 	if got, err := a.count(t.Context()); err != nil || got != n || !slices.Equal(u.calls, []string{"stop", "start"}) {
 		t.Errorf("restored are %d transactions, %v; the backup had %d; the unit was told %q", got, err, n, u.calls)
 	}
+}
+
+// TestWhatWasThereIsKeptUntilTheRestoredIsLoaded: restored files that the server does
+// not load, or that came half, leave what was there before where the message says; if
+// nothing was restored it is back, and the server runs on it.
+func TestWhatWasThereIsKeptUntilTheRestoredIsLoaded(t *testing.T) {
+	t.Parallel()
+	for name, o := range map[string]dbtest.RedisOptions{"append-only file": {AppendOnly: true}, "RDB file": {}} {
+		t.Run(name, func(t *testing.T) {
+			a := newApp(t, o)
+			w, _ := a.writer()
+			p := newPlay(t, w)
+			files := p.backup(a.Dir)
+			for range 10 {
+				if err := a.commit(t.Context(), nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			n := a.acknowledged.Load()
+			aside := filepath.Join(a.Dir, kept.Directory)
+			gone := func() {
+				t.Helper()
+				for _, left := range []string{markName, kept.Directory} {
+					if _, err := os.Lstat(filepath.Join(a.Dir, left)); err == nil {
+						t.Errorf("%s is left", left)
+					}
+				}
+			}
+
+			if err := a.restorer(p.doc, p.stamp()).restore(false, vss.FileRestoreStatusNone, func() {}); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := a.count(t.Context()); err != nil || got != n {
+				t.Errorf("after nothing was restored the server has %d transactions, %v; it had %d", got, err, n)
+			}
+			gone()
+
+			half := map[string][]byte{}
+			for name := range files {
+				half[name] = []byte("half of it")
+				break
+			}
+			err := a.restorer(p.doc, p.stamp()).restore(false, vss.FileRestoreStatusFailed, func() { a.put(a.Dir, half) })
+			wantError(t, err, "kept in "+aside)
+			if got := a.countIn(filepath.Join(aside, "1"), o.AppendOnly); got != n {
+				t.Errorf("what is kept has %d transactions; there were %d", got, n)
+			}
+
+			if err := a.restorer(p.doc, p.stamp()).restore(false, vss.FileRestoreStatusAll, func() { a.put(a.Dir, files) }); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := a.count(t.Context()); err != nil || got != n-10 {
+				t.Errorf("the restored server has %d transactions, %v; the backup had %d", got, err, n-10)
+			}
+			gone()
+		})
+	}
+}
+
+// countIn starts another server on files that were put aside, and counts.
+func (a *app) countIn(aside string, aof bool) uint64 {
+	a.t.Helper()
+	to := filepath.Join(scratch(a.t), "data")
+	for part, dir := range map[string]string{asideRDB: to, asideAOF: filepath.Join(to, "appendonlydir")} {
+		names, err := filepath.Glob(filepath.Join(aside, part, "*"))
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		for _, name := range names {
+			b, err := os.ReadFile(name)
+			if err := errors.Join(err, os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, filepath.Base(name)), b, 0o644)); err != nil {
+				a.t.Fatal(err)
+			}
+		}
+	}
+	err := filepath.WalkDir(to, func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Chown(path, a.UID, a.GID))
+	})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	r, err := dbtest.StartRedis(a.t.Context(), dbtest.RedisOptions{Dir: to, AppendOnly: aof})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer r.Close()
+	n, err := (&app{t: a.t, Redis: r}).count(a.t.Context())
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return n
 }

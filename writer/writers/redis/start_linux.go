@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -75,8 +74,8 @@ func (s *server) shutDown(ctx context.Context, now facts) error {
 // startAgain starts the server as it was, if PreRestore stopped it, and makes sure
 // that it has loaded what was restored.
 func (w *redisWriter) startAgain(ctx context.Context, m *mark, want stamp) error {
-	if m == nil {
-		return nil // it did not run
+	if m == nil || !m.Ran {
+		return nil
 	}
 	pid, err := w.running()
 	if err != nil {
@@ -87,10 +86,7 @@ func (w *redisWriter) startAgain(ctx context.Context, m *mark, want stamp) error
 			return fmt.Errorf("start the server: %w", err)
 		}
 	}
-	if err := w.loaded(ctx, m, want); err != nil {
-		return err
-	}
-	return os.Remove(filepath.Join(w.conf.Directory, markName))
+	return w.loaded(ctx, m, want)
 }
 
 func (w *redisWriter) start(ctx context.Context, m *mark) error {

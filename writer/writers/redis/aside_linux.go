@@ -1,0 +1,136 @@
+package redis
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/sombra-backup/sombra/writer/kept"
+)
+
+// What was there before a restore is moved into a directory in that of the data, by
+// renames: one with a number for each restore that has not succeeded yet, the lowest
+// being what was there before any of them. The mark says which is the last.
+
+// asideParts are the directories there: of the RDB file, and of the append-only file.
+const (
+	asideRDB = "rdb"
+	asideAOF = "aof"
+)
+
+func (w *redisWriter) asideDir(n int) string {
+	return filepath.Join(w.conf.Directory, kept.Directory, strconv.Itoa(n))
+}
+
+// moving is a file that is put aside.
+type moving struct{ from, part string }
+
+// inTheWay lists the files that the restored ones take the place of: those of the
+// append-only file if the backup is of one or the server keeps one, and the RDB file
+// if the backup is of that.
+func (w *redisWriter) inTheWay(aof bool) (list []moving, err error) {
+	n, dir := w.facts.names, w.conf.Directory
+	if err := n.check(); err != nil {
+		return nil, err
+	}
+	if !w.facts.aof {
+		if _, err := os.Lstat(n.rdbPath(dir)); err == nil {
+			list = append(list, moving{n.rdbPath(dir), asideRDB})
+		}
+		if !aof {
+			return list, nil
+		}
+	}
+	entries, err := os.ReadDir(n.aofPath(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return list, nil
+	}
+	for _, e := range entries {
+		if !e.IsDir() && strings.HasPrefix(e.Name(), n.aofBase+".") {
+			list = append(list, moving{filepath.Join(n.aofPath(dir), e.Name()), asideAOF})
+		}
+	}
+	return list, err
+}
+
+// putAside moves what is there aside, unless it is what an operation before this one
+// of the same restore has restored. The mark is written first: what ends in between is
+// found by it.
+func (w *redisWriter) putAside(m *mark) error {
+	if m.More {
+		return nil
+	}
+	files, err := w.inTheWay(m.AOF)
+	if err != nil || len(files) == 0 && !m.Ran {
+		return err
+	}
+	for m.Aside++; ; m.Aside++ {
+		if _, err := os.Lstat(w.asideDir(m.Aside)); errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	if err := m.write(w.conf.Directory); err != nil {
+		return err
+	}
+	for _, f := range files {
+		to := filepath.Join(w.asideDir(m.Aside), f.part)
+		if err := os.MkdirAll(to, 0o700); err != nil {
+			return err
+		}
+		if err := os.Rename(f.from, filepath.Join(to, filepath.Base(f.from))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// putBack takes back what the last putAside did, if nothing was restored since.
+func (w *redisWriter) putBack(m *mark) error {
+	if m == nil || m.Aside == 0 || m.More {
+		return nil
+	}
+	from := w.asideDir(m.Aside)
+	for part, to := range map[string]string{asideRDB: w.conf.Directory, asideAOF: w.facts.names.aofPath(w.conf.Directory)} {
+		entries, err := os.ReadDir(filepath.Join(from, part))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, e := range entries {
+			if err := os.Rename(filepath.Join(from, part, e.Name()), filepath.Join(to, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	if err := os.RemoveAll(from); err != nil {
+		return err
+	}
+	_ = os.Remove(filepath.Dir(from)) // what an earlier restore has put there stays
+	m.Aside = 0
+	return m.write(w.conf.Directory)
+}
+
+// keptAt adds to an error where that is which was there before.
+func (w *redisWriter) keptAt(err error) error {
+	at := filepath.Join(w.conf.Directory, kept.Directory)
+	if _, serr := os.Lstat(at); err == nil || serr != nil {
+		return err
+	}
+	return fmt.Errorf("%w; what was there before is kept in %s", err, at)
+}
+
+// clearAway removes what is needed no more when all has succeeded, the mark last.
+func (w *redisWriter) clearAway() error {
+	dir := w.conf.Directory
+	err := errors.Join(w.removeAside(), os.RemoveAll(filepath.Join(dir, kept.Directory)))
+	if err == nil {
+		err = os.Remove(filepath.Join(dir, markName))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
