@@ -46,9 +46,8 @@ func TestNothingIsLeftFrozenAndNothingIsLost(t *testing.T) {
 		results = append(results, r)
 		table.note(parseCell(r.Cell), r.OK)
 		t.Run(r.Cell, func(t *testing.T) {
-			t.Logf("%v%s", r.Took.Round(time.Millisecond), "\n"+r.output)
 			if !r.OK {
-				t.Fail()
+				t.Errorf("after %v:\n%s", r.Took.Round(time.Millisecond), r.output)
 			}
 		})
 	})
@@ -502,12 +501,12 @@ func (f *faultTable) note(c faultCell, ok bool) {
 	}
 }
 
-// String gives the table: a row for each party and fault, a column for each
-// point; how many passed, "/" and how many failed; a letter where a cell does
+// String gives the table: a row for each party and fault, with how many of its cells
+// have passed, a column for each point; how many passed, "/" and how many failed; a letter where a cell does
 // not apply, with the reason below; a dash where it was not run.
 func (f *faultTable) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-36s", "")
+	fmt.Fprintf(&b, "%-36s passed", "")
 	for _, p := range f.points {
 		b.WriteString(" " + p)
 	}
@@ -517,7 +516,7 @@ func (f *faultTable) String() string {
 	for _, row := range f.rows {
 		party, fault, _ := strings.Cut(row, ", ")
 		var line strings.Builder
-		applies, last := false, ""
+		cells, good, last := 0, 0, ""
 		for _, p := range f.points {
 			c := faultCell{party, fault, p}
 			text, why := "-", f.excused[c]
@@ -534,12 +533,17 @@ func (f *faultTable) String() string {
 			default:
 				unrun++
 			}
-			applies = applies || why == ""
+			if why == "" {
+				cells++
+			}
+			if f.passed[c] > 0 && f.failed[c] == 0 {
+				good++
+			}
 			passed, failed = passed+f.passed[c], failed+f.failed[c]
 			fmt.Fprintf(&line, " %-*s", len(p), text)
 		}
-		if applies {
-			fmt.Fprintf(&b, "\n%-36s%s", row, strings.TrimRight(line.String(), " "))
+		if cells > 0 {
+			fmt.Fprintf(&b, "\n%-36s %2d/%-3d%s", row, good, cells, strings.TrimRight(line.String(), " "))
 		} else {
 			never[last] = append(never[last], row)
 		}
