@@ -17,7 +17,7 @@ type Options struct {
 	// for their data below them.
 	Paths []string
 	// Running has servers that run found wherever their data lies, for a copy
-	// that has all of the host; so it is without Paths.
+	// that has all of the host.
 	Running bool
 	// Exclude are patterns of paths below which nobody looks.
 	Exclude []string

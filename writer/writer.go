@@ -292,8 +292,7 @@ type Discovery struct {
 	// be looked for. Empty in a restore.
 	Paths []string
 	// Running has servers that run found wherever their data lies: a copy of
-	// the whole machine has all of them, whatever Paths say. Without Paths it
-	// is so too: see [Discovery.Everywhere].
+	// the whole machine has all of them, whatever Paths say.
 	Running bool
 	// Exclude is tested against absolute paths of files and directories.
 	Exclude func(path string) bool
@@ -310,7 +309,7 @@ type Discovery struct {
 
 // Everywhere reports whether each server that runs is to be found, wherever its
 // data lies.
-func (d Discovery) Everywhere() bool { return d.Running || len(d.Paths) == 0 }
+func (d Discovery) Everywhere() bool { return d.Running }
 
 // Config is one configured writer.
 type Config struct {

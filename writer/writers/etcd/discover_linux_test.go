@@ -17,10 +17,10 @@ func TestRunningServersAreFound(t *testing.T) {
 		d    writer.Discovery
 		want bool
 	}{
-		"without paths": {writer.Discovery{Auto: true}, true},
+		"without paths": {writer.Discovery{Auto: true, Running: true}, true},
 		"wherever":      {writer.Discovery{Auto: true, Running: true, Paths: []string{t.TempDir()}}, true},
 		"elsewhere":     {writer.Discovery{Auto: true, Paths: []string{t.TempDir()}}, false},
-		"excluded":      {writer.Discovery{Auto: true, Exclude: func(path string) bool { return path == a.Dir }}, false},
+		"excluded":      {writer.Discovery{Auto: true, Running: true, Exclude: func(path string) bool { return path == a.Dir }}, false},
 		"not to":        {writer.Discovery{Running: true}, false},
 	} {
 		// Without paths there are others' servers, too.

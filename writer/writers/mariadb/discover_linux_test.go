@@ -61,7 +61,7 @@ func TestServersAreFoundByProcessAndByFiles(t *testing.T) {
 		}
 	}
 	// Whatever runs is found, others' servers too.
-	for name, d := range map[string]writer.Discovery{"without paths": {Auto: true}, "with others": {Auto: true, Running: true, Paths: []string{t.TempDir()}}} {
+	for name, d := range map[string]writer.Discovery{"without paths": {Auto: true, Running: true}, "with others": {Auto: true, Running: true, Paths: []string{t.TempDir()}}} {
 		if c := found(t, d)[r.m.Dir]; c.PID != r.m.PID {
 			t.Errorf("%s: found process %d, want %d", name, c.PID, r.m.PID)
 		}

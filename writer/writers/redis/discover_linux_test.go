@@ -37,7 +37,7 @@ func TestRunningServersAreFound(t *testing.T) {
 		name = specs[0].Name
 	}
 	// Whatever runs is found, others' servers too.
-	for what, d := range map[string]writer.Discovery{"without paths": {Auto: true}, "with others": {Auto: true, Running: true, Paths: []string{scratch(t)}}} {
+	for what, d := range map[string]writer.Discovery{"without paths": {Auto: true, Running: true}, "with others": {Auto: true, Running: true, Paths: []string{scratch(t)}}} {
 		if specs := discover(t, d); !slices.ContainsFunc(specs, func(s writer.Spec) bool { return s.Name == name }) {
 			t.Errorf("%s: %+v", what, specs)
 		}
