@@ -224,12 +224,18 @@ func (w *liveWorld) kill() {
 	w.removeGroup()
 }
 
-// removeGroup removes its control group.
+// removeGroup removes its control group, when its last processes have ended.
 func (w *liveWorld) removeGroup() {
 	for _, mount := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
-		inner, _ := filepath.Glob(filepath.Join(mount, w.name, "*/"))
-		for _, dir := range append(inner, filepath.Join(mount, w.name)) {
-			os.Remove(dir) // it may be none
+		group := filepath.Join(mount, w.name)
+		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			inner, _ := filepath.Glob(filepath.Join(group, "*/"))
+			for _, dir := range inner {
+				os.Remove(dir)
+			}
+			if err := os.Remove(group); err == nil || os.IsNotExist(err) {
+				break
+			}
 		}
 	}
 }
