@@ -214,7 +214,7 @@ func TestBrokenDocumentsNameTheirPlace(t *testing.T) {
 		writerHead + id + `<RESTORE_METHOD rebootRequired="maybe"/>` + `</WRITER_METADATA>`:                                           {3, `"maybe", not "yes" or "no"`},
 		writerHead + id + `<RESTORE_METHOD/>` + "\n" + `<RESTORE_METHOD/></WRITER_METADATA>`:                                          {4, "second element RESTORE_METHOD"},
 		locations + `<FILE_GROUP/></BACKUP_LOCATIONS></WRITER_METADATA>`:                                                              {4, "no attribute componentName"},
-		locations + `<FILE_GROUP componentName="a"/>` + "\n" + `<DATABASE componentName="a"/></BACKUP_LOCATIONS></WRITER_METADATA>`:   {5, `"a" stands twice (R-SEL-1)`},
+		locations + `<FILE_GROUP componentName="a"/>` + "\n" + `<DATABASE componentName="a"/></BACKUP_LOCATIONS></WRITER_METADATA>`:   {5, `"a" stands twice`}, // R-SEL-1
 		locations + `<FILE_GROUP componentName="a" componentFlags="-1"/></BACKUP_LOCATIONS></WRITER_METADATA>`:                        {4, `"-1", not a number`},
 		locations + `<FILE_GROUP componentName="a" componentFlags="4294967296"/></BACKUP_LOCATIONS></WRITER_METADATA>`:                {4, "not a number of 32 bits"},
 		locations + `<FILE_GROUP componentName="a" icon="?"/></BACKUP_LOCATIONS></WRITER_METADATA>`:                                   {4, "base64"},
@@ -238,7 +238,7 @@ func TestBrokenDocumentsNameTheirPlace(t *testing.T) {
 		backupHead + `<WRITER_COMPONENTS/></BACKUP_COMPONENTS>`:                                                                              {2, "instanceId"},
 		backupHead + writer + `</WRITER_COMPONENTS>` + "\n" + writer + end:                                                                   {4, "stands twice"},
 		backupHead + writer + `<COMPONENT/>` + end:                                                                                           {3, "componentName"},
-		backupHead + writer + `<COMPONENT componentName="a"/><COMPONENT logicalPath="\" componentName="a"/>` + end:                           {3, "R-SEL-1"},
+		backupHead + writer + `<COMPONENT componentName="a"/><COMPONENT logicalPath="\" componentName="a"/>` + end:                           {3, `"a" stands twice`}, // R-SEL-1
 		backupHead + writer + `<COMPONENT componentName="a" backupSucceeded=""/>` + end:                                                      {3, "backupSucceeded"},
 		backupHead + writer + `<COMPONENT componentName="a"><PARTIAL_FILE/></COMPONENT>` + end:                                               {3, "path"},
 		backupHead + writer + `<COMPONENT componentName="a"><DIFFERENCED_FILES path="" filespec="" lastModifyTime="now"/></COMPONENT>` + end: {3, "64 bits"},

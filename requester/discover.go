@@ -131,7 +131,8 @@ func (a *attempt) begin(ctx context.Context) (err error) {
 
 // missingWriters notes the writers that are there and did not say what they have:
 // their data is taken as data of no writer, if it is, and the backup is not
-// complete.
+// complete. Where writers or components alone are chosen, those that are not
+// named are no loss.
 func (a *attempt) missingWriters(ctx context.Context) error {
 	if err := a.sess.GatherWriterStatus(ctx, nil); err != nil {
 		return err
@@ -144,7 +145,8 @@ func (a *attempt) missingWriters(ctx context.Context) error {
 		if st.State != vss.WriterFailedAtIdentify {
 			continue
 		}
-		asked := slices.Contains(a.req.Selectors.ExcludeWriters, st.Name) || slices.Contains(a.req.Selectors.ExcludeWriters, st.InstanceName)
+		asked := slices.Contains(a.req.Selectors.ExcludeWriters, st.Name) || slices.Contains(a.req.Selectors.ExcludeWriters, st.InstanceName) ||
+			len(a.req.Paths) == 0 && a.req.Selectors.Includes() && !a.req.Selectors.mayMean(st.Name, st.InstanceName)
 		a.leave(LeftOut{Writer: st.InstanceName, Asked: asked,
 			Reason: "the writer did not identify itself, so that its data is taken as that of none: " + st.Message})
 	}

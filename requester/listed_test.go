@@ -318,7 +318,7 @@ func TestListedEntriesThatCannotBePlacedFailTheirComponent(t *testing.T) {
 	db := b.component("db", everyMask, "v:d|*")
 	b.list = []Listed{{Component: db, Spec: vss.FileSpec{Path: "/x", Pattern: "*"}, Err: fmt.Errorf("no (such)")},
 		{Component: db, Spec: vss.FileSpec{Path: "/x", Pattern: "y"}, Partial: true, Err: fmt.Errorf("no (such)")}}
-	wantFaults(t, b.plan(), "/x/*: such!", "/x/y: such!")
+	wantFaults(t, b.plan(), "/x/*: its writer lists it as differenced files: no (such)!", "/x/y: its writer lists it as a partial file: no (such)!")
 }
 
 // TestPlanOfListsAgreesWithEachFileApart plans random lists over random

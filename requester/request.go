@@ -2,6 +2,8 @@ package requester
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sombra-backup/sombra/session"
@@ -38,6 +40,24 @@ func (s Selectors) Empty() bool {
 // Includes reports whether writers or components to be taken are named, so that
 // paths alone select no components.
 func (s Selectors) Includes() bool { return len(s.Writers)+len(s.Components) > 0 }
+
+// mayMean reports whether a writer or one of its components may be chosen, of
+// which nothing is known but its kind and the name of the instance: a GUID may
+// be anybody's, and a writer's name has that of its kind in it.
+func (s Selectors) mayMean(kind, instance string) bool {
+	letters := func(text string) string {
+		return strings.ToLower(strings.NewReplacer(" ", "", "-", "").Replace(text))
+	}
+	means := func(chosen string) bool {
+		_, err := vss.ParseGUID(strings.Trim(chosen, "{}"))
+		return err == nil || strings.EqualFold(chosen, instance) || strings.Contains(letters(chosen), letters(kind))
+	}
+	return slices.ContainsFunc(s.Writers, means) || slices.ContainsFunc(s.Components, func(chosen string) bool {
+		writer, _, qualified := strings.Cut(chosen, ":")
+		named := len(chosen) > len(instance) && chosen[len(instance)] == ':' && strings.EqualFold(chosen[:len(instance)], instance)
+		return named || qualified && means(writer)
+	})
+}
 
 // Request says what a backup is to be.
 type Request struct {

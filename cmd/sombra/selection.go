@@ -133,6 +133,7 @@ func (b *backupFlags) fill(cmd *cobra.Command, a *app, args []string) (requester
 		return nil, err
 	}
 	o.Paths, o.Exclude, o.NoDiscovery = lookIn(r, a.config), r.Exclude, b.noDiscovery || r.NoWriters
+	o.Running = len(r.Paths) == 0 && namesWriters(r.Selectors)
 	r.Program, r.User = "sombra "+version, userName()
 	open := a.sessions(o)
 	if b.provider != "" {
@@ -221,6 +222,14 @@ func lookIn(r *requester.Request, c *config) []string {
 		}
 	}
 	return paths
+}
+
+// namesWriters reports whether writers are chosen by name, so that those of
+// servers that run are to be found wherever their data lies.
+func namesWriters(s requester.Selectors) bool {
+	return len(s.Writers) > 0 || slices.ContainsFunc(s.Components, func(name string) bool {
+		return strings.Contains(name, ":") && !filepath.IsAbs(name)
+	})
 }
 
 // existing makes paths absolute, and refuses those that are not there.

@@ -34,7 +34,7 @@ func (Kind) Discover(ctx context.Context, d writer.Discovery) ([]writer.Spec, er
 		return f.specs, nil
 	}
 	for _, s := range f.servers {
-		if !f.have[s.data] && (d.Everywhere() || len(d.Paths) == 0 || f.concerns(d.Paths, s.data)) && !f.excluded(s.data) {
+		if !f.have[s.data] && (d.Everywhere() || f.concerns(d.Paths, s.data)) && !f.excluded(s.data) {
 			if err := f.add(config{Data: s.data}, writer.Spec{Discovered: true}); err != nil {
 				return nil, err
 			}

@@ -164,7 +164,12 @@ func (a *app) storedSpec(doc *metadata.WriterMetadata) writer.Spec {
 // restorer starts the writer for a restore.
 func (a *app) restorer(doc *metadata.WriterMetadata, stamp string) *play {
 	a.t.Helper()
-	w, _, err := a.host(a.storedSpec(doc))
+	return a.restorerOf(a.storedSpec(doc), stamp)
+}
+
+func (a *app) restorerOf(spec writer.Spec, stamp string) *play {
+	a.t.Helper()
+	w, _, err := a.host(spec)
 	if err != nil {
 		a.t.Fatal(err)
 	}

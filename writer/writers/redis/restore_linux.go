@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/sombra-backup/sombra/metadata"
 	"github.com/sombra-backup/sombra/vss"
@@ -74,7 +76,7 @@ func (w *redisWriter) stopServer(ctx context.Context, m *mark) error {
 	if err != nil || pid == 0 {
 		return err
 	}
-	s, err := connect(ctx, w.conf)
+	s, err := w.reach(ctx, pid)
 	if err != nil {
 		return fmt.Errorf("the server (process %d) has to be stopped, and cannot be spoken to; stop it and restore again: %w", pid, err)
 	}
@@ -103,6 +105,37 @@ func (w *redisWriter) stopServer(ctx context.Context, m *mark) error {
 		return err
 	}
 	return w.stop(ctx, s, now, pid)
+}
+
+// reach connects to the server. One that is just starting, as a restore that was
+// killed leaves it, is waited for.
+func (w *redisWriter) reach(ctx context.Context, pid int) (*server, error) {
+	begun := time.Now()
+	for {
+		s, err := connect(ctx, w.listening(pid))
+		var no syscall.Errno
+		starting := errors.Is(err, errNoServer) || errors.As(err, &no) || isLoading(err)
+		if err == nil || !starting || time.Since(begun) > reachLimit {
+			return s, err
+		}
+		if rerr := rest(ctx, backOff); rerr != nil {
+			return nil, errors.Join(rerr, err)
+		}
+	}
+}
+
+// reachLimit is how long a server that does not listen yet is waited for.
+const reachLimit = 10 * time.Second
+
+// listening is the configuration with where the process listens now.
+func (w *redisWriter) listening(pid int) config {
+	conf := w.conf
+	if conf.Socket == "" && conf.Address == "" {
+		if p, ok := look(pid); ok && len(p.listens) > 0 {
+			conf.Found = &found{Listens: p.listens, Args: p.args}
+		}
+	}
+	return conf
 }
 
 // fits makes sure that the server will load what is restored.

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -347,6 +348,37 @@ func TestServerThatHidesItsDirectoryIsStopped(t *testing.T) {
 	}
 	if got, err := a.count(t.Context()); err != nil || got != n {
 		t.Errorf("restored are %d transactions, %v; the backup had %d", got, err, n)
+	}
+}
+
+// TestServerThatWasJustStartingIsStopped: when it was looked for it ran, and did not
+// listen yet, as a restore leaves it that was killed while it started the server.
+func TestServerThatWasJustStartingIsStopped(t *testing.T) {
+	t.Parallel()
+	a := newApp(t, dbtest.RedisOptions{})
+	w, _ := a.writer()
+	p := newPlay(t, w)
+	files := p.backup(a.Dir)
+	spec := a.storedSpec(p.doc)
+	var c config
+	if err := json.Unmarshal(spec.Config, &c); err != nil {
+		t.Fatal(err)
+	}
+	if c.Socket != "" || c.Found == nil || len(c.Found.Listens) == 0 {
+		t.Fatalf("nothing says where the server listens but its configuration: %+v", c)
+	}
+	c.Found.Listens = nil
+	var err error
+	if spec.Config, err = json.Marshal(c); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.restorerOf(spec, p.stamp()).restore(false, vss.FileRestoreStatusAll, func() {
+		if a.running() {
+			t.Error("the server runs while its files are restored")
+		}
+		a.put(a.Dir, files)
+	}); err != nil {
+		t.Fatal(err)
 	}
 }
 

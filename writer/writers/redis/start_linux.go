@@ -130,13 +130,7 @@ func (w *redisWriter) look(ctx context.Context, m *mark, want stamp) (done bool,
 	if pid == 0 {
 		return false, errors.New("no process of it is there; its log says why")
 	}
-	conf := w.conf
-	if conf.Socket == "" && conf.Address == "" {
-		if p, ok := look(pid); ok {
-			conf.Found = &found{Listens: p.listens, Args: p.args}
-		}
-	}
-	s, err := connect(ctx, conf)
+	s, err := connect(ctx, w.listening(pid))
 	if isLoading(err) {
 		return false, nil
 	}

@@ -1,0 +1,26 @@
+package requester
+
+import "testing"
+
+// TestWhoMayBeChosen: of a writer that did not identify itself nothing but its
+// kind and instance are known, and none that may be meant is passed over.
+func TestWhoMayBeChosen(t *testing.T) {
+	const kind, instance = "postgres", "/srv/pg: a"
+	for _, c := range []struct {
+		s    Selectors
+		want bool
+	}{
+		{Selectors{Writers: []string{"Sombra PostgreSQL Writer"}}, true},
+		{Selectors{Writers: []string{"/SRV/pg: a"}}, true},
+		{Selectors{Writers: []string{"{a65faa63-5ea8-4ebc-9dbd-a0c4db26912a}"}}, true},
+		{Selectors{Components: []string{"sombra postgresql writer:main"}}, true},
+		{Selectors{Components: []string{"/srv/pg: a:main"}}, true},
+		{Selectors{Writers: []string{"Sombra Redis Writer"}}, false},
+		{Selectors{Writers: []string{"/srv/pg: b"}, Components: []string{"shop", "Sombra etcd Writer:x"}}, false},
+		{Selectors{ExcludeWriters: []string{"Sombra PostgreSQL Writer"}}, false},
+	} {
+		if got := c.s.mayMean(kind, instance); got != c.want {
+			t.Errorf("%+v: %v, want %v", c.s, got, c.want)
+		}
+	}
+}
