@@ -28,7 +28,8 @@ shadow copies. What cannot be saved at the consistency asked for is never saved
 at a lower one in silence: the plan, the result and the exit code say so.
 
 Without PATH, and without components chosen by name, the configuration's paths
-are taken.
+are taken. Writers chosen by name are found without PATH, too, wherever the data of
+their running servers lies.
 
 A full backup begins a chain, and an incremental, differential or log backup goes
 on from the one before, component by component; the default, copy, leaves the

@@ -261,7 +261,7 @@ func whatWentOn(out string) string {
 	var b strings.Builder
 	for line := range strings.Lines(out) {
 		switch messageType(line) {
-		case "plan", "verbose_status", "summary":
+		case "plan", "verbose_status":
 		default:
 			b.WriteString(line)
 		}
