@@ -25,6 +25,7 @@ type attempt struct {
 
 	writers  []*Writer
 	broken   []error
+	absent   []session.WriterStatus // writers that did not identify themselves
 	placer   *placer
 	claims   *Claims
 	areas    []area
@@ -145,8 +146,8 @@ func (a *attempt) missingWriters(ctx context.Context) error {
 		if st.State != vss.WriterFailedAtIdentify {
 			continue
 		}
-		asked := slices.Contains(a.req.Selectors.ExcludeWriters, st.Name) || slices.Contains(a.req.Selectors.ExcludeWriters, st.InstanceName) ||
-			len(a.req.Paths) == 0 && a.req.Selectors.Includes() && !a.req.Selectors.mayMean(st.Name, st.InstanceName)
+		a.absent = append(a.absent, st)
+		asked := a.req.Selectors.excludes(st.Name, st.InstanceName) || len(a.req.Paths) == 0 && a.req.Selectors.leavesOut(st.Name, st.InstanceName)
 		a.leave(LeftOut{Writer: st.InstanceName, Asked: asked,
 			Reason: "the writer did not identify itself, so that its data is taken as that of none: " + st.Message})
 	}
@@ -173,7 +174,7 @@ func (a *attempt) leave(l LeftOut) {
 func (a *attempt) choose(ctx context.Context) error {
 	a.rep.Phase(PhaseSelect)
 	var err error
-	if a.chosen, err = a.req.Selectors.Match(a.writers); err != nil {
+	if a.chosen, err = a.req.Selectors.match(a.writers, a.absent); err != nil {
 		return err
 	}
 	a.placer = newPlacer(a.sess, a.style)

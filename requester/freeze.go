@@ -49,6 +49,7 @@ type Frozen struct {
 	hold   session.Holder
 	rep    Reporter
 	result FreezeResult
+	absent []session.WriterStatus // writers that did not identify themselves
 }
 
 // Freeze brings writers to a consistent state and holds them there, for a backup
@@ -79,7 +80,7 @@ func (f *Frozen) freeze(ctx context.Context, req FreezeRequest) error {
 		return vss.Errorf(vss.ErrNotSupported, "freeze", "writers", "this host's service cannot hold them for a copy that others take")
 	}
 	f.hold = h
-	writers, err := f.gather(ctx)
+	writers, err := f.gather(ctx, req.Selectors)
 	if err != nil {
 		return err
 	}
@@ -123,7 +124,7 @@ func (f *Frozen) freeze(ctx context.Context, req FreezeRequest) error {
 const nothingHeld = "there is no writer, or each is excluded: nobody is held, and the copy is of files as they happen to be"
 
 // gather opens the backup and asks the writers what they have.
-func (f *Frozen) gather(ctx context.Context) ([]*Writer, error) {
+func (f *Frozen) gather(ctx context.Context, s Selectors) ([]*Writer, error) {
 	if err := f.hold.InitializeForBackup(ctx, nil); err != nil {
 		return nil, err
 	}
@@ -153,7 +154,10 @@ func (f *Frozen) gather(ctx context.Context) ([]*Writer, error) {
 		return nil, err
 	}
 	for _, st := range list {
-		if st.State == vss.WriterFailedAtIdentify {
+		if st.State != vss.WriterFailedAtIdentify {
+			continue
+		}
+		if f.absent = append(f.absent, st); !s.leavesOut(st.Name, st.InstanceName) {
 			f.leave(LeftOut{Writer: st.InstanceName, Reason: "the writer did not identify itself: " + st.Message})
 		}
 	}
@@ -163,7 +167,7 @@ func (f *Frozen) gather(ctx context.Context) ([]*Writer, error) {
 // choose finds the components of the writers that take part: all of them.
 func (f *Frozen) choose(writers []*Writer, s Selectors) (*Selection, error) {
 	f.rep.Phase(PhaseSelect)
-	chosen, err := s.Match(writers)
+	chosen, err := s.match(writers, f.absent)
 	if err != nil {
 		return nil, err
 	}

@@ -59,6 +59,23 @@ func (s Selectors) mayMean(kind, instance string) bool {
 	})
 }
 
+// excludes reports whether a writer is excluded of which nothing is known but its
+// kind and the name of the instance. In doubt it is not: another instance's name may
+// hold any word.
+func (s Selectors) excludes(kind, instance string) bool {
+	return slices.ContainsFunc(s.ExcludeWriters, func(name string) bool {
+		_, err := vss.ParseGUID(strings.Trim(name, "{}"))
+		ofKind := err != nil && kind != "" && !strings.ContainsAny(name, "/:") && Selectors{Writers: []string{name}}.mayMean(kind, instance)
+		return ofKind || strings.EqualFold(name, instance)
+	})
+}
+
+// leavesOut reports whether such a writer is no loss: it is excluded, or others are
+// chosen by name.
+func (s Selectors) leavesOut(kind, instance string) bool {
+	return s.excludes(kind, instance) || s.Includes() && !s.mayMean(kind, instance)
+}
+
 // Request says what a backup is to be.
 type Request struct {
 	// Paths are the host's paths chosen. They select every component with a

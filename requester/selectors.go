@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/vss"
 )
 
@@ -51,7 +52,11 @@ type Chosen struct {
 
 // Match finds the writers and components that are named. A selector that
 // matches nothing is a [*SelectorError].
-func (s Selectors) Match(writers []*Writer) (*Chosen, error) {
+func (s Selectors) Match(writers []*Writer) (*Chosen, error) { return s.match(writers, nil) }
+
+// match is Match where some writers are there and did not say what they have: to
+// exclude one of those is no mistake.
+func (s Selectors) match(writers []*Writer, absent []session.WriterStatus) (*Chosen, error) {
 	out := &Chosen{Include: map[*Component]string{}, Exclude: map[*Component]string{}}
 	lists := []struct {
 		flag  string
@@ -67,6 +72,11 @@ func (s Selectors) Match(writers []*Writer) (*Chosen, error) {
 	for _, l := range lists {
 		for _, name := range l.names {
 			found, err := matchOne(writers, l.flag, name, l.comps)
+			if err != nil && l.flag == "exclude-writer" && slices.ContainsFunc(absent, func(st session.WriterStatus) bool {
+				return Selectors{ExcludeWriters: []string{name}}.excludes(st.Name, st.InstanceName)
+			}) {
+				continue
+			}
 			if err != nil {
 				return nil, err
 			}

@@ -28,8 +28,9 @@ shadow copies. What cannot be saved at the consistency asked for is never saved
 at a lower one in silence: the plan, the result and the exit code say so.
 
 Without PATH, and without components chosen by name, the configuration's paths
-are taken. Writers chosen by name are found without PATH, too, wherever the data of
-their running servers lies.
+are taken. Without PATH a writer chosen by name (--writer NAME, --component
+NAME:COMPONENT) is found wherever the data of its server lies, as sombra writers
+lists it; with PATH only that is found whose data lies there.
 
 A full backup begins a chain, and an incremental, differential or log backup goes
 on from the one before, component by component; the default, copy, leaves the
@@ -101,7 +102,8 @@ func newPlan(a *app) *cobra.Command {
 		Short: "Show what a backup would do, and do nothing",
 		Long: `Show which writers, components, volumes and providers a backup of PATH would use,
 what room it needs, how long applications would be held, which consistency is
-reached, and what would be left out. Nothing is frozen and nothing is copied.`,
+reached, and what would be left out. Nothing is frozen and nothing is copied.
+PATH, --writer and --component choose as for sombra backup.`,
 		Example: `  sombra plan /srv/app
   sombra plan -v --consistency crash /srv`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.plan(cmd, &b, args) },

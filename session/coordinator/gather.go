@@ -331,6 +331,9 @@ func (g *gathering) identify(ctx context.Context) {
 				if p.instanceName == "" && p.spec != nil {
 					p.instanceName = p.spec.Name
 				}
+				if p.name == "" && p.spec != nil {
+					p.name = p.spec.Kind // else nobody could tell whether it was asked for
+				}
 				g.log.Warn("writer left out: Identify failed", "writer", p.instanceName, "error", err)
 				g.missing(p.status())
 			}
