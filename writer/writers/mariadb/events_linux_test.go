@@ -25,6 +25,7 @@ type played struct {
 	stamp  string
 	said   string   // in BackupComplete
 	linked []string // the logs that were to be saved
+	notes  string   // kept with the backup
 }
 
 // play plays a backup of one type. previous is the base's stamp, empty for none.
@@ -65,6 +66,7 @@ func playUntil(ctx context.Context, w writer.Writer, kind vss.BackupType, previo
 	c, _ = e.Components.Component("", info.Name)
 	stamp, _ := c.BackupStamp()
 	p.stamp = string(stamp)
+	p.notes, _ = c.BackupMetadata()
 	for _, set := range info.FileSets {
 		if set.BackupType == logsOnly {
 			if p.linked, err = spooled(set.Path); err != nil {

@@ -48,10 +48,7 @@ func (w *dbWriter) rotate(ctx context.Context, from stamp) (*stamp, error) {
 	if err := f.canLog(); err != nil {
 		return nil, err
 	}
-	dir, err := filepath.EvalSymlinks(filepath.Dir(f.LogBase))
-	if err != nil {
-		return nil, err
-	}
+	dir := filepath.Dir(f.LogBase)
 	if err := follows(ctx, s, dir, from); err != nil {
 		return nil, err
 	}

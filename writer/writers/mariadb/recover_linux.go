@@ -97,11 +97,12 @@ type restoredFiles struct {
 	logs  string // the directory of the binary logs
 	base  string // their name
 	spool string // the logs to be replayed
+	due   bool   // the backup has logs to be replayed
 }
 
 // restoredPlace tells where the files of the server at dir are, restored to "to".
 func restoredPlace(dir, to string, n notes) restoredFiles {
-	p := restoredFiles{dir: to, logs: to, base: filepath.Base(n.LogBase), spool: spoolBelow(to)}
+	p := restoredFiles{dir: to, logs: to, base: filepath.Base(n.LogBase), spool: spoolBelow(to), due: !n.LogsUntil.IsZero()}
 	if n.LogBase == "" {
 		p.base = ""
 		return p
@@ -156,6 +157,9 @@ func (w *dbWriter) replay(ctx context.Context, t target, p restoredFiles, comman
 	}()
 	if len(logs) == 0 && !t.none && (!t.time.IsZero() || t.gtid != "" || t.file != "") {
 		return errors.New("there are no binary logs to replay in what was restored; restore a log backup made after that point")
+	}
+	if len(logs) == 0 && !t.none && p.due {
+		return fmt.Errorf("the backup has binary logs to replay, and none of them is in %s, so that what was committed since the data was copied would be missing; restore again, or with \"Target\"=\"instant\" to do without them", p.spool)
 	}
 	if len(logs) == 0 || t.none {
 		return nil

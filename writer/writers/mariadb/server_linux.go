@@ -202,10 +202,30 @@ func (s *server) ask(ctx context.Context) (*facts, error) {
 	if real, err := filepath.EvalSymlinks(f.datadir); err != nil || real != s.set.Datadir {
 		return nil, fmt.Errorf("the server that listens on %s has its data in %s, and not in %s; name the right socket in the configuration", s.set.Socket, f.datadir, s.set.Datadir)
 	}
+	if f.LogBase, err = realBase(s.set.Datadir, f.LogBase); err != nil {
+		return nil, err
+	}
 	if err := s.single(ctx); err != nil {
 		return nil, err
 	}
 	return &f, checkVersion(f.Version, s.set.AnyVersion)
+}
+
+// realBase gives the path of the binary logs as the document has all paths, without
+// links: by it a restore tells whether they lie in the data directory, and a link to
+// that need not be there then.
+func realBase(datadir, base string) (string, error) {
+	if base == "" {
+		return "", nil
+	}
+	if !filepath.IsAbs(base) {
+		base = filepath.Join(datadir, base)
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(base))
+	if err != nil {
+		return "", fmt.Errorf("directory of the binary logs: %w", err)
+	}
+	return filepath.Join(dir, filepath.Base(base)), nil
 }
 
 // single refuses a node of a Galera cluster, which nobody has tested. A server that
