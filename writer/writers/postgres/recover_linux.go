@@ -112,6 +112,9 @@ func (w *pgWriter) complete(to places, old *aside, standby bool) error {
 	if err := w.relink(to); err != nil {
 		return err
 	}
+	if standby { // it would follow the newest that it has the history of
+		return nil
+	}
 	return keepHistories(to, old)
 }
 

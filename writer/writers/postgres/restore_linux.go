@@ -174,6 +174,11 @@ func (w *pgWriter) clearPlace(ctx context.Context, c *metadata.Component, to pla
 	if err := w.sameCluster(to.data, server); err != nil {
 		return err
 	}
+	if server != nil && old != nil && !old.State.Moving {
+		return fmt.Errorf("the server of %s runs, and yet a restore that did not end has put aside what was there before it, perhaps the only copy of it: "+
+			"delete nothing; move %s out of these directories to where it is safe, and restore again; "+
+			"when the restored cluster has all you need you can delete it", to.data, strings.Join(old.kept(), ", "))
+	}
 	state := asideState{WAL: logOf(to.data)}
 	if server != nil {
 		state.Running = true
@@ -193,11 +198,6 @@ func (w *pgWriter) clearPlace(ctx context.Context, c *metadata.Component, to pla
 		state.WAL, state.Spaces = old.State.WAL, old.State.Spaces
 		return putAside(to.data, state)
 	case old != nil: // a restore did not end; what was there before it is what counts
-		if server != nil {
-			return fmt.Errorf("the server of %s ran, and yet a restore that did not end has put aside what was there before it, perhaps the only copy of it: "+
-				"delete nothing; move %s out of these directories to where it is safe, and restore again; "+
-				"when the restored cluster has all you need you can delete it", to.data, strings.Join(old.kept(), ", "))
-		}
 		return old.clear()
 	}
 	if _, err := os.Lstat(filepath.Join(to.data, "PG_VERSION")); errors.Is(err, fs.ErrNotExist) {

@@ -1,6 +1,9 @@
 package postgres
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,9 +18,9 @@ import (
 func TestStandbyComesBackAsStandby(t *testing.T) {
 	c := newCluster(t, dbtest.PostgresOptions{}, config{})
 	c.write(10)
-	restore := func() {
+	restore := func(s *stored) {
 		t.Helper()
-		o := c.store().begin("")
+		o := s.begin("")
 		if err := o.pre(); err != nil {
 			t.Fatal(err)
 		}
@@ -50,7 +53,7 @@ func TestStandbyComesBackAsStandby(t *testing.T) {
 		}
 	}
 	signal() // a primary's, which has not followed anybody
-	restore()
+	restore(c.store())
 	start("false")
 	signal()
 	start("true")
@@ -62,11 +65,31 @@ func TestStandbyComesBackAsStandby(t *testing.T) {
 		t.Fatalf("the standby is %v, %v", before.State, err)
 	}
 	os.RemoveAll(filepath.Join(filepath.Dir(c.Dir), "saved"))
-	restore()
-	if after, err := readControl(c.Dir); err != nil || after.Timeline != before.Timeline {
-		t.Errorf("on timeline %d after the restore, and on %d before, %v", after.Timeline, before.Timeline, err)
+	s := c.store()
+	restore(s)
+	back := func() {
+		t.Helper()
+		if after, err := readControl(c.Dir); err != nil || after.Timeline != before.Timeline {
+			t.Errorf("on timeline %d after the restore, and on %d before, %v", after.Timeline, before.Timeline, err)
+		}
+		start("true")
 	}
-	start("true")
+	back()
+	// It becomes a primary, and is restored to what it was: a standby follows the
+	// newest timeline that it has the history of, and its primary lacks this one.
+	c.exec("SELECT pg_promote()")
+	if err := c.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	newer := filepath.Join(c.Dir, "pg_wal", fmt.Sprintf("%08X.history", before.Timeline+1))
+	if _, err := os.Lstat(newer); err != nil {
+		t.Fatal(err)
+	}
+	restore(s)
+	if _, err := os.Lstat(newer); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the history of the promoted life has come along: %v", err)
+	}
+	back()
 }
 
 // own gives a file to the cluster's owner.
@@ -109,5 +132,8 @@ func TestWhatWasPutAsideIsNotCalledRubbish(t *testing.T) {
 	says(t, err, asideName)
 	if err != nil && strings.Contains(err.Error(), "remove it") {
 		t.Errorf("it says %v", err)
+	}
+	if !c.Alive() {
+		t.Error("the server was stopped before the restore was refused")
 	}
 }
