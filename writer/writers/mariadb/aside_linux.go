@@ -41,7 +41,8 @@ type asideState struct {
 	Replaying bool `json:"replaying,omitempty"`
 	// Attempt is the directory that the last PreRestore used.
 	Attempt int `json:"attempt"`
-	// Places are those outside the data directory of which files were moved.
+	// Places are those outside the data directory of which files were moved, and
+	// the databases' directories that have a mount of their own.
 	Places []place `json:"places,omitempty"`
 }
 
@@ -102,7 +103,11 @@ func (a *aside) move(places []place) error {
 		return err
 	}
 	for _, sub := range append([]string{""}, subs...) {
-		if err := moveFiles(filepath.Join(a.dir, sub), filepath.Join(a.attempt(), "data", sub), everyName); err != nil {
+		from := filepath.Join(a.dir, sub)
+		if slices.Contains(places, whole(from)) {
+			continue // it is moved within itself
+		}
+		if err := moveFiles(from, filepath.Join(a.attempt(), "data", sub), everyName); err != nil {
 			return err
 		}
 	}
@@ -230,8 +235,17 @@ func removeIfEmpty(data, dir string) {
 // kept lists the directories in which there is anything that was moved aside.
 func (a *aside) kept() []string {
 	list, _ := a.attempts() // it only adds to messages
+	if len(list) > 0 {
+		list = append(list, a.far()...)
+	}
+	return list
+}
+
+// far lists the directories with files that were moved aside within their own place.
+func (a *aside) far() []string {
+	var list []string
 	for _, dir := range directories(a.state.Places) {
-		if at := asideAt(a.dir, dir); len(list) > 0 && isDirectory(at) {
+		if at := asideAt(a.dir, dir); isDirectory(at) {
 			list = append(list, at)
 		}
 	}

@@ -79,6 +79,44 @@ func join(a, b []place) []place {
 	return a
 }
 
+// whole is a place of which all files are moved.
+func whole(dir string) place { return place{Dir: dir, Pattern: "*"} }
+
+// mounted lists those directories of a data directory that lie on a mount or a volume
+// of their own. Files cannot be renamed from there to the data directory.
+func mounted(dir string) ([]place, error) {
+	subs, err := subdirectories(dir)
+	if err != nil {
+		return nil, err
+	}
+	own, err := mountOf(dir)
+	if err != nil {
+		return nil, err
+	}
+	var list []place
+	for _, sub := range subs {
+		at := filepath.Join(dir, sub)
+		m, err := mountOf(at)
+		if err != nil {
+			return nil, err
+		}
+		if m != own {
+			list = append(list, whole(at))
+		}
+	}
+	return list, nil
+}
+
+// mountOf identifies the mount and the volume that a directory is on. Kernels before
+// 5.8 do not tell the mount, and of them the volume has to do.
+func mountOf(dir string) (id [3]uint64, err error) {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, dir, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_TYPE|unix.STATX_MNT_ID, &st); err != nil {
+		return id, &fs.PathError{Op: "statx", Path: dir, Err: err}
+	}
+	return [3]uint64{uint64(st.Dev_major), uint64(st.Dev_minor), st.Mnt_id}, nil
+}
+
 // movable makes sure, before anything is changed, that what lies in a place can be
 // moved aside and put back: by a rename within its directory.
 func (p place) movable() error {

@@ -91,12 +91,21 @@ func (w *dbWriter) clear(ctx context.Context, c *metadata.Component) error {
 		return err
 	}
 	pid, err := lockedBy(w.dir)
+	if err != nil {
+		return err
+	}
 	// What was saved whole begins a chain: then what lies here is an earlier
 	// restore's that did not come to its end.
 	_, continues := c.PreviousBackupStamp()
 	continues = continues && found && a.state.More
 	if continues { // what lies in the others has been restored
 		places = slices.DeleteFunc(places, func(p place) bool { return slices.Contains(a.state.Places, p) })
+	} else {
+		mounts, err := mounted(w.dir)
+		if err != nil {
+			return err
+		}
+		places = join(places, mounts)
 	}
 	for _, p := range places {
 		if err := p.movable(); err != nil {
@@ -104,21 +113,23 @@ func (w *dbWriter) clear(ctx context.Context, c *metadata.Component) error {
 		}
 	}
 	switch {
-	case err != nil:
-		return err
 	case continues && pid != 0:
 		return fmt.Errorf("the server was started (process %d) before all backups of the chain were restored; stop it and restore again", pid)
 	case continues:
 		return a.moveNew(places)
-	case pid != 0:
-		if err := w.stop(ctx, pid, &a.state); err != nil {
-			return err
-		}
 	}
 	if err := w.dropSpools(places); err != nil {
 		return err
 	}
-	return a.move(places)
+	if pid != 0 {
+		if err := w.stop(ctx, pid, &a.state); err != nil {
+			return err
+		}
+	}
+	if err := a.move(places); err != nil { // no PostRestore follows
+		return fmt.Errorf("%w; the server is left stopped, and what was there before is in %v as far as it was moved, and else in its place; restore again", err, a.kept())
+	}
+	return nil
 }
 
 // dropSpools removes logs that a restore before this one has left to be replayed.
