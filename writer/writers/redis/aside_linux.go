@@ -65,8 +65,8 @@ func (w *redisWriter) putAside(m *mark) error {
 		return nil
 	}
 	files, err := w.inTheWay(m.AOF)
-	if err != nil || len(files) == 0 && !m.Ran {
-		return err
+	if err != nil || len(files) == 0 && (!m.Ran || m.Aside != 0) {
+		return err // what was put aside last is what is put back
 	}
 	for m.Aside++; ; m.Aside++ {
 		if _, err := os.Lstat(w.asideDir(m.Aside)); errors.Is(err, fs.ErrNotExist) {

@@ -320,7 +320,9 @@ func (f *finder) stored(stored []writer.Stored) ([]writer.Spec, error) {
 // this directory.
 func checkDir(dir string) error {
 	switch {
-	case !filepath.IsAbs(dir) || filepath.Clean(dir) != dir || dir == "/":
+	case dir == "/":
+		return errors.New("a server that keeps its data in the root directory is not served; set dir in its configuration to a directory of its own")
+	case !filepath.IsAbs(dir) || filepath.Clean(dir) != dir:
 		return fmt.Errorf("directory %.200q is not an absolute path in its shortest form", dir)
 	case !plainText(dir):
 		return fmt.Errorf("directory %.200q is not plain text; rename it", dir)

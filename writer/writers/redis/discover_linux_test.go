@@ -99,6 +99,13 @@ func TestOthersDirectoriesAreNotClaimed(t *testing.T) {
 	wantError(t, err, "as which the server runs")
 }
 
+func TestServerInTheRootDirectoryIsRefusedByName(t *testing.T) {
+	t.Parallel()
+	raw, _ := json.Marshal(config{Directory: "/", Found: new(found)})
+	_, err := Kind{}.New(t.Context(), writer.Spec{Kind: KindName, Config: raw})
+	wantError(t, err, "set dir in its configuration")
+}
+
 // TestStoppedServer: its files are still as long as nobody starts it.
 func TestStoppedServer(t *testing.T) {
 	t.Parallel()

@@ -13,6 +13,7 @@ import (
 	"github.com/sombra-backup/sombra/metadata"
 	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
+	"github.com/sombra-backup/sombra/writer/kept"
 )
 
 var (
@@ -64,10 +65,28 @@ func (w *redisWriter) makeRoom(ctx context.Context) error {
 	if m == nil {
 		m = new(mark)
 	}
+	if err := w.noteHalf(m); err != nil {
+		return err
+	}
 	if err := w.stopServer(ctx, m); err != nil {
 		return err
 	}
 	return w.putAside(m)
+}
+
+// noteHalf notes that what lies here may be half of a restore that was killed: things
+// are put aside still, and there are files in their place. If a server runs on those
+// they are its data, and [redisWriter.stopServer] makes the mark anew.
+func (w *redisWriter) noteHalf(m *mark) error {
+	if m.Aside == 0 || m.More || m.Mixed {
+		return nil
+	}
+	files, err := w.inTheWay(m.AOF)
+	if err != nil || len(files) == 0 {
+		return err
+	}
+	m.Mixed = true
+	return m.write(w.conf.Directory)
 }
 
 // stopServer stops the server if it runs, and notes how it is started again.
@@ -179,9 +198,9 @@ func (w *redisWriter) restored(ctx context.Context, e *writer.Event, c *metadata
 		return err
 	}
 	status := c.FileRestoreStatus()
-	if status != vss.FileRestoreStatusNone {
+	if status != vss.FileRestoreStatusNone || m != nil && m.Aside != 0 {
 		// It has loaded what was there at that moment, and would write it over
-		// what was restored.
+		// what was restored or is put back.
 		if pid, err := w.running(); err != nil {
 			return err
 		} else if pid != 0 {
@@ -189,16 +208,8 @@ func (w *redisWriter) restored(ctx context.Context, e *writer.Event, c *metadata
 		}
 	}
 	switch {
-	case status == vss.FileRestoreStatusNone && m != nil && m.Mixed:
-		return errors.New("nothing was restored, and a restore before this one ended half done, so that its files are a mixture; the server stays stopped; restore again")
 	case status == vss.FileRestoreStatusNone:
-		if err := w.putBack(m); err != nil {
-			return err
-		}
-		if err := w.startAgain(ctx, m, stamp{}); err != nil || m == nil {
-			return err
-		}
-		return os.Remove(filepath.Join(w.conf.Directory, markName))
+		return w.nothingRestored(ctx, m)
 	case status != vss.FileRestoreStatusAll:
 		if m != nil {
 			m.Mixed, m.More = true, false
@@ -227,4 +238,32 @@ func (w *redisWriter) restored(ctx context.Context, e *writer.Event, c *metadata
 		return err
 	}
 	return w.clearAway()
+}
+
+// nothingRestored puts back what was there, and starts the server with it, if that is
+// what was there before any restore or what a server ran on.
+func (w *redisWriter) nothingRestored(ctx context.Context, m *mark) error {
+	dir := w.conf.Directory
+	switch {
+	case m == nil:
+		return nil
+	case m.More:
+		m.More, m.Mixed = false, true // the next restore begins anew
+		return errors.Join(m.write(dir), errors.New("nothing was restored by this operation, and those before it have restored a part; the server stays stopped; restore again"))
+	case m.Mixed:
+		return errors.New("nothing was restored, and a restore before this one ended half done, so that its files are a mixture; the server stays stopped; restore again")
+	}
+	if err := w.putBack(m); err != nil {
+		return err
+	}
+	if err := w.startAgain(ctx, m, stamp{}); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(dir, markName)); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(filepath.Join(dir, kept.Directory)); err == nil {
+		return errors.New("nothing was restored, and the files are as they were before this restore; but one before it has not ended, and the next that succeeds removes what that has put aside")
+	}
+	return nil
 }
