@@ -193,6 +193,7 @@ func (c faultCell) applies(w *faultWorld) string {
 // backup.
 func (c faultCell) run(w *faultWorld) {
 	rnd := c.chance(w.t)
+	w.makeRoom()
 	if slices.Contains(restorePoints, c.point) {
 		c.runRestore(w, rnd)
 		return

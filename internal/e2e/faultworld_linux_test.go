@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sombra-backup/sombra/internal/voltest"
 	"github.com/sombra-backup/sombra/repository"
 	"github.com/sombra-backup/sombra/repository/store/local"
@@ -107,6 +109,23 @@ func (w *faultWorld) initialize() {
 	if err := r.Close(); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// makeRoom begins a new repository where that of the cells before has taken half of
+// its volume: what is forgotten is not gone before a prune some time later.
+func (w *faultWorld) makeRoom() {
+	w.t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(w.repository.Root, &st); err != nil {
+		w.t.Fatal(err)
+	}
+	if st.Bavail > st.Blocks/2 {
+		return
+	}
+	if err := os.RemoveAll(w.repo); err != nil {
+		w.t.Fatal(err)
+	}
+	w.initialize()
 }
 
 // memory makes a directory for copies, which servers that run as other users can

@@ -108,7 +108,9 @@ func waitForLock(ctx context.Context, dir string) (*os.File, error) {
 // before the first copy is begun, or somebody is held: a set in which neither
 // happens, as that of a log backup, needs nobody to undo it.
 func (s *service) appointKeeper(ctx context.Context, t *snapshotSet) error {
-	lease := s.limits.Hold + abortLimit/2
+	// A service that hangs is waited for a while longer than one that gives up by
+	// itself needs, and no longer than as much again as the hold may take.
+	lease := s.limits.Hold + min(abortLimit/2, s.limits.Hold)
 	k, err := s.people.keeper(ctx, s.opts, lease, func(undo json.RawMessage) error {
 		return s.noteStopped(t, undo)
 	})
