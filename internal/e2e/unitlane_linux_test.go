@@ -182,6 +182,9 @@ func (l *lane) effect(c faultCell) effect {
 			e.codes, e.waits = q.codes, q.waits
 		case faultFull:
 			e.codes = c.untilRecord(1)
+			if c.point == pointCommit {
+				e.codes = []int{1, 0} // it goes on meanwhile
+			}
 			if c.point == "BackupComplete" {
 				e.codes = []int{5} // its outcome cannot be noted in the record
 			}
@@ -253,8 +256,8 @@ func (l *lane) run(t *testing.T, c faultCell) (took time.Duration) {
 	defer undo()
 	r, release, end := l.to(m, c)
 	l.group = l.keepersGroup()
-	at := time.Now()
 	do("strike", func() error { return e.strike(r) })
+	at := time.Now()
 	release()
 	if len(e.down) == 0 {
 		took = l.answers(t, at, e.limit)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/sombra-backup/sombra/provider"
 	"github.com/sombra-backup/sombra/session/coordinator/hold"
@@ -73,6 +74,10 @@ func deleteLeft(ctx context.Context, d setDuty, providers []provider.Provider) e
 	return j.deleteSet(ctx, e, providers)
 }
 
+// overdueGrace is how long after the limit from Freeze to Thaw the keeper takes it
+// that this process hangs.
+const overdueGrace = time.Second
+
 // watch has the keeper undo the freeze of a writer if this process and the
 // writer's die, where that does not end the freeze by itself. Call the result
 // when the writer is thawed.
@@ -85,7 +90,13 @@ func (r *run) watch(ctx context.Context, p *participant) (done func(), err error
 	if err != nil {
 		return nil, err
 	}
-	id, err := r.set.keeper.Assign(ctx, hold.Duty{Kind: dutyWriter, Data: data})
+	duty := hold.Duty{Kind: dutyWriter, Data: data}
+	if p.spec.Unit != "" {
+		// The writer's process lets go by itself when its time is up, but what
+		// it has done with its unit this process does, which may hang.
+		duty.After = r.heldLimit(p) + overdueGrace
+	}
+	id, err := r.set.keeper.Assign(ctx, duty)
 	if err != nil {
 		return nil, err
 	}

@@ -61,7 +61,7 @@ func appendTo(file string, texts ...string) []Duty {
 	var list []Duty
 	for _, text := range texts {
 		data, _ := json.Marshal(appendDuty{file, text})
-		list = append(list, Duty{"append", data})
+		list = append(list, Duty{Kind: "append", Data: data})
 	}
 	return list
 }
@@ -346,6 +346,36 @@ func TestAssignedDutyIsDoneEvenIfTheOwnerDiesTheMomentAfter(t *testing.T) {
 		o.kill(t)
 		mustHave(t, file, strings.Repeat("x", i+1))
 	}
+}
+
+// TestDutyWhoseTimeIsUpIsDoneWhenTheOwnerHangs: once as long as it stands, and no
+// more when it is discharged before.
+func TestDutyWhoseTimeIsUpIsDoneWhenTheOwnerHangs(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "duties")
+	duties := appendTo(file, "x", "y")
+	duties[0].After = 300 * time.Millisecond
+	list := startBusy(t, 1, 1)
+	o := startOwner(t, ownership{Duties: duties, PIDs: pids(list)})
+	if err := o.cmd.Process.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	mustHave(t, file, "x")
+
+	other := filepath.Join(t.TempDir(), "duties")
+	k := startKeeper(t, Options{})
+	for _, d := range appendTo(other, "a", "b") {
+		d.After = time.Second
+		id, err := k.Assign(t.Context(), d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(d.Data), `"a"`) {
+			if err := k.Discharge(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	mustHave(t, other, "b")
 }
 
 func TestDischargedDutyIsNotDone(t *testing.T) {

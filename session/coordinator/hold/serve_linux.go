@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -213,7 +214,25 @@ func (k *keeper) assign(m message) (numbered, error) {
 	}
 	k.last++
 	k.duties = append(k.duties, assigned{k.last, d})
+	if id := k.last; d.After > 0 {
+		time.AfterFunc(d.After, func() { k.overdue(id) })
+	}
 	return numbered{k.last}, nil
+}
+
+// overdue does a duty whose time is up. It stays one until it is discharged.
+func (k *keeper) overdue(id uint64) {
+	k.mu.Lock()
+	i := slices.IndexFunc(k.duties, func(d assigned) bool { return d.id == id })
+	if i < 0 {
+		k.mu.Unlock()
+		return
+	}
+	d := k.duties[i].Duty
+	k.mu.Unlock()
+	if err := k.do(context.Background(), d); err != nil {
+		fmt.Fprintf(os.Stderr, "sombra keeper: hold: duty %q, overdue: %v\n", d.Kind, err)
+	}
 }
 
 func (k *keeper) discharge(m message) error {

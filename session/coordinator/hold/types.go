@@ -63,6 +63,10 @@ type Duty struct {
 	Kind string `json:"kind"`
 	// Data is what the handler is given; at most 1 MiB.
 	Data json.RawMessage `json:"data"`
+	// After is how long the duty may stand: it is done then also if the process
+	// that assigned it lives, which may hang. It must bear that it is done again,
+	// and beside that process. Zero: no such time.
+	After time.Duration `json:"after,omitempty"`
 }
 
 // Handler does a duty. It may be tried several times.
