@@ -74,7 +74,7 @@ func (h *Held) stop(ctx context.Context, op string, add func(*note, []string)) e
 		if err := n.write(); err != nil {
 			return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
 		}
-		err := c.stop(ctx, op)
+		err := errors.Join(c.stop(ctx, op), n.taken())
 		if err != nil && op == opHold {
 			err = errors.Join(err, c.startLater(ctx, running))
 		}
@@ -131,6 +131,9 @@ func (h *Held) Freeze(ctx context.Context) error {
 		}
 		if err := f.freeze(ctx); err != nil {
 			return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
+		}
+		if err := n.taken(); err != nil {
+			return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", errors.Join(err, f.thaw()))
 		}
 		return nil
 	})

@@ -1,7 +1,6 @@
 package systemd
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,6 +31,7 @@ type note struct {
 	At uint64 `json:"at"`
 
 	path string
+	lock *noteLock // nil if it was only read
 }
 
 // maxNote bounds a note's file: it has at most maxUnits names of maxUnitName.
@@ -143,40 +142,11 @@ func (n *note) parse(data []byte) error {
 	return nil
 }
 
-// lockNote reads a unit's note once no other process has it.
-func lockNote(ctx context.Context, dir, unit string) (n *note, unlock func(), err error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, nil, err
-	}
-	f, err := os.OpenFile(notePath(dir, unit)+".lock", os.O_RDONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, nil, err
-	}
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			f.Close()
-			return nil, nil, &fs.PathError{Op: "lock", Path: f.Name(), Err: err}
-		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return nil, nil, fmt.Errorf("another process is at work on it: %w", context.Cause(ctx))
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-	if n, err = readNote(dir, unit); err != nil {
-		f.Close()
-		return nil, nil, err
-	}
-	return n, func() { f.Close() }, nil
-}
-
 // write puts the note in its place, whole; an empty one goes.
 func (n *note) write() error {
+	if err := n.taken(); err != nil {
+		return err
+	}
 	if n.empty() {
 		if err := os.Remove(n.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
