@@ -294,10 +294,7 @@ func (c *closure) thaw() (held bool, err error) {
 	p := c.units[c.unit]
 	f, err := freezerOf(p)
 	if err != nil {
-		if !p.runs() {
-			err = nil
-		}
-		return false, err
+		return false, nil // its group is gone, and with it who was frozen
 	}
 	held, err = f.asked()
 	if err != nil {
