@@ -52,7 +52,13 @@ func (w *etcdWriter) makeRoom(ctx context.Context, c *metadata.Component) error 
 	if err != nil {
 		return err
 	}
-	more := a != nil && a.state.More && pid == 0
+	// What was saved whole begins a chain: then what lies here is an earlier
+	// restore's that did not come to its end.
+	prev, _ := c.PreviousBackupStamp()
+	more := a != nil && a.state.More && prev != ""
+	if more && pid != 0 {
+		return fmt.Errorf("the server was started (process %d) before all backups of the chain were restored; stop it and restore again", pid)
+	}
 	if a == nil {
 		a = newAside(w.conf)
 	}
@@ -175,6 +181,12 @@ func (w *etcdWriter) restored(ctx context.Context, c *metadata.Component) error 
 	case vss.FileRestoreStatusFailed:
 		return fmt.Errorf("some of its files were restored and some were not, so the server is not started; restore again; what was there before is kept in %s", kept)
 	default:
+		if a.state.More {
+			// The files here are those that the operation before has restored:
+			// what is aside does not go among them.
+			a.state.More = false // the next restore begins anew
+			return errors.Join(fmt.Errorf("an operation before this one restored its files, and this one nothing, so the server is not started; restore again; what was there before is kept in %s", kept), a.write())
+		}
 		running, cmd := a.state.Running, a.state.Command
 		if err := a.putBack(); err != nil {
 			return err

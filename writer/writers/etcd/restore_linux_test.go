@@ -2,7 +2,9 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,6 +18,13 @@ import (
 // playRestore plays a restore with an outcome; put is what happens between its
 // events.
 func (a *app) playRestore(outcome vss.FileRestoreStatus, put func()) error {
+	a.t.Helper()
+	return a.playOperation(false, false, outcome, put)
+}
+
+// playOperation plays one operation of a restore: continues says that there was one
+// before it, more that one follows.
+func (a *app) playOperation(continues, more bool, outcome vss.FileRestoreStatus, put func()) error {
 	a.t.Helper()
 	ctx := context.Background()
 	w, _, err := a.host(a.spec(a.configured("")))
@@ -33,7 +42,10 @@ func (a *app) playRestore(outcome vss.FileRestoreStatus, put func()) error {
 		err = c.SetBackupMetadata(`{"members":1}`)
 	}
 	if err == nil {
-		err = c.SetSelectedForRestore(true, vss.GUID{})
+		err = errors.Join(c.SetSelectedForRestore(true, vss.GUID{}), c.SetAdditionalRestores(more))
+	}
+	if err == nil && continues {
+		err = c.SetPreviousBackupStamp("the one before")
 	}
 	if err != nil {
 		a.t.Fatal(err)
@@ -41,7 +53,7 @@ func (a *app) playRestore(outcome vss.FileRestoreStatus, put func()) error {
 	part, _ := all.Writer(id.InstanceID)
 	e := &writer.Event{SessionID: vss.NewGUID(), Components: part}
 	if err := writer.Notify(ctx, w, writer.EventPreRestore, e); err != nil {
-		a.t.Fatal(err)
+		return err
 	}
 	put()
 	if c, _ = e.Components.Component(info.LogicalPath, info.Name); c.SetFileRestoreStatus(outcome) != nil {
@@ -73,5 +85,74 @@ func TestHalfARestoreIsNotStartedByTheNext(t *testing.T) {
 	a.wantStopped(a.playRestore(vss.FileRestoreStatusNone, func() {}), "half done")
 	if _, err := os.Lstat(filepath.Join(a.Dir, asideName, "1", "snap", "db")); err != nil {
 		t.Error(err)
+	}
+}
+
+// What one operation of a restore has brought is not mixed with what was there before
+// when the next brings nothing, as when it is interrupted while it restores others'
+// files.
+func TestAnOperationThatRestoresNothingLeavesTheOneBeforeAlone(t *testing.T) {
+	a := newApp(t, dbtest.EtcdOptions{})
+	stray := filepath.Join(a.Dir, "member", "wal", "00000000000000ff-00000000000000ff.wal")
+	if err := a.playOperation(false, true, vss.FileRestoreStatusAll, func() {
+		if err := os.WriteFile(stray, []byte("of the backup"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	a.wantStopped(a.playOperation(true, false, vss.FileRestoreStatusNone, func() {}), "kept in")
+	if _, err := os.Lstat(filepath.Join(a.Dir, asideName, "1", "snap", "db")); err != nil {
+		t.Errorf("what was there before: %v", err)
+	}
+	if _, err := os.Lstat(filepath.Join(a.Dir, dbName)); err == nil {
+		t.Error("the old database lies among the restored files")
+	}
+}
+
+// firstOperation plays the first of a chain, which restores what lay there before and
+// one log file more.
+func (a *app) firstOperation() (stray string) {
+	a.t.Helper()
+	stray = filepath.Join(a.Dir, "member", "wal", "00000000000000ff-00000000000000ff.wal.broken")
+	err := a.playOperation(false, true, vss.FileRestoreStatusAll, func() {
+		err := os.WriteFile(stray, []byte("of the backup"), 0o600)
+		out, copied := exec.Command("cp", "-a", filepath.Join(a.Dir, asideName, "1")+"/.", filepath.Join(a.Dir, "member")).CombinedOutput()
+		if err = errors.Join(err, copied); err != nil {
+			a.t.Fatal(err, string(out))
+		}
+	})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return stray
+}
+
+// A restore that ended between two operations, killed perhaps, is not gone on with by
+// the first operation of the next: no log of it lies among that one's files.
+func TestARestoreAfterAChainThatWasBrokenOffBeginsAnew(t *testing.T) {
+	a := newApp(t, dbtest.EtcdOptions{})
+	stray := a.firstOperation()
+	a.wantStopped(a.playOperation(false, false, vss.FileRestoreStatusFailed, func() {
+		if _, err := os.Lstat(stray); err == nil {
+			t.Error("a log file of the restore before lies among the files of this one")
+		}
+	}), "restore again")
+}
+
+// The second operation does not stop a server that was started since the first, and
+// does not put aside what that has restored.
+func TestAChainDoesNotGoOnOverAServerThatWasStarted(t *testing.T) {
+	a := newApp(t, dbtest.EtcdOptions{})
+	a.firstOperation()
+	if err := errors.Join(a.end(), a.Start(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	err := a.playOperation(true, false, vss.FileRestoreStatusAll, func() { t.Error("the operation went on") })
+	if err == nil || !strings.Contains(err.Error(), "before all backups of the chain") {
+		t.Errorf("error %v", err)
+	}
+	if pid, err := runningIn(a.Dir); err != nil || pid == 0 {
+		t.Errorf("process %d runs, %v", pid, err)
 	}
 }
