@@ -183,7 +183,7 @@ func (l *lane) effect(c faultCell) effect {
 		case faultFull:
 			e.codes = c.untilRecord(1)
 			if c.point == pointCommit {
-				e.codes = []int{1, 0} // it goes on meanwhile
+				e.codes = []int{1, 0, 5} // it goes on meanwhile: there may be room for the record, and none for its outcome
 			}
 			if c.point == "BackupComplete" {
 				e.codes = []int{5} // its outcome cannot be noted in the record
