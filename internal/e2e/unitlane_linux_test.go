@@ -199,7 +199,7 @@ func (l *lane) effect(c faultCell) effect {
 	case "host":
 		e.hit, e.codes = hit, []int{3}
 		switch c.point {
-		case "PostSnapshot":
+		case pointCommit, "PostSnapshot": // at Commit: some time until a little after Thaw, when it has been held throughout
 			e.codes = []int{3, 5}
 		case pointCopying:
 			e.codes = []int{5}
