@@ -2,9 +2,10 @@ package etcd
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/sombra-backup/sombra/internal/dbtest"
 )
 
 // TestAProgramOfTheServersNameDoesNotTakeItsPlace: whoever gets into the directory of
@@ -13,18 +14,7 @@ func TestAProgramOfTheServersNameDoesNotTakeItsPlace(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can give a directory to another user")
 	}
-	sleep, err := exec.LookPath("sleep")
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, err := os.ReadFile(sleep)
-	if err != nil {
-		t.Fatal(err)
-	}
-	decoy, data := filepath.Join(t.TempDir(), "etcd"), t.TempDir()
-	if err := os.WriteFile(decoy, program, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	data := t.TempDir()
 	if err := os.MkdirAll(filepath.Dir(filepath.Join(data, dbName)), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -37,25 +27,14 @@ func TestAProgramOfTheServersNameDoesNotTakeItsPlace(t *testing.T) {
 		pid, err := runningIn(data)
 		return err == nil && pid != 0
 	}
-	for _, c := range []struct {
-		owner int
-		want  bool
-	}{{0, true}, {12345, false}} {
-		for _, name := range []string{"member/snap/db", ""} {
-			if err := os.Chown(filepath.Join(data, name), c.owner, c.owner); err != nil {
-				t.Fatal(err)
-			}
-		}
-		cmd := exec.Command(decoy, "600")
-		cmd.Dir = data
-		cmd.ExtraFiles = []*os.File{db}
-		if err := cmd.Start(); err != nil {
+	decoy := dbtest.Decoy{Name: "etcd", Dir: data, Files: []string{dbName}, Open: []*os.File{db}}
+	for uid, want := range map[int]bool{0: true, 12345: false} {
+		got, err := decoy.Found(t.TempDir(), uid, find)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if got := find(); got != c.want {
-			t.Errorf("in a directory of user id %d it is found: %v, want %v", c.owner, got, c.want)
+		if got != want {
+			t.Errorf("in a directory of user id %d it is found: %v, want %v", uid, got, want)
 		}
-		cmd.Process.Kill()
-		cmd.Wait() // it was killed
 	}
 }

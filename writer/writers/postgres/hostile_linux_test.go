@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sombra-backup/sombra/internal/dbtest"
 	"github.com/sombra-backup/sombra/writer"
 )
 
@@ -23,42 +24,20 @@ func TestAProgramOfTheServersNameDoesNotTakeItsPlace(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can give a directory to another user")
 	}
-	sleep, err := exec.LookPath("sleep")
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, err := os.ReadFile(sleep)
-	if err != nil {
-		t.Fatal(err)
-	}
-	decoy, data := filepath.Join(t.TempDir(), "postgres"), t.TempDir()
-	if err := os.WriteFile(decoy, program, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	data := t.TempDir()
 	if err := os.WriteFile(filepath.Join(data, "PG_VERSION"), []byte("15\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	find := func() bool { return slices.ContainsFunc(servers(), func(s server) bool { return s.data == data }) }
-	for _, c := range []struct {
-		owner int
-		want  bool
-	}{{0, true}, {12345, false}} {
-		for _, name := range []string{"PG_VERSION", ""} {
-			if err := os.Chown(filepath.Join(data, name), c.owner, c.owner); err != nil {
-				t.Fatal(err)
-			}
-		}
-		cmd := exec.Command(decoy, "600")
-		cmd.Dir = data
-
-		if err := cmd.Start(); err != nil {
+	decoy := dbtest.Decoy{Name: "postgres", Dir: data, Files: []string{"PG_VERSION"}}
+	for uid, want := range map[int]bool{0: true, 12345: false} {
+		got, err := decoy.Found(t.TempDir(), uid, find)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if got := find(); got != c.want {
-			t.Errorf("in a directory of user id %d it is found: %v, want %v", c.owner, got, c.want)
+		if got != want {
+			t.Errorf("in a directory of user id %d it is found: %v, want %v", uid, got, want)
 		}
-		cmd.Process.Kill()
-		cmd.Wait() // it was killed
 	}
 }
 
