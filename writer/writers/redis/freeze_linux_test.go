@@ -240,6 +240,45 @@ func TestSaveBesideAnAppendOnlyFileDoesNotMatter(t *testing.T) {
 	p.send(writer.EventThaw)
 }
 
+// TestSaveThatEndsBesideAnAppendOnlyFileDoesNotMatter: the server counts the writes
+// since its last save anew then, which is not that it took some.
+func TestSaveThatEndsBesideAnAppendOnlyFileDoesNotMatter(t *testing.T) {
+	t.Parallel()
+	a := newApp(t, dbtest.RedisOptions{AppendOnly: true})
+	for _, command := range [][]string{
+		{"CONFIG", "SET", "rdb-key-save-delay", "20000"}, // microseconds a key
+		{"EVAL", "for i = 1, 100 do redis.call('SET', 'k'..i, i) end", "0"},
+		{"BGSAVE"},
+	} {
+		if _, err := a.Do(t.Context(), command[0], command[1:]...); err != nil {
+			t.Fatalf("%v: %v", command, err)
+		}
+	}
+	w, _ := a.writer()
+	p := newPlay(t, w)
+	p.freeze()
+	if n := saving(t, a); n != "1" {
+		t.Fatalf("rdb_bgsave_in_progress is %s at Freeze: the save was over too soon", n)
+	}
+	for end := time.Now().Add(10 * time.Second); saving(t, a) != "0"; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the save does not end")
+		}
+	}
+	p.send(writer.EventThaw)
+}
+
+// saving is what the server says of a save under way: 1 or 0.
+func saving(t *testing.T, a *app) string {
+	t.Helper()
+	reply, err := a.Do(t.Context(), "INFO", "persistence")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(reply.Text, "rdb_bgsave_in_progress:")
+	return after[:min(1, len(after))]
+}
+
 // TestIncrementalTakesTheEndOnly: of the file that is appended to, only what is new
 // since the base, unless another server has gone on with it.
 func TestIncrementalTakesTheEndOnly(t *testing.T) {
