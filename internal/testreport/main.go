@@ -8,6 +8,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -35,7 +36,18 @@ type report struct {
 	passed  int
 	failed  []string
 	skipped []string
+	slow    []slowTest
 }
+
+// slowTest is a test, not one that is part of another, and its time in seconds. Of
+// tests that run beside others that is no cost.
+type slowTest struct {
+	name    string
+	seconds float64
+}
+
+// maxSlow bounds the tests that are shown as the slowest.
+const maxSlow = 20
 
 func main() {
 	os.Exit(run(os.Stdin, os.Stdout))
@@ -77,6 +89,9 @@ func (r *report) take(e event) {
 func (r *report) result(e event, key string) {
 	text := strings.Join(r.output[key], "")
 	name := strings.TrimPrefix(e.Package, "github.com/sombra-backup/sombra/")
+	if e.Test != "" && !strings.Contains(e.Test, "/") {
+		r.slow = append(r.slow, slowTest{name + " " + e.Test, e.Elapsed})
+	}
 	switch {
 	case e.Test == "" && e.Action == "skip": // no test files
 	case e.Test == "":
@@ -108,6 +123,13 @@ func reason(text string) string {
 }
 
 func (r *report) end() int {
+	slices.SortStableFunc(r.slow, func(a, b slowTest) int { return cmp.Compare(b.seconds, a.seconds) })
+	if len(r.slow) > 0 {
+		fmt.Fprintf(r.w, "\nSLOWEST:\n")
+		for _, s := range r.slow[:min(maxSlow, len(r.slow))] {
+			fmt.Fprintf(r.w, "%8.1fs  %s\n", s.seconds, s.name)
+		}
+	}
 	if len(r.skipped) > 0 {
 		slices.Sort(r.skipped)
 		fmt.Fprintf(r.w, "\nSKIPPED %d TESTS:\n", len(r.skipped))
