@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/sombra-backup/sombra/vss"
 	"golang.org/x/sys/unix"
 )
 
@@ -45,6 +46,9 @@ type asideState struct {
 	Command command `json:"command,omitzero"`
 	// Number is that of the last restore.
 	Number int `json:"number"`
+	// Session is that of the last restore: another one, which has put nothing
+	// aside, puts nothing back.
+	Session vss.GUID `json:"session,omitzero"`
 	// More: a restore has ended after which another follows.
 	More bool `json:"more,omitempty"`
 }

@@ -32,14 +32,14 @@ func (w *etcdWriter) PreRestore(ctx context.Context, e *writer.Event) error {
 	if c == nil || len(c.NewTargets()) > 0 {
 		return nil
 	}
-	if err := w.makeRoom(ctx, c); err != nil {
+	if err := w.makeRoom(ctx, e.SessionID, c); err != nil {
 		err = w.failure("PreRestore", vss.ErrWriterErrorNonRetryable, err)
 		return errors.Join(err, c.SetPreRestoreFailureMsg(oneLine(err)))
 	}
 	return nil
 }
 
-func (w *etcdWriter) makeRoom(ctx context.Context, c *metadata.Component) error {
+func (w *etcdWriter) makeRoom(ctx context.Context, session vss.GUID, c *metadata.Component) error {
 	pid, err := runningIn(w.conf.Directory)
 	if err != nil {
 		return err
@@ -71,7 +71,7 @@ func (w *etcdWriter) makeRoom(ctx context.Context, c *metadata.Component) error 
 	if more {
 		return nil // this one comes on top of the one before
 	}
-	a.state.More = false
+	a.state.More, a.state.Session = false, session
 	return a.put()
 }
 
@@ -157,14 +157,14 @@ func (w *etcdWriter) PostRestore(ctx context.Context, e *writer.Event) error {
 	if c == nil || len(c.NewTargets()) > 0 {
 		return nil
 	}
-	if err := w.restored(ctx, c); err != nil {
+	if err := w.restored(ctx, e.SessionID, c); err != nil {
 		err = w.failure("PostRestore", vss.ErrWriterErrorNonRetryable, err)
 		return errors.Join(err, c.SetPostRestoreFailureMsg(oneLine(err)))
 	}
 	return nil
 }
 
-func (w *etcdWriter) restored(ctx context.Context, c *metadata.Component) error {
+func (w *etcdWriter) restored(ctx context.Context, session vss.GUID, c *metadata.Component) error {
 	a, err := openAside(w.conf)
 	if err != nil {
 		return err
@@ -172,11 +172,16 @@ func (w *etcdWriter) restored(ctx context.Context, c *metadata.Component) error 
 	if a == nil {
 		return nil // nothing was done before it, either
 	}
+	status := c.FileRestoreStatus()
+	nothing := status != vss.FileRestoreStatusAll && status != vss.FileRestoreStatusFailed
+	if nothing && !a.state.More && a.state.Session != session {
+		return nil // what is aside is an earlier restore's, of which files are here
+	}
 	kept := filepath.Join(w.conf.Directory, asideName)
 	if pid, err := runningIn(w.conf.Directory); err != nil || pid != 0 {
 		return errors.Join(fmt.Errorf("its server was started (process %d) while its files were being restored; stop it, and whoever starts it, and restore again; what was there before is kept in %s", pid, kept), err)
 	}
-	switch c.FileRestoreStatus() {
+	switch status {
 	case vss.FileRestoreStatusAll:
 	case vss.FileRestoreStatusFailed:
 		return fmt.Errorf("some of its files were restored and some were not, so the server is not started; restore again; what was there before is kept in %s", kept)

@@ -27,6 +27,26 @@ func (a *app) playRestore(outcome vss.FileRestoreStatus, put func()) error {
 func (a *app) playOperation(continues, more bool, outcome vss.FileRestoreStatus, put func()) error {
 	a.t.Helper()
 	ctx := context.Background()
+	w, e := a.beginOperation(continues, more)
+	if err := writer.Notify(ctx, w, writer.EventPreRestore, e); err != nil {
+		return err
+	}
+	put()
+	a.setOutcome(e, outcome)
+	return writer.Notify(ctx, w, writer.EventPostRestore, e)
+}
+
+func (a *app) setOutcome(e *writer.Event, outcome vss.FileRestoreStatus) {
+	a.t.Helper()
+	if err := e.Components.Components()[0].SetFileRestoreStatus(outcome); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+// beginOperation gives what an operation sends to the writer.
+func (a *app) beginOperation(continues, more bool) (writer.Writer, *writer.Event) {
+	a.t.Helper()
+	ctx := context.Background()
 	w, _, err := a.host(a.spec(a.configured("")))
 	if err != nil {
 		a.t.Fatal(err)
@@ -51,15 +71,7 @@ func (a *app) playOperation(continues, more bool, outcome vss.FileRestoreStatus,
 		a.t.Fatal(err)
 	}
 	part, _ := all.Writer(id.InstanceID)
-	e := &writer.Event{SessionID: vss.NewGUID(), Components: part}
-	if err := writer.Notify(ctx, w, writer.EventPreRestore, e); err != nil {
-		return err
-	}
-	put()
-	if c, _ = e.Components.Component(info.LogicalPath, info.Name); c.SetFileRestoreStatus(outcome) != nil {
-		a.t.Fatal("the outcome cannot be set")
-	}
-	return writer.Notify(ctx, w, writer.EventPostRestore, e)
+	return w, &writer.Event{SessionID: vss.NewGUID(), Components: part}
 }
 
 func (a *app) wantStopped(err error, says string) {
@@ -83,6 +95,36 @@ func TestHalfARestoreIsNotStartedByTheNext(t *testing.T) {
 		}
 	}), "restore again")
 	a.wantStopped(a.playRestore(vss.FileRestoreStatusNone, func() {}), "half done")
+	if _, err := os.Lstat(filepath.Join(a.Dir, asideName, "1", "snap", "db")); err != nil {
+		t.Error(err)
+	}
+}
+
+// A restore that is refused before it puts anything aside puts nothing back either:
+// what is aside is that of a restore before it, whose files are here.
+func TestARefusedRestoreDoesNotPutBackWhatAnEarlierOnePutAside(t *testing.T) {
+	a := newApp(t, dbtest.EtcdOptions{})
+	db := filepath.Join(a.Dir, dbName)
+	a.wantStopped(a.playRestore(vss.FileRestoreStatusFailed, func() {
+		if err := os.WriteFile(db, []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}), "restore again")
+	w, e := a.beginOperation(false, false)
+	if err := e.Components.Components()[0].SetRestoreOptions(`"cluster"="unknown"`); err != nil {
+		t.Fatal(err)
+	}
+	a.wantStopped(writer.Notify(t.Context(), w, writer.EventPreRestore, e), "only cluster=new")
+	a.setOutcome(e, vss.FileRestoreStatusNone)
+	if err := writer.Notify(t.Context(), w, writer.EventPostRestore, e); err != nil {
+		t.Error(err)
+	}
+	if pid, err := runningIn(a.Dir); err != nil || pid != 0 {
+		t.Errorf("process %d runs, %v", pid, err)
+	}
+	if got, err := os.ReadFile(db); err != nil || string(got) != "half" {
+		t.Errorf("of the restore that failed %d bytes are left, %v", len(got), err)
+	}
 	if _, err := os.Lstat(filepath.Join(a.Dir, asideName, "1", "snap", "db")); err != nil {
 		t.Error(err)
 	}
