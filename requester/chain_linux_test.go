@@ -261,6 +261,32 @@ func TestNoteOfAWriterThatGoesOnIsAWarning(t *testing.T) {
 	}
 }
 
+// The same in a restore, of each of its events and in each operation of a chain.
+func TestNoteOfAWriterThatGoesOnIsAWarningOfARestore(t *testing.T) {
+	s := newStore(t, "db")
+	files := map[string]string{"db/a.dat": "data", "db/1.log": "l1"}
+	s.save(vss.BackupTypeFull, files)
+	rec := s.save(vss.BackupTypeIncremental, with(files, "db/2.log", "l2"))
+	s.wipe()
+	s.start()
+	for kind, text := range map[writer.EventKind]string{writer.EventPreRestore: "it did not run", writer.EventPostRestore: "it is left stopped"} {
+		before := s.doc.on[kind]
+		s.doc.on[kind] = func(e *writer.Event) error {
+			e.SetWriterFailure(vss.OK, 0, text)
+			if before == nil {
+				return nil
+			}
+			return before(e)
+		}
+	}
+	back := s.restore(rec, requester.RestoreRequest{Sequential: true})
+	said := slices.Clone(back.Warnings)
+	slices.Sort(said)
+	if want := []string{"store: it did not run", "store: it is left stopped"}; back.Outcome != requester.Complete || len(back.Chain) != 2 || !slices.Equal(said, want) {
+		t.Errorf("outcome %v, %d operations, warnings %q; want %q", back.Outcome, len(back.Chain), said, want)
+	}
+}
+
 // A directory that only a later backup of the chain has gets the attributes it had
 // there, in place since the first operation or not.
 func TestDirectoryOfALaterLinkHasItsAttributes(t *testing.T) {

@@ -431,7 +431,11 @@ func (c *chainRun) merge(i int, l *linkRun) {
 		res.Outcome = res.Outcome.worse(l.res.Outcome)
 		res.LeftOut, res.LeftOuts = append(res.LeftOut, l.res.LeftOut...), res.LeftOuts+l.res.LeftOuts
 		res.LeftOut = res.LeftOut[:min(len(res.LeftOut), maxLeftOut)]
-		res.Warnings = append(res.Warnings, l.res.Warnings...)
+		for _, text := range l.res.Warnings { // a writer may say the same in each
+			if !slices.Contains(res.Warnings, text) {
+				res.Warnings = append(res.Warnings, text)
+			}
+		}
 		res.Writers = append(res.Writers, l.res.Writers...)
 		res.Services = append(res.Services, l.res.Services...)
 		res.RebootFor = append(res.RebootFor, l.res.RebootFor...)

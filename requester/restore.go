@@ -363,8 +363,26 @@ func (r *restore) status(ctx context.Context, after Phase) ([]session.WriterStat
 	for _, s := range list {
 		r.rep.Status(after, s)
 		r.res.Writers = recordState(r.res.Writers, after, s)
+		r.remark(s)
 	}
 	return list, r.sess.FreeWriterStatus(ctx)
+}
+
+// remark warns of what a writer that goes on has to say (SetWriterFailure with
+// success), as a backup does.
+func (r *restore) remark(st session.WriterStatus) {
+	if st.Failure != vss.OK || st.Message == "" || st.State.Failed() {
+		return
+	}
+	for _, s := range r.sets {
+		if !s.live || !s.is(st) {
+			continue
+		}
+		if text := s.set.Component.Writer.Label() + ": " + st.Message; !slices.Contains(r.res.Warnings, text) {
+			r.warn("%s", text)
+		}
+		return
+	}
 }
 
 // refuse keeps a set from being restored.

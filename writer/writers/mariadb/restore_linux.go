@@ -367,9 +367,7 @@ func (w *dbWriter) start(ctx context.Context, e *writer.Event, state *asideState
 	case len(command) > 0:
 		return w.startCommand(ctx, command)
 	}
-	text := fmt.Sprintf("the server of %s is restored and left stopped, since it did not run before; start it", w.dir)
-	e.SetWriterFailure(vss.OK, 0, text)
-	fmt.Fprintln(os.Stderr, text) // a note of success is shown nowhere; this comes into the log
+	e.SetWriterFailure(vss.OK, 0, fmt.Sprintf("the server of %s is restored and left stopped, since it did not run before; start it", w.dir))
 	return nil
 }
 
