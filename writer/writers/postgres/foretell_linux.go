@@ -68,8 +68,9 @@ func (s *session) needs(ctx context.Context) (n needs, err error) {
 	return n, s.explain(err)
 }
 
-// newSlots is how many slots a full backup has at one time beside those that are
-// there: the one for as long as it is not known to have succeeded, and the chain's.
+// newSlots is how many slots a backup that begins a chain has at one time beside those
+// that are there: the one for as long as it is not known to have succeeded, and the
+// chain's. It is not known here of what type the backup will be.
 const newSlots = 2
 
 // lacks names what the configured backups will miss.
@@ -81,7 +82,7 @@ func (w *pgWriter) lacks(s *session, n needs) error {
 		case n.level == "minimal":
 			errs = append(errs, errors.New(fails+"wal_level is minimal; set it to replica and start the server anew"))
 		case n.slots-n.taken < newSlots:
-			errs = append(errs, fmt.Errorf(fails+"a full one needs %d free replication slots, and %d of %d are taken; raise max_replication_slots and start the server anew, or drop those that nobody uses",
+			errs = append(errs, fmt.Errorf(`a backup that begins a new chain of logs ("logs" is configured), as each full one does, fails: it needs %d free replication slots, and %d of %d are taken, while log and incremental backups go on in the chain that there is with its slot; raise max_replication_slots and start the server anew, or drop those that nobody uses`,
 				newSlots, n.taken, n.slots))
 		}
 		if !n.replication || !n.change {

@@ -24,6 +24,8 @@ func TestPlanNamesWhatABackupWillMiss(t *testing.T) {
 		{"wal_level without logs", config{}, func(n *needs) { n.level = "minimal" }, ""},
 		{"no slots", config{Logs: true}, func(n *needs) { n.slots = 0 }, "max_replication_slots"},
 		{"one slot left", config{Logs: true}, func(n *needs) { n.taken = 9 }, "9 of 10 are taken"},
+		{"which backups need slots", config{Logs: true}, func(n *needs) { n.taken = 9 }, "as each full one does, fails"},
+		{"which backups need none", config{Logs: true}, func(n *needs) { n.taken = 9 }, "log and incremental backups go on in the chain"},
 		{"no slots without logs", config{}, func(n *needs) { n.slots = 0 }, ""},
 		{"no REPLICATION", config{Logs: true}, func(n *needs) { n.replication = false }, "REPLICATION"},
 		{"no pg_switch_wal", config{Logs: true}, func(n *needs) { n.change = false }, "pg_switch_wal"},
