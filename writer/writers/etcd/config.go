@@ -3,6 +3,7 @@ package etcd
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -112,7 +113,9 @@ func parseConfig(raw json.RawMessage) (config, error) {
 // a part of file specifications, which must stand for exactly this directory.
 func checkDir(dir string) error {
 	switch {
-	case !filepath.IsAbs(dir) || filepath.Clean(dir) != dir || dir == "/":
+	case dir == "/":
+		return errors.New("directory / cannot be a database's: name the one in which etcd has its files")
+	case !filepath.IsAbs(dir) || filepath.Clean(dir) != dir:
 		return fmt.Errorf("directory %.200q is not an absolute path in its shortest form", dir)
 	case strings.ContainsFunc(dir, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }):
 		return fmt.Errorf("directory %.200q is not plain text; rename it", dir)
