@@ -224,8 +224,8 @@ func (f *finder) stored(d writer.Discovery) ([]writer.Spec, error) {
 		if len(owner.Groups) == 0 {
 			owner.Groups = groupsOf(owner.UID, owner.GID).Groups
 		}
-		// One whose unit nobody configured counts as discovered: then the
-		// service looks at whether the unit is this application's alone.
+		// One whose unit nobody configured counts as discovered: if it cannot be
+		// started it fails alone, and not the whole restore.
 		if err := f.add(writer.Spec{Name: id.InstanceName, Owner: owner, Discovered: c.Unit == ""}, c); err != nil {
 			return nil, err
 		}

@@ -273,8 +273,8 @@ func (f *finder) stored(stored []writer.Stored, configs []writer.Config) ([]writ
 			// Nobody runs a cluster as root; who has the directory does.
 			owner = lookUp(st.Uid, st.Gid)
 		}
-		// One whose unit nobody configured counts as discovered: then the
-		// service looks at whether the unit is this application's alone.
+		// One whose unit nobody configured counts as discovered: if it cannot be
+		// started it fails alone, and not the whole restore.
 		if err := f.add(conf, writer.Spec{Name: KindName + ":" + data, Owner: owner, Discovered: conf.Unit == ""}); err != nil {
 			return nil, err
 		}
