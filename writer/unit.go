@@ -54,6 +54,11 @@ type ServiceHolder interface {
 	// the error is VSS_E_WRITERERROR_INCONSISTENTSNAPSHOT. If its context ends
 	// first, systemd goes on with it.
 	Thaw(ctx context.Context) error
+	// LetGo does what Thaw does, but does not wait for a start: it has systemd take
+	// the start on, which then goes on whoever dies. Starting reports that systemd
+	// has done so; Thaw then waits for it. With an error nothing is known to be
+	// undone, but for VSS_E_WRITERERROR_INCONSISTENTSNAPSHOT, as of Thaw.
+	LetGo(ctx context.Context) (starting bool, err error)
 	// Release undoes what Thaw undoes and what Stop did besides.
 	Release(ctx context.Context) error
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/sombra-backup/sombra/session/coordinator/host"
 	units "github.com/sombra-backup/sombra/session/coordinator/systemd"
+	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
 	"github.com/sombra-backup/sombra/writer/writers/systemd"
 	"github.com/sombra-backup/sombra/writer/writertest"
@@ -33,6 +34,7 @@ func TestUnitWriterPassesTheSuite(t *testing.T) {
 		if insideSuite[0] == "stop" {
 			t.Run("a hold that fails is undone without anybody", func(t *testing.T) { newCounted(t, insideSuite[0], insideSuite[1]).failsAlone() })
 		}
+		t.Run("an Abort that has undone nothing says so", func(t *testing.T) { newCounted(t, insideSuite[0], insideSuite[1]).abortInVain() })
 		return
 	}
 	for _, how := range []string{"stop", "freeze"} {
@@ -42,6 +44,8 @@ func TestUnitWriterPassesTheSuite(t *testing.T) {
 			h.must(os.MkdirAll(h.data("app"), 0o755))
 			h.unit("app.service", "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=notify\nExecStart="+
 				h.bin("test")+" test-counter "+h.data("")+"\n")
+			h.unit("needs.target", "[Unit]\nRequires=app.service\nAfter=app.service\nWants=bystander.service\n")
+			h.unit("bystander.service", "[Service]\nType=exec\nExecStart=/bin/sleep infinity\n")
 			h.start()
 			out, code := h.run(h.bin("test"), "test-unit-suite", how, h.data(""))
 			if code != 0 || strings.Contains(out, "--- FAIL") {
@@ -137,13 +141,52 @@ func (c *counted) again() (writer.Writer, func() error, error) {
 	return h.Writers()[0].Remote, kill, nil
 }
 
+// abortInVain has somebody else work on the unit for as long as an Abort may take: it
+// is no success, as the unit is held still, and another undoes it.
+func (c *counted) abortInVain() {
+	w, kill, err := c.again()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer kill()
+	ctx, cancel := context.WithTimeout(context.Background(), longest)
+	defer cancel()
+	e := &writer.Event{}
+	if err := w.Freeze(ctx, e); err != nil {
+		c.t.Fatal(err)
+	}
+	lock, err := os.Open("/run/sombra/units/app.service.lock")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		c.t.Fatal(err)
+	}
+	short, stop := context.WithTimeout(ctx, 2*time.Second)
+	defer stop()
+	err = w.Abort(short, e)
+	late := errors.Is(err, vss.ErrWriterNotResponding) // on a machine that is slow just then
+	if err == nil || !late && (!strings.Contains(err.Error(), "app.service") || !strings.Contains(err.Error(), "may still be stopped or frozen")) {
+		c.t.Errorf("Abort, of a unit that is held still, says %v", err)
+	}
+	lock.Close()
+	if err := w.Abort(ctx, e); err != nil {
+		c.t.Error(err)
+	}
+	c.goesOn()
+}
+
 // failsAlone has a hold fail and nobody left to undo it: the service goes on all
-// the same when it has stopped.
+// the same when it has stopped, and so does what needs it, but not what the
+// administrator has stopped.
 func (c *counted) failsAlone() {
 	held, err := units.NewHeld(writer.Spec{Kind: "systemd", Name: "app", Unit: "app.service", UnitConfigured: true})
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	c.systemctl("start", "needs.target")
+	c.systemctl("stop", "bystander.service")
 	if err := os.WriteFile(c.blocked(), nil, 0o600); err != nil {
 		c.t.Fatal(err)
 	}
@@ -151,7 +194,7 @@ func (c *counted) failsAlone() {
 	defer cancel()
 	go func() { // its time is up when it is sure that the service is being stopped
 		for ctx.Err() == nil {
-			if c.state() == "deactivating" {
+			if c.state("app") == "deactivating" {
 				cancel()
 			}
 			time.Sleep(5 * time.Millisecond)
@@ -161,7 +204,17 @@ func (c *counted) failsAlone() {
 		c.t.Error("a service that does not stop is said to be held")
 	}
 	os.Remove(c.blocked())
-	waitFor(c.t, longest, "the service has stopped", func() bool { return c.state() != "deactivating" })
+	waitFor(c.t, longest, "the service has stopped", func() bool { return c.state("app") != "deactivating" })
+	c.goesOn()
+	waitFor(c.t, longest, "the target is reached again", func() bool { return c.state("needs.target") == "active" })
+	if got := c.state("bystander"); got != "inactive" {
+		c.t.Errorf("what the administrator had stopped is %s", got)
+	}
+	c.systemctl("stop", "needs.target")
+}
+
+// goesOn waits until the service acknowledges numbers.
+func (c *counted) goesOn() {
 	l := c.load()
 	defer l.Stop()
 	for from, end := l.Acknowledged(), time.Now().Add(20*time.Second); l.Acknowledged() < from+3; time.Sleep(time.Millisecond) {
@@ -171,8 +224,8 @@ func (c *counted) failsAlone() {
 	}
 }
 
-func (c *counted) state() string {
-	out, _ := exec.Command("systemctl", "is-active", "app").Output() // its exit code says the same
+func (c *counted) state(unit string) string {
+	out, _ := exec.Command("systemctl", "is-active", unit).Output() // its exit code says the same
 	return strings.TrimSpace(string(out))
 }
 

@@ -103,7 +103,7 @@ func abortBeside(ctx context.Context, s *Subject) error {
 			return err
 		}
 		cancel()
-		limited, stop := context.WithTimeout(ctx, returnTime)
+		limited, stop := context.WithTimeout(ctx, 3*returnTime)
 		defer stop()
 		if err := ses.send(limited, writer.EventAbort); err != nil {
 			return err

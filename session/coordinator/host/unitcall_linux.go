@@ -110,6 +110,11 @@ func (u unitOf) Active(ctx context.Context) (bool, error) {
 	return a.Active, err
 }
 
+func (u unitOf) LetGo(ctx context.Context) (starting bool, err error) {
+	a, err := u.calls.call(ctx, u.number, u.name, unitLetGo)
+	return a.Starting, err
+}
+
 func (u unitOf) do(ctx context.Context, op string) error {
 	_, err := u.calls.call(ctx, u.number, u.name, op)
 	return err

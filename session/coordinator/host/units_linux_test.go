@@ -45,6 +45,7 @@ func (n *noted) Start(context.Context) error          { n.note("start"); return 
 func (n *noted) Hold(context.Context) error           { n.note("hold"); return nil }
 func (n *noted) Thaw(context.Context) error           { n.note("thaw"); return nil }
 func (n *noted) Freeze(context.Context) error         { n.note("freeze"); return nil }
+func (n *noted) LetGo(context.Context) (bool, error)  { n.note("let go"); return true, nil }
 func (n *noted) Release(context.Context) error        { n.note("release"); return nil }
 func (n *noted) Active(context.Context) (bool, error) { n.note("active"); return true, nil }
 
@@ -64,8 +65,9 @@ func (asks) New(_ context.Context, s writer.Spec) (writer.Writer, error) {
 	case "all":
 		up, err := s.Service.Active(ctx)
 		h := s.Service.(writer.ServiceHolder)
-		return nil, fmt.Errorf("%s is up: %v; %w", s.Service.Name(), up,
-			errors.Join(err, h.Freeze(ctx), h.Hold(ctx), h.Thaw(ctx), h.Release(ctx), h.Start(ctx), h.Stop(ctx), errors.New("done")))
+		starting, lerr := h.LetGo(ctx)
+		return nil, fmt.Errorf("%s is up: %v, starting: %v; %w", s.Service.Name(), up, starting,
+			errors.Join(err, lerr, h.Freeze(ctx), h.Hold(ctx), h.Thaw(ctx), h.Release(ctx), h.Start(ctx), h.Stop(ctx), errors.New("done")))
 	case "short":
 		ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 		defer cancel()
@@ -154,11 +156,11 @@ func ask(t *testing.T, what string, u *noted) error {
 func TestHostAsksForItsWritersUnit(t *testing.T) {
 	var u noted
 	err := ask(t, "all", &u)
-	if err == nil || !strings.Contains(err.Error(), "app.service is up: true") || !strings.HasSuffix(err.Error(), "done") ||
+	if err == nil || !strings.Contains(err.Error(), "app.service is up: true, starting: true") || !strings.HasSuffix(err.Error(), "done") ||
 		!strings.Contains(err.Error(), "not now") || strings.Count(err.Error(), "\n") != 1 {
 		t.Errorf("it says %v", err)
 	}
-	if u.said() != "active freeze hold thaw release start stop" {
+	if u.said() != "active let go freeze hold thaw release start stop" {
 		t.Errorf("asked for: %s", u.said())
 	}
 }

@@ -45,6 +45,7 @@ func (r refused) Start(context.Context) error          { return r.err }
 func (r refused) Hold(context.Context) error           { return r.err }
 func (r refused) Freeze(context.Context) error         { return r.err }
 func (r refused) Thaw(context.Context) error           { return nil }
+func (r refused) LetGo(context.Context) (bool, error)  { return false, nil }
 func (r refused) Release(context.Context) error        { return nil }
 func (r refused) Active(context.Context) (bool, error) { return false, r.err }
 
@@ -111,8 +112,7 @@ func (s *unitServer) serve() {
 		wg.Go(func() {
 			defer done()
 			a := unitAnswer{ID: r.ID}
-			var err error
-			a.Active, err = do(ctx, s.units[r.Writer], r.Op)
+			err := do(ctx, s.units[r.Writer], r.Op, &a)
 			s.answer(a, err)
 		})
 	}
@@ -125,7 +125,7 @@ func (s *unitServer) begin(ctx context.Context, r unitRequest) (context.Context,
 		return nil, nil, vss.Errorf(vss.ErrAccessDenied, op, "", "writer %d of this host has no unit", r.Writer)
 	}
 	name := s.units[r.Writer].Name()
-	if !slices.Contains([]string{unitStop, unitStart, unitActive, unitHold, unitFreeze, unitThaw, unitRelease}, r.Op) {
+	if !slices.Contains([]string{unitStop, unitStart, unitActive, unitHold, unitFreeze, unitThaw, unitLetGo, unitRelease}, r.Op) {
 		return nil, nil, vss.Errorf(vss.ErrInvalidArgument, op, name, "a unit cannot be asked to do that")
 	}
 	s.mu.Lock()
@@ -156,7 +156,7 @@ func (s *unitServer) cancel(id uint64) {
 	}
 }
 
-func do(ctx context.Context, u writer.ServiceHolder, op string) (active bool, err error) {
+func do(ctx context.Context, u writer.ServiceHolder, op string, a *unitAnswer) (err error) {
 	switch op {
 	case unitStop:
 		err = u.Stop(ctx)
@@ -171,9 +171,11 @@ func do(ctx context.Context, u writer.ServiceHolder, op string) (active bool, er
 	case unitRelease:
 		err = u.Release(ctx)
 	case unitActive:
-		return u.Active(ctx)
+		a.Active, err = u.Active(ctx)
+	case unitLetGo:
+		a.Starting, err = u.LetGo(ctx)
 	}
-	return false, err
+	return err
 }
 
 func (s *unitServer) answer(a unitAnswer, err error) {

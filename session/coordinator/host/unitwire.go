@@ -27,16 +27,18 @@ const (
 	unitHold    = "hold"
 	unitFreeze  = "freeze"
 	unitThaw    = "thaw"
+	unitLetGo   = "let go"
 	unitRelease = "release"
 	unitCancel  = "cancel" // answered by the request that it ends
 )
 
 // unitAnswer is the answer to the request with its ID.
 type unitAnswer struct {
-	ID     uint64   `json:"id"`
-	Active bool     `json:"active,omitempty"`
-	Code   vss.Code `json:"code,omitempty"`
-	Text   string   `json:"text,omitempty"` // empty: no error
+	ID       uint64   `json:"id"`
+	Active   bool     `json:"active,omitempty"`
+	Starting bool     `json:"starting,omitempty"`
+	Code     vss.Code `json:"code,omitempty"`
+	Text     string   `json:"text,omitempty"` // empty: no error
 }
 
 func (a unitAnswer) error() error {

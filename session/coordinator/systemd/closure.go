@@ -134,6 +134,14 @@ func (c *closure) mayStop() error {
 	return nil
 }
 
+// mayStart refuses the start of a service that systemd cannot start.
+func (c *closure) mayStart(op string) error {
+	if p := c.units[c.unit]; !p.loaded() {
+		return vss.Errorf(vss.ErrUnexpected, op, c.unit, "it cannot be started: %s", unloadable(p))
+	}
+	return nil
+}
+
 func unloadable(p properties) string {
 	switch p["LoadState"] {
 	case "masked":
@@ -171,11 +179,7 @@ func (c *closure) stop(ctx context.Context, op string) error {
 func (c *closure) startLater(ctx context.Context, units []string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), laterLimit)
 	defer cancel()
-	_, err := run(ctx, c.systemctl, append([]string{"start", "--no-block", "--no-ask-password", "--no-pager", "--"}, units...)...)
-	if err != nil {
-		return fmt.Errorf("have systemd start it again: %w", err)
-	}
-	return nil
+	return startSoon(ctx, c.systemctl, units)
 }
 
 // laterLimit is how long systemd may take to hear of a start: Freeze is to return

@@ -140,13 +140,32 @@ func (h *Held) Freeze(ctx context.Context) error {
 }
 
 // Thaw implements [writer.ServiceHolder].
-func (h *Held) Thaw(ctx context.Context) error { return h.undo(ctx, opThaw) }
+func (h *Held) Thaw(ctx context.Context) error { return h.undo(ctx, opThaw, h.start) }
+
+// LetGo implements [writer.ServiceHolder]. What systemd starts stays noted until
+// Thaw has seen it run.
+func (h *Held) LetGo(ctx context.Context) (starting bool, err error) {
+	err = h.undo(ctx, opThaw, func(ctx context.Context, op string, c *closure, n *note, units []string) error {
+		if err := c.mayStart(op); err != nil {
+			return err
+		}
+		if err := startSoon(ctx, c.systemctl, units); err != nil {
+			return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
+		}
+		starting = true
+		return n.write()
+	})
+	return starting, err
+}
 
 // Release implements [writer.ServiceHolder].
-func (h *Held) Release(ctx context.Context) error { return h.undo(ctx, opRelease) }
+func (h *Held) Release(ctx context.Context) error { return h.undo(ctx, opRelease, h.start) }
+
+// starter starts units that were stopped, by their note.
+type starter func(ctx context.Context, op string, c *closure, n *note, units []string) error
 
 // undo undoes what is noted: all of it, or what lasts until Thaw.
-func (h *Held) undo(ctx context.Context, op string) error {
+func (h *Held) undo(ctx context.Context, op string, start starter) error {
 	if os.Geteuid() != 0 {
 		return nil // nothing can have been done
 	}
@@ -166,7 +185,7 @@ func (h *Held) undo(ctx context.Context, op string) error {
 			n.Frozen = false
 		}
 		if units := n.stoppedBefore(op); len(units) > 0 {
-			return errors.Join(h.start(ctx, op, c, n, units), lost)
+			return errors.Join(start(ctx, op, c, n, units), lost)
 		}
 		return errors.Join(n.write(), lost)
 	})
@@ -185,8 +204,8 @@ func errOvertaken(op, unit, what string) error {
 
 // start starts units, and forgets that they were stopped when they run.
 func (h *Held) start(ctx context.Context, op string, c *closure, n *note, units []string) error {
-	if p := c.units[c.unit]; !p.loaded() {
-		return vss.Errorf(vss.ErrUnexpected, op, c.unit, "it cannot be started: %s", unloadable(p))
+	if err := c.mayStart(op); err != nil {
+		return err
 	}
 	if err := startAll(ctx, op, c.systemctl, c.unit, units); err != nil {
 		return err

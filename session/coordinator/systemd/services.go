@@ -76,8 +76,8 @@ func (s *Services) StartService(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if p := c.units[c.unit]; !p.loaded() {
-		return vss.Errorf(vss.ErrUnexpected, op, c.unit, "it cannot be started: %s", unloadable(p))
+	if err := c.mayStart(op); err != nil {
+		return err
 	}
 	units := s.noted(c.unit)
 	if len(units) == 0 {
@@ -129,9 +129,18 @@ func startLimited(ctx context.Context, systemctl string, units []string) []strin
 	return limited
 }
 
+// startSoon has systemd take on the start of units, and does not wait for that. With
+// an error, which names them, some of them may not be started.
+func startSoon(ctx context.Context, systemctl string, units []string) error {
+	if err := start(ctx, systemctl, units, "--no-block"); err != nil {
+		return fmt.Errorf("systemd has not taken on the start of all of %s: %w", strings.Join(units, ", "), err)
+	}
+	return nil
+}
+
 // start starts units. Targets that stopped with them are only marked as reached
 // again: to start them would start all else that belongs to them.
-func start(ctx context.Context, systemctl string, units []string) error {
+func start(ctx context.Context, systemctl string, units []string, options ...string) error {
 	var plain, targets []string
 	for _, u := range units {
 		if strings.HasSuffix(u, ".target") {
@@ -140,13 +149,15 @@ func start(ctx context.Context, systemctl string, units []string) error {
 			plain = append(plain, u)
 		}
 	}
+	options = append([]string{"start", "--no-ask-password", "--no-pager"}, options...)
 	var errs []error
 	if len(plain) > 0 {
-		_, err := run(ctx, systemctl, append([]string{"start", "--no-ask-password", "--no-pager", "--"}, plain...)...)
+		_, err := run(ctx, systemctl, slices.Concat(options, []string{"--"}, plain)...)
 		errs = append(errs, err)
 	}
-	if len(targets) > 0 && ctx.Err() == nil {
-		_, err := run(ctx, systemctl, append([]string{"start", "--no-ask-password", "--no-pager", "--job-mode=ignore-dependencies", "--"}, targets...)...)
+	if len(targets) > 0 {
+		// With no time left this is an error, too.
+		_, err := run(ctx, systemctl, slices.Concat(options, []string{"--job-mode=ignore-dependencies", "--"}, targets)...)
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

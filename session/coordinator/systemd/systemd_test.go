@@ -3,7 +3,10 @@ package systemd
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -88,6 +91,26 @@ func TestShowIsRead(t *testing.T) {
 	if len(list) != 2 || list[0]["StatusText"] != "a=b" || !list[0].runs() || list[1].runs() ||
 		!slices.Equal(list[0].list("RequiredBy"), []string{"x.service", "y.service"}) {
 		t.Errorf("%v", list)
+	}
+}
+
+// TestStartThatSystemdHasNotTakenOnIsTold: a hold that fails has systemd start again
+// what it has stopped, and when systemd does not answer says of what.
+func TestStartThatSystemdHasNotTakenOnIsTold(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		voltest.Skip(t, "no systemd anywhere")
+	}
+	for _, answers := range []string{"app.service", "nothing"} {
+		systemctl := filepath.Join(t.TempDir(), "systemctl")
+		script := "#!/bin/sh\ncase \"$*\" in *" + answers + "*) exit 0;; esac\nexec sleep 1000\n"
+		if err := os.WriteFile(systemctl, []byte(script), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		c := &closure{systemctl: systemctl}
+		err := c.startLater(t.Context(), []string{"app.service", "app.target"})
+		if err == nil || !strings.Contains(err.Error(), "app.service") || !strings.Contains(err.Error(), "app.target") {
+			t.Errorf("where systemd answers of %s: %v", answers, err)
+		}
 	}
 }
 

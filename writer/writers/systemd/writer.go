@@ -162,24 +162,43 @@ func (w *unitWriter) Thaw(ctx context.Context, _ *writer.Event) error {
 
 // Abort implements [writer.Writer]. It undoes what any process did, and does not
 // wait for a handler that still runs: what that does is undone by another Abort.
-// Of a unit that has not yet stopped it waits for most of its time; then systemd has
-// been told to start it, and does so when it can.
+// Of a unit that has not yet stopped it waits for most of its time once systemd has
+// taken its start on, which does it when it can. Whatever else takes too long is a
+// failure: the unit may still be held.
 func (w *unitWriter) Abort(ctx context.Context, _ *writer.Event) error {
-	most, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer cancel(nil)
-	defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
-	if end, ok := ctx.Deadline(); ok {
-		defer time.AfterFunc(time.Until(end)*3/4, func() { cancel(context.DeadlineExceeded) }).Stop()
+	const event = "Abort"
+	most, cancel := mostOf(ctx, 0.9) // there is to be time to say that it failed
+	defer cancel()
+	starting, err := w.unit.LetGo(most)
+	if err == nil {
+		waiting, cancel := mostOf(ctx, 0.75)
+		defer cancel()
+		err = w.unit.Thaw(waiting)
 	}
-	err := w.unit.Thaw(most)
 	switch {
 	case err == nil, errors.Is(err, vss.ErrWriterErrorInconsistentSnapshot):
 		return nil // there is no shadow copy any more
-	case errors.Is(err, context.DeadlineExceeded):
+	case starting && errors.Is(err, context.DeadlineExceeded):
 		slog.Warn("unit has not stopped, or not started, yet; systemd starts it as soon as it can", "unit", w.config.Unit)
 		return nil
 	}
-	return w.failure("Abort", err)
+	return w.failure(event, fmt.Errorf("it may still be stopped or frozen; see: systemctl status %s: %w", w.config.Unit, err))
+}
+
+// mostOf ends after a part of the time that is left, by its own clock alone: a call
+// under it that takes too long fails with context.DeadlineExceeded and nothing else.
+func mostOf(ctx context.Context, part float64) (context.Context, context.CancelFunc) {
+	most, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	ended := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+	clock := func() bool { return true }
+	if end, ok := ctx.Deadline(); ok {
+		clock = time.AfterFunc(time.Duration(part*float64(time.Until(end))), func() { cancel(context.DeadlineExceeded) }).Stop
+	}
+	return most, func() {
+		ended()
+		clock()
+		cancel(nil)
+	}
 }
 
 // PreRestore implements [writer.PreRestorer]: the unit is stopped for its files,
