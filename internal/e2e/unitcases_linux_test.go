@@ -34,6 +34,11 @@ func TestAUnitAsItWas(t *testing.T) {
 		if got := h.active("app.socket") + " " + h.active("app"); got != "active inactive" || len(h.lines("log")) != log {
 			t.Errorf("socket and service are %s; the service saw %q", got, h.lines("log")[log:])
 		}
+		h.run("systemctl", "start", "app")
+		h.sombra(0, "backup", "--component", "app.service")
+		if got := h.active("app.socket") + " " + h.active("app"); got != "active active" {
+			t.Errorf("socket and service that both ran are %s", got)
+		}
 		h.run("systemctl", "stop", "app.socket")
 		h.must(os.Remove(filepath.Join(h.dir, "units", "app.socket")))
 		h.run("systemctl", "daemon-reload")

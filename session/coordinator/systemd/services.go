@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -138,17 +139,21 @@ func startSoon(ctx context.Context, systemctl string, units []string) error {
 	return nil
 }
 
-// start starts units. Targets that stopped with them are only marked as reached
+// start starts units, sockets first: systemd refuses one whose service runs. Targets that stopped with them are only marked as reached
 // again: to start them would start all else that belongs to them.
 func start(ctx context.Context, systemctl string, units []string, options ...string) error {
-	var plain, targets []string
+	var sockets, plain, targets []string
 	for _, u := range units {
-		if strings.HasSuffix(u, ".target") {
+		switch path.Ext(u) {
+		case ".socket":
+			sockets = append(sockets, u)
+		case ".target":
 			targets = append(targets, u)
-		} else {
+		default:
 			plain = append(plain, u)
 		}
 	}
+	plain = append(sockets, plain...)
 	options = append([]string{"start", "--no-ask-password", "--no-pager"}, options...)
 	var errs []error
 	if len(plain) > 0 {
