@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer/kept"
 )
 
@@ -41,6 +42,9 @@ type asideState struct {
 	Replaying bool `json:"replaying,omitempty"`
 	// Attempt is the directory that the last PreRestore used.
 	Attempt int `json:"attempt"`
+	// Session is that of the last PreRestore that moved things aside: another
+	// restore, which has moved nothing, puts nothing back.
+	Session vss.GUID `json:"session,omitzero"`
 	// Places are those outside the data directory of which files were moved, and
 	// the databases' directories that have a mount of their own.
 	Places []place `json:"places,omitempty"`
@@ -85,13 +89,13 @@ func (a *aside) save() error {
 // move moves all files of the data directory and of its databases' directories
 // aside, and those of the places elsewhere. The directories stay: they are somebody's
 // mount points, and have owners and modes.
-func (a *aside) move(places []place) error {
+func (a *aside) move(session vss.GUID, places []place) error {
 	for a.state.Attempt++; ; a.state.Attempt++ {
 		if _, err := os.Lstat(a.attempt()); errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 	}
-	a.state.More, a.state.Places = false, join(a.state.Places, places)
+	a.state.More, a.state.Session, a.state.Places = false, session, join(a.state.Places, places)
 	if err := a.save(); err != nil {
 		return err
 	}

@@ -174,29 +174,37 @@ func TestAServerThatRootHasStartedIsFoundAndRestored(t *testing.T) {
 
 // playRestore plays a restore with an outcome, in which no file is written.
 func playRestore(ctx context.Context, w writer.Writer, outcome vss.FileRestoreStatus) error {
+	e, err := beginRestore(ctx, w)
+	if err == nil {
+		err = writer.Notify(ctx, w, writer.EventPreRestore, e)
+	}
+	if err == nil {
+		err = e.Components.Components()[0].SetFileRestoreStatus(outcome)
+	}
+	if err == nil {
+		err = writer.Notify(ctx, w, writer.EventPostRestore, e)
+	}
+	return err
+}
+
+// beginRestore gives what a restore sends to a writer.
+func beginRestore(ctx context.Context, w writer.Writer) (*writer.Event, error) {
 	doc, err := w.Identify(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	id, info := doc.Identity(), doc.Components()[0]
 	all := metadata.NewBackupComponents()
 	if err := all.SetBackupState(metadata.BackupState{SelectComponents: true, Type: vss.BackupTypeFull}); err != nil {
-		return err
+		return nil, err
 	}
 	c, err := all.AddComponent(metadata.WriterKey{InstanceID: id.InstanceID, ClassID: id.ClassID, Schema: doc.BackupSchema()}, info.Type, info.LogicalPath, info.Name)
 	if err == nil {
 		err = c.SetSelectedForRestore(true, vss.GUID{})
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	part, _ := all.Writer(id.InstanceID)
-	e := &writer.Event{SessionID: vss.NewGUID(), Components: part}
-	if err := writer.Notify(ctx, w, writer.EventPreRestore, e); err != nil {
-		return err
-	}
-	if c, _ = e.Components.Component("", info.Name); c.SetFileRestoreStatus(outcome) != nil {
-		return err
-	}
-	return writer.Notify(ctx, w, writer.EventPostRestore, e)
+	return &writer.Event{SessionID: vss.NewGUID(), Components: part}, nil
 }

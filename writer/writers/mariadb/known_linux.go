@@ -28,7 +28,7 @@ const (
 func (w *dbWriter) look(ctx context.Context) {
 	if a, found, err := openAside(w.dir); err == nil && found && a.state.Replaying {
 		kept := strings.Join(append([]string{a.path()}, a.far()...), ", ")
-		w.known.weak = append(w.known.weak, fmt.Sprintf("a restore was broken off while it replayed logs: restore again, or, to use the server as it is, say DROP USER IF EXISTS %s@localhost and move %s to where it is safe; what was there before the restore is in it, perhaps the only copy", adminUser, kept))
+		w.known.weak = append(w.known.weak, fmt.Sprintf("a restore was broken off while it replayed logs: restore again, with the server stopped, or, to use the server as it is, say DROP USER IF EXISTS %s@localhost and move %s to where it is safe; what was there before the restore is in it, perhaps the only copy", adminUser, kept))
 	}
 	if w.pid == 0 {
 		w.known.weak = append(w.known.weak, "the server does not run, so that a log backup that builds upon another is refused")

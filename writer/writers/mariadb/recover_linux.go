@@ -293,12 +293,24 @@ type private struct {
 // adminUser is an account that exists only while logs are replayed.
 const adminUser = "sombra_replay"
 
+// scratchPurpose is in the names of the directories of private servers.
+const scratchPurpose = "mariadb"
+
+// isPrivate reports whether a server is a private one, of which the writer may have
+// been killed and which ends then, too.
+func isPrivate(pid int) bool {
+	return slices.ContainsFunc(commandLine(pid), func(arg string) bool {
+		file, ok := strings.CutPrefix(arg, "--init-file=")
+		return ok && strings.HasPrefix(filepath.Base(filepath.Dir(file)), "sombra-"+scratchPurpose+"-")
+	})
+}
+
 // private starts a server on restored data. What makes it private comes last on its
 // command line and wins: it listens on a socket in a directory of the owner's
 // alone, and neither replicates nor runs events.
 func (w *dbWriter) private(ctx context.Context, p restoredFiles, command []string) (_ *private, err error) {
 	s := &private{}
-	if s.dir, err = launch.Scratch("mariadb"); err != nil {
+	if s.dir, err = launch.Scratch(scratchPurpose); err != nil {
 		return nil, err
 	}
 	defer func() {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sombra-backup/sombra/metadata"
@@ -49,14 +50,14 @@ func (w *dbWriter) PreRestore(ctx context.Context, e *writer.Event) error {
 	if c == nil {
 		return nil
 	}
-	if err := w.clear(ctx, c); err != nil {
+	if err := w.clear(ctx, e.SessionID, c); err != nil {
 		err = errors.Join(err, c.SetPreRestoreFailureMsg(message(err)))
 		return w.veto(ctx, event, err)
 	}
 	return nil
 }
 
-func (w *dbWriter) clear(ctx context.Context, c *metadata.Component) error {
+func (w *dbWriter) clear(ctx context.Context, session vss.GUID, c *metadata.Component) error {
 	t, err := parseTarget(c) // before anything is touched
 	if err != nil {
 		return err
@@ -117,6 +118,9 @@ func (w *dbWriter) clear(ctx context.Context, c *metadata.Component) error {
 		return fmt.Errorf("the server was started (process %d) before all backups of the chain were restored; stop it and restore again", pid)
 	case continues:
 		return a.moveNew(places)
+	case pid != 0 && found && len(a.kept()) > 0 && !isPrivate(pid): // it would be dropped in the end
+		return fmt.Errorf("the server of %s runs (process %d), and yet a restore that did not end has moved aside what was there before it, perhaps the only copy of it: "+
+			"delete nothing; move %s to where it is safe, and restore again", w.dir, pid, strings.Join(append([]string{a.path()}, a.far()...), ", "))
 	}
 	if err := w.dropSpools(places); err != nil {
 		return err
@@ -126,7 +130,7 @@ func (w *dbWriter) clear(ctx context.Context, c *metadata.Component) error {
 			return err
 		}
 	}
-	if err := a.move(places); err != nil { // no PostRestore follows
+	if err := a.move(session, places); err != nil { // no PostRestore follows
 		return fmt.Errorf("%w; the server is left stopped, and what was there before is in %v as far as it was moved, and else in its place; restore again", err, a.kept())
 	}
 	return nil
@@ -313,6 +317,9 @@ func (w *dbWriter) restored(ctx context.Context, e *writer.Event, c *metadata.Co
 	left := a.kept()
 	if touched := found || status != vss.FileRestoreStatusNone; !touched {
 		return nil
+	}
+	if status == vss.FileRestoreStatusNone && !a.state.More && a.state.Session != e.SessionID {
+		return nil // what is aside is an earlier restore's, of which files are here
 	}
 	if pid, err := lockedBy(to); err != nil {
 		return err
