@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer/kept"
 )
 
@@ -60,13 +61,20 @@ func (w *redisWriter) inTheWay(aof bool) (list []moving, err error) {
 // putAside moves what is there aside, unless it is what an operation before this one
 // of the same restore has restored. The mark is written first: what ends in between is
 // found by it.
-func (w *redisWriter) putAside(m *mark) error {
+func (w *redisWriter) putAside(m *mark, session vss.GUID) error {
 	if m.More {
 		return nil
 	}
 	files, err := w.inTheWay(m.AOF)
-	if err != nil || len(files) == 0 && (!m.Ran || m.Aside != 0) {
-		return err // what was put aside last is what is put back
+	if err != nil {
+		return err
+	}
+	m.Session = session
+	if len(files) == 0 && m.Aside != 0 {
+		return m.write(w.conf.Directory) // what was put aside last is what is put back
+	}
+	if len(files) == 0 && !m.Ran {
+		return nil
 	}
 	for m.Aside++; ; m.Aside++ {
 		if _, err := os.Lstat(w.asideDir(m.Aside)); errors.Is(err, fs.ErrNotExist) {

@@ -33,6 +33,9 @@ type mark struct {
 	// Aside is the number under which the last operation has put aside what was
 	// there; 0 if there is nothing.
 	Aside int `json:"aside,omitempty"`
+	// Session is that of the last operation that stopped the server or answers for
+	// what is aside: another one, which has done neither, puts nothing back.
+	Session vss.GUID `json:"session,omitzero"`
 }
 
 const (

@@ -49,7 +49,7 @@ func (w *redisWriter) PreRestore(ctx context.Context, e *writer.Event) error {
 	if c == nil {
 		return nil
 	}
-	if err := w.makeRoom(ctx); err != nil {
+	if err := w.makeRoom(ctx, e.SessionID); err != nil {
 		err = errors.Join(err, c.SetPreRestoreFailureMsg(message(err)))
 		return w.failure(ctx, vss.ErrWriterErrorNonRetryable, event, err)
 	}
@@ -57,7 +57,7 @@ func (w *redisWriter) PreRestore(ctx context.Context, e *writer.Event) error {
 }
 
 // makeRoom stops the server and puts its files aside.
-func (w *redisWriter) makeRoom(ctx context.Context) error {
+func (w *redisWriter) makeRoom(ctx context.Context, session vss.GUID) error {
 	m, err := readMark(w.conf.Directory)
 	if err != nil {
 		return err
@@ -68,10 +68,10 @@ func (w *redisWriter) makeRoom(ctx context.Context) error {
 	if err := w.noteHalf(m); err != nil {
 		return err
 	}
-	if err := w.stopServer(ctx, m); err != nil {
+	if err := w.stopServer(ctx, m, session); err != nil {
 		return err
 	}
-	return w.putAside(m)
+	return w.putAside(m, session)
 }
 
 // noteHalf notes that what lies here may be half of a restore that was killed: things
@@ -90,7 +90,7 @@ func (w *redisWriter) noteHalf(m *mark) error {
 }
 
 // stopServer stops the server if it runs, and notes how it is started again.
-func (w *redisWriter) stopServer(ctx context.Context, m *mark) error {
+func (w *redisWriter) stopServer(ctx context.Context, m *mark, session vss.GUID) error {
 	pid, err := w.running()
 	if err != nil || pid == 0 {
 		return err
@@ -114,7 +114,10 @@ func (w *redisWriter) stopServer(ctx context.Context, m *mark) error {
 	if err := w.fits(now); err != nil {
 		return err
 	}
-	*m = mark{Ran: true, AOF: now.aof, Unit: w.spec.Service != nil, More: m.More, Aside: m.Aside}
+	*m = mark{Ran: true, AOF: now.aof, Unit: w.spec.Service != nil, More: m.More, Aside: m.Aside, Session: session}
+	if !m.More {
+		m.Aside = 0 // what lies here is the server's data now, and stays in place of that
+	}
 	if !m.Unit {
 		if m.Program, m.Args, err = w.startedBy(i); err != nil {
 			return err
@@ -209,7 +212,7 @@ func (w *redisWriter) restored(ctx context.Context, e *writer.Event, c *metadata
 	}
 	switch {
 	case status == vss.FileRestoreStatusNone:
-		return w.nothingRestored(ctx, m)
+		return w.nothingRestored(ctx, m, e.SessionID)
 	case status != vss.FileRestoreStatusAll:
 		if m != nil {
 			m.Mixed, m.More = true, false
@@ -242,7 +245,7 @@ func (w *redisWriter) restored(ctx context.Context, e *writer.Event, c *metadata
 
 // nothingRestored puts back what was there, and starts the server with it, if that is
 // what was there before any restore or what a server ran on.
-func (w *redisWriter) nothingRestored(ctx context.Context, m *mark) error {
+func (w *redisWriter) nothingRestored(ctx context.Context, m *mark, session vss.GUID) error {
 	dir := w.conf.Directory
 	switch {
 	case m == nil:
@@ -252,6 +255,9 @@ func (w *redisWriter) nothingRestored(ctx context.Context, m *mark) error {
 		return errors.Join(m.write(dir), errors.New("nothing was restored by this operation, and those before it have restored a part; the server stays stopped; restore again"))
 	case m.Mixed:
 		return errors.New("nothing was restored, and a restore before this one ended half done, so that its files are a mixture; the server stays stopped; restore again")
+	}
+	if m.Session != session {
+		return errors.New("nothing was restored or changed, and a restore before this one has not ended; restore again")
 	}
 	if err := w.putBack(m); err != nil {
 		return err

@@ -109,6 +109,24 @@ func TestKilledHalfWay(t *testing.T) {
 	k.ends()
 }
 
+// TestAnOperationThatWasNotPreparedPutsNothingBack: what is aside is that of the
+// restore before it, and so may the files be that are here.
+func TestAnOperationThatWasNotPreparedPutsNothingBack(t *testing.T) {
+	t.Parallel()
+	k := newKilled(t, half)
+	r := k.restorer(k.doc, k.stamp())
+	if err := r.component().SetFileRestoreStatus(vss.FileRestoreStatusNone); err != nil {
+		t.Fatal(err)
+	}
+	k.stays(r.try(writer.EventPostRestore), "has not ended")
+	for name, want := range half {
+		if got, err := os.ReadFile(filepath.Join(k.Dir, name)); err != nil || string(got) != string(want) {
+			t.Errorf("%s has %d bytes, %v", name, len(got), err)
+		}
+	}
+	k.ends()
+}
+
 // TestServerStartedAfterAKill: what it has written is its data, and what was there
 // before the killed restore is not forgotten.
 func TestServerStartedAfterAKill(t *testing.T) {
