@@ -222,7 +222,14 @@ func TestAReplicaThatIsBehindKeepsTheLogs(t *testing.T) {
 	if now := r.logs()[0]; now != oldest || !strings.Contains(got.said, "1 of 1 connected replicas") {
 		t.Errorf("the oldest log is %s, was %s, and %q was said", now, oldest, got.said)
 	}
-	go io.Copy(io.Discard, out) // it gets what it wants
+	// One that comes to the end while the writer looks is not behind.
+	if _, behind, err := awaitReplicas(t.Context(), r.db, 0); err != nil || behind != 1 {
+		t.Fatalf("%d replicas are behind, %v", behind, err)
+	}
+	time.AfterFunc(300*time.Millisecond, func() { io.Copy(io.Discard, out) }) // it gets what it wants
+	if connected, behind, err := awaitReplicas(t.Context(), r.db, time.Minute); err != nil || connected != 1 || behind != 0 {
+		t.Errorf("%d of %d replicas are behind, %v", behind, connected, err)
+	}
 	for begun := time.Now(); r.one("SELECT state FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'") != "Master has sent all binlog to slave; waiting for more updates"; time.Sleep(10 * time.Millisecond) {
 		if time.Since(begun) > time.Minute {
 			t.Fatal("the replica does not come to the end")

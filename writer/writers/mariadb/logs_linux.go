@@ -228,7 +228,7 @@ func (w *dbWriter) truncate(ctx context.Context, e *writer.Event) error {
 	if err != nil || to == "" {
 		return err
 	}
-	connected, behind, err := replicas(ctx, s.db)
+	connected, behind, err := awaitReplicas(ctx, s.db, replicaLimit)
 	if err != nil {
 		return err
 	}
@@ -242,16 +242,61 @@ func (w *dbWriter) truncate(ctx context.Context, e *writer.Event) error {
 	return nil
 }
 
-// replicas counts the replicas that are connected, and those of them that have not
-// been sent everything. The account must be allowed to see them, by PROCESS; without
-// that the server's own word stands, which purges no log that one reads.
-func replicas(ctx context.Context, q row) (connected, behind int, err error) {
-	err = q.QueryRowContext(ctx, `SELECT COUNT(*), COALESCE(SUM(COALESCE(state, '') NOT LIKE '%has sent all binlog to%'), 0)
-		FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'`).Scan(&connected, &behind)
-	if err != nil {
-		err = fmt.Errorf("ask for connected replicas: %w", err)
+// replicaLimit is how long replicas may take to be seen at the end of the logs.
+const replicaLimit = 2 * time.Second
+
+// awaitReplicas counts the replicas that are connected, and those of them that have
+// not been sent everything. One that has is in the middle of the next event a moment
+// later, where others commit: it is enough that each is seen at the end once, since
+// all that may be purged was written before.
+func awaitReplicas(ctx context.Context, q row, limit time.Duration) (connected, behind int, err error) {
+	done := make(map[int64]bool)
+	for begun := time.Now(); ; {
+		behind = 0
+		now, err := replicas(ctx, q)
+		if err != nil {
+			return 0, 0, err
+		}
+		for id, all := range now {
+			done[id] = done[id] || all
+			if !done[id] {
+				behind++
+			}
+		}
+		if behind == 0 || time.Since(begun) > limit {
+			return len(now), behind, nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, 0, context.Cause(ctx)
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
-	return connected, behind, err
+}
+
+// replicas lists the replicas that are connected, and whether they have been sent
+// everything at this moment. The account must be allowed to see them, by PROCESS;
+// without that the server's own word stands, which purges no log that one reads.
+func replicas(ctx context.Context, q row) (map[int64]bool, error) {
+	r, err := q.QueryContext(ctx, `SELECT id, COALESCE(state, '') LIKE '%has sent all binlog to%'
+		FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'`)
+	if err != nil {
+		return nil, fmt.Errorf("ask for connected replicas: %w", err)
+	}
+	defer r.Close()
+	list := make(map[int64]bool)
+	for r.Next() {
+		var id int64
+		var all bool
+		if err := r.Scan(&id, &all); err != nil {
+			return nil, fmt.Errorf("ask for connected replicas: %w", err)
+		}
+		list[id] = all
+	}
+	if err := r.Err(); err != nil {
+		return nil, fmt.Errorf("ask for connected replicas: %w", err)
+	}
+	return list, nil
 }
 
 // purgeTo finds the first log that stays: the one at which the next log backup
