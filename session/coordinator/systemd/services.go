@@ -139,8 +139,9 @@ func startSoon(ctx context.Context, systemctl string, units []string) error {
 	return nil
 }
 
-// start starts units, sockets first: systemd refuses one whose service runs. Targets that stopped with them are only marked as reached
-// again: to start them would start all else that belongs to them.
+// start starts units, sockets first: systemd refuses one whose service runs. Targets
+// that stopped with them are only marked as reached again: to start them would start
+// all else that belongs to them.
 func start(ctx context.Context, systemctl string, units []string, options ...string) error {
 	var sockets, plain, targets []string
 	for _, u := range units {
