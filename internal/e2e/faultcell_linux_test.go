@@ -468,7 +468,7 @@ func (w *faultWorld) to(c faultCell, rnd *rand.Rand) (r *running, g *gate, relea
 			os.RemoveAll(filepath.Join(w.volumes["precopy"].Root, ".sombra")) // the set fails
 		}}
 	}
-	args := append([]string{"backup", "--json", "-vv"}, w.roots()...)
+	args := append([]string{"backup", "--type", "full", "--json", "-vv"}, w.roots()...)
 	if c.fault == faultHung {
 		args = append(args, c.hungFlags()...)
 	}

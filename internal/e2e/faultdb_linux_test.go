@@ -33,6 +33,9 @@ type serverApp struct {
 	tidy func()
 	// dial makes a client's connection.
 	dial func(ctx context.Context) (serverConn, error)
+	// byHand does to an extracted copy what the documentation says before it is
+	// started; nil: nothing.
+	byHand func(dir string) error
 	// started starts a server on a copy of the data in a directory.
 	started func(ctx context.Context, dir string) (serverConn, func() error, error)
 	own     func(requester.ComponentResult) bool
@@ -40,6 +43,12 @@ type serverApp struct {
 	// goes on; cut ends the sessions of writers.
 	left func(ctx context.Context, c serverConn) ([]string, error)
 	cut  func(ctx context.Context, c serverConn) error
+	// yaml is its entry in the configuration, if it is not only found by itself.
+	yaml string
+	// chains counts what keeps the server's log for log backups, which lasts from a
+	// full backup to the next; mayKeep is how many of it there may be.
+	chains  func(ctx context.Context, c serverConn) (int, error)
+	mayKeep int
 
 	mu   sync.Mutex
 	conn serverConn // the client's; nil: none
@@ -142,10 +151,33 @@ func (a *serverApp) held() []string {
 	}
 	defer c.close()
 	list, err := a.left(ctx, c)
+	if err == nil && a.chains != nil {
+		var n int
+		if n, err = a.chains(ctx, c); n > a.mayKeep {
+			list = append(list, fmt.Sprintf("%s: log is kept for %d chains of backups", a.title, n))
+		}
+	}
 	if err != nil {
 		return []string{fmt.Sprintf("%s: %v", a.title, err)}
 	}
 	return list
+}
+
+// keepsLog checks that the log is kept for the next log backup of a server that has
+// chains.
+func (a *serverApp) keepsLog() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	c, err := a.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	n, err := a.chains(ctx, c)
+	if err == nil && n != 1 {
+		err = fmt.Errorf("log is kept for %d chains of backups", n)
+	}
+	return err
 }
 
 // costly marks that looking at a copy takes long, as a server is started on it.
@@ -158,6 +190,11 @@ func (a *serverApp) copied(dir string) (last int64, err error) {
 	}
 	for up := filepath.Dir(data); dir != "/" && up != filepath.Dir(dir); up = filepath.Dir(up) {
 		if err := os.Chmod(up, 0o755); err != nil { // what led there was its users' alone
+			return 0, err
+		}
+	}
+	if dir != "/" && a.byHand != nil {
+		if err := a.byHand(data); err != nil {
 			return 0, err
 		}
 	}
@@ -220,7 +257,12 @@ func newPostgresApp(root string) (*serverApp, error) {
 		}
 		return pgNumbers{c}, nil
 	}
-	return &serverApp{title: "postgres", root: root, dir: dir, needs: "global/pg_control", uid: uid,
+	return &serverApp{title: "postgres", root: root, dir: dir, needs: "global/pg_control", uid: uid, mayKeep: 1,
+		yaml: fmt.Sprintf("  - kind: postgres\n    name: main\n    config: {data: %s, logs: true}\n", dir),
+		chains: func(ctx context.Context, c serverConn) (int, error) {
+			list, err := pgStrings(ctx, c, "SELECT slot_name::text FROM pg_replication_slots WHERE NOT temporary")
+			return len(list), err
+		},
 		run: func(ctx context.Context) error {
 			if server.Alive() {
 				return nil
@@ -237,6 +279,13 @@ func newPostgresApp(root string) (*serverApp, error) {
 			return list
 		},
 		dial: func(ctx context.Context) (serverConn, error) { return connect(ctx, server) },
+		byHand: func(dir string) error {
+			slots, err := filepath.Glob(filepath.Join(dir, "pg_replslot", "*"))
+			for _, slot := range slots {
+				err = errors.Join(err, os.RemoveAll(slot))
+			}
+			return err
+		},
 		started: func(ctx context.Context, dir string) (serverConn, func() error, error) {
 			s, err := dbtest.StartPostgres(ctx, dbtest.PostgresOptions{Dir: dir})
 			if err != nil {
@@ -250,7 +299,7 @@ func newPostgresApp(root string) (*serverApp, error) {
 		},
 		own: func(c requester.ComponentResult) bool { return c.Writer == "PostgreSQL" },
 		left: func(ctx context.Context, c serverConn) ([]string, error) {
-			return pgStrings(ctx, c, "SELECT 'replication slot ' || slot_name FROM pg_replication_slots "+
+			return pgStrings(ctx, c, "SELECT 'replication slot ' || slot_name FROM pg_replication_slots WHERE temporary OR slot_name !~ '^sombra_' "+
 				"UNION ALL SELECT 'session ' || pid FROM pg_stat_activity WHERE application_name = 'sombra'")
 		},
 		cut: func(ctx context.Context, c serverConn) error {

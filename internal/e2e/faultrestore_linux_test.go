@@ -145,7 +145,7 @@ func (c faultCell) runRestore(w *faultWorld, rnd *rand.Rand) {
 	kind, _ := writer.ParseEventKind(c.point)
 	g, end := w.newGate(w.volumes["precopy"].Root, kind)
 	defer end()
-	id := w.must(append([]string{"backup", "--json"}, w.roots()...)...).summary().ID
+	id := w.must(append([]string{"backup", "--type", "full", "--json"}, w.roots()...)...).summary().ID
 	dir := filepath.Join(w.memory(), "extract")
 	w.must("extract", id, dir)
 	want := map[string]int64{}

@@ -202,6 +202,12 @@ func (c faultCell) run(w *faultWorld) {
 	party := c.party[strings.Index(c.party, " ")+1:]
 	w.deep = slices.Contains(e.hit, party) || rnd.IntN(5) == 0
 	records, marks := w.backups(), w.marks()
+	for _, s := range w.servers() {
+		s.mayKeep = 1
+		if c.point == "BackupComplete" {
+			s.mayKeep = 2 // the new one is there, and what was to drop the old one is no more: the next backup does
+		}
+	}
 	do := func(what string, f func() error) {
 		t.Helper()
 		if f == nil {
@@ -418,7 +424,10 @@ func (w *faultWorld) recordTrue(id string, code int, hit []string, marks map[str
 func (w *faultWorld) nextBackup() {
 	w.t.Helper()
 	marks := w.marks()
-	o := w.sombra(append([]string{"backup", "--json"}, w.roots()...)...)
+	for _, s := range w.servers() {
+		s.mayKeep = 1
+	}
+	o := w.sombra(append([]string{"backup", "--type", "full", "--json"}, w.roots()...)...)
 	if o.code != 0 {
 		w.t.Errorf("the next backup: exit code %d\n%s\n%s", o.code, whatWentOn(o.out), o.err)
 		if o.code > 0 && o.code < 10 && o.code != 1 {
@@ -430,6 +439,15 @@ func (w *faultWorld) nextBackup() {
 	}
 	w.check("the next backup is complete")
 	w.nothingLeft("the next backup")
+	for _, s := range w.servers() {
+		if s.chains == nil {
+			continue
+		}
+		w.check("the next backup has the log kept for log backups")
+		if err := s.keepsLog(); err != nil {
+			w.t.Errorf("after the next backup: %s: %v", s.title, err)
+		}
+	}
 	w.recordTrue(o.summary().ID, 0, nil, marks, false)
 	w.must("forget", "--last-too", o.summary().ID)
 	for _, a := range w.apps {

@@ -82,7 +82,11 @@ func newFaultWorld(t *testing.T, databases []string) *faultWorld {
 			add(d.start(w.volumes[d.provider].Root))
 		}
 	}
-	w.configure("writers:\n" + shop.yaml() + counter.yaml(filepath.Join(counter.root, "counter")))
+	writers := "writers:\n" + shop.yaml() + counter.yaml(filepath.Join(counter.root, "counter"))
+	for _, s := range w.servers() {
+		writers += s.yaml
+	}
+	w.configure(writers)
 	for _, v := range w.volumes {
 		for i := range 20 {
 			write(t, filepath.Join(v.Root, "files", fmt.Sprint(i)), strings.Repeat("data of no writer ", 100))
@@ -154,6 +158,16 @@ func (w *faultWorld) roots() (list []string) {
 func (w *faultWorld) app(name string) *faultLoad {
 	i := slices.IndexFunc(w.apps, func(l *faultLoad) bool { return l.name() == name })
 	return w.apps[i]
+}
+
+// servers are those of the applications that are database servers.
+func (w *faultWorld) servers() (list []*serverApp) {
+	for _, a := range w.apps {
+		if s, ok := a.faultApp.(*serverApp); ok {
+			list = append(list, s)
+		}
+	}
+	return list
 }
 
 // remainsChecked is what remains looks for.
@@ -258,9 +272,10 @@ func newFaultLoad(t *testing.T, a faultApp) *faultLoad {
 	return l
 }
 
-// run writes number by number until ctx ends.
+// run writes number by number until ctx ends, not so fast that worlds take the disk
+// and the processors from each other.
 func (l *faultLoad) run(ctx context.Context) {
-	for ; ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+	for ; ctx.Err() == nil; time.Sleep(30 * time.Millisecond) {
 		l.mu.Lock()
 		n, down := l.next, l.down
 		l.begun = n
