@@ -239,6 +239,9 @@ func readNotes(c *metadata.Component) (notes, error) {
 // stop stops the server, and notes how it was started. A stop by a signal is an
 // orderly one, and the data's owner may send it.
 func (w *dbWriter) stop(ctx context.Context, pid int, state *asideState) error {
+	if isPrivate(pid) { // how the server ran before that restore is noted
+		return w.terminate(ctx, pid)
+	}
 	state.Ran, state.Unit = commandLine(pid), false
 	if exe, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe"); err == nil && len(state.Ran) > 0 {
 		state.Ran[0] = exe
@@ -263,6 +266,11 @@ func (w *dbWriter) stop(ctx context.Context, pid int, state *asideState) error {
 	if now, err := lockedBy(w.dir); err != nil || now == 0 {
 		return err
 	}
+	return w.terminate(ctx, pid)
+}
+
+// terminate has a server shut down, and waits for its end.
+func (w *dbWriter) terminate(ctx context.Context, pid int) error {
 	if err := unix.Kill(pid, unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("stop the server, process %d: %w", pid, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -175,6 +176,31 @@ func TestAServerThatReplaysIsToldFromOneThatSomebodyStarted(t *testing.T) {
 		}
 		in.Close()
 		cmd.Wait()
+	}
+}
+
+// A server that still replays logs for a writer that was killed is ended, and the one
+// that ran before is started in the end.
+func TestAServerThatReplaysIsNotTakenForTheOneThatRan(t *testing.T) {
+	dir, err := launch.Scratch(scratchPurpose)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	init := filepath.Join(dir, "init.sql")
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(init, nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, dbtest.MariaDBOptions{Args: []string{"--init-file=" + init}})
+	state := asideState{Ran: []string{"/usr/sbin/mariadbd", "--port=3311"}, Unit: true}
+	if err := (&dbWriter{dir: r.m.Dir}).stop(t.Context(), r.m.PID, &state); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(state.Ran, []string{"/usr/sbin/mariadbd", "--port=3311"}) || !state.Unit {
+		t.Errorf("the server that ran is now %v, of a unit: %v", state.Ran, state.Unit)
+	}
+	if pid, err := lockedBy(r.m.Dir); err != nil || pid != 0 {
+		t.Errorf("process %d still runs (%v)", pid, err)
 	}
 }
 
