@@ -72,7 +72,11 @@ func (w *etcdWriter) makeRoom(ctx context.Context, session vss.GUID, c *metadata
 		return nil // this one comes on top of the one before
 	}
 	a.state.More, a.state.Session = false, session
-	return a.put()
+	if err := a.put(); err != nil { // no PostRestore follows
+		return fmt.Errorf("%w; the server is left stopped, and what was there before is in %s as far as it was moved, and else in its place; restore again",
+			err, filepath.Join(w.conf.Directory, asideName))
+	}
+	return nil
 }
 
 // mayReplace refuses what would break a cluster: alone says that the server that

@@ -130,6 +130,24 @@ func TestARefusedRestoreDoesNotPutBackWhatAnEarlierOnePutAside(t *testing.T) {
 	}
 }
 
+// A restore that has stopped the server and cannot move its files says what is where.
+func TestARestoreThatCannotPutThingsAsideSaysWhereTheyAre(t *testing.T) {
+	a := newApp(t, dbtest.EtcdOptions{})
+	if err := os.MkdirAll(filepath.Join(a.Dir, asideName), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(a.Dir, asideName, "1"), nil, 0o644); err != nil { // in the way of a directory
+		t.Fatal(err)
+	}
+	w, e := a.beginOperation(false, false)
+	err := writer.Notify(t.Context(), w, writer.EventPreRestore, e)
+	a.wantStopped(err, "not a directory")
+	a.wantStopped(err, "the server is left stopped, and what was there before is in "+filepath.Join(a.Dir, asideName))
+	if _, err := os.Lstat(filepath.Join(a.Dir, dbName)); err != nil {
+		t.Error(err)
+	}
+}
+
 // What one operation of a restore has brought is not mixed with what was there before
 // when the next brings nothing, as when it is interrupted while it restores others'
 // files.
