@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
+
 	"github.com/sombra-backup/sombra/internal/dbtest"
 	"github.com/sombra-backup/sombra/requester"
 )
@@ -118,9 +120,11 @@ func newMariaDBApp(root string) (*serverApp, error) {
 		cut: func(ctx context.Context, c serverConn) error {
 			ids, err := c.(mariaNumbers).sessions(ctx)
 			for _, id := range ids {
-				if _, kerr := c.(mariaNumbers).db.ExecContext(ctx, fmt.Sprintf("KILL %d", id)); kerr != nil {
-					err = errors.Join(err, kerr)
+				_, kerr := c.(mariaNumbers).db.ExecContext(ctx, fmt.Sprintf("KILL %d", id))
+				if gone := (*mysql.MySQLError)(nil); errors.As(kerr, &gone) && gone.Number == 1094 {
+					kerr = nil // it has ended by itself
 				}
+				err = errors.Join(err, kerr)
 			}
 			return err
 		}}, nil

@@ -49,6 +49,8 @@ type asideState struct {
 	// Session is that of the last restore: another one, which has put nothing
 	// aside, puts nothing back.
 	Session vss.GUID `json:"session,omitzero"`
+	// Live: a server ran on what the last restore put aside.
+	Live bool `json:"live,omitempty"`
 	// More: a restore has ended after which another follows.
 	More bool `json:"more,omitempty"`
 }

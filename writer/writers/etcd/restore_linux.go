@@ -71,7 +71,7 @@ func (w *etcdWriter) makeRoom(ctx context.Context, session vss.GUID, c *metadata
 	if more {
 		return nil // this one comes on top of the one before
 	}
-	a.state.More, a.state.Session = false, session
+	a.state.More, a.state.Session, a.state.Live = false, session, pid != 0
 	if err := a.put(); err != nil { // no PostRestore follows
 		return fmt.Errorf("%w; the server is left stopped, and what was there before is in %s as far as it was moved, and else in its place; restore again",
 			err, filepath.Join(w.conf.Directory, asideName))
@@ -196,11 +196,15 @@ func (w *etcdWriter) restored(ctx context.Context, session vss.GUID, c *metadata
 			a.state.More = false // the next restore begins anew
 			return errors.Join(fmt.Errorf("an operation before this one restored its files, and this one nothing, so the server is not started; restore again; what was there before is kept in %s", kept), a.write())
 		}
-		running, cmd := a.state.Running, a.state.Command
+		running, cmd, live := a.state.Running, a.state.Command, a.state.Live
 		if err := a.putBack(); err != nil {
 			return err
 		}
-		if a.state.Number > 0 {
+		switch {
+		case a.state.Number > 0 && live: // what it ran on is here again
+			return errors.Join(fmt.Errorf("nothing was restored, and the server goes on as before; but a restore before this one has not ended, and the next that succeeds removes what that has put aside: it is kept in %s", kept),
+				w.start(ctx, running, cmd))
+		case a.state.Number > 0:
 			return fmt.Errorf("nothing was restored, and a restore before this one ended half done, so the server is not started; restore again; what was there before both is kept in %s", kept)
 		}
 		return w.start(ctx, running, cmd)

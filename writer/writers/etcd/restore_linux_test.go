@@ -130,6 +130,29 @@ func TestARefusedRestoreDoesNotPutBackWhatAnEarlierOnePutAside(t *testing.T) {
 	}
 }
 
+// A server that was started after a restore was killed goes on, on its data, when the
+// next restore brings nothing; what the killed one has put aside stays.
+func TestAServerUsedSinceAKilledRestoreGoesOnWhenNothingIsRestored(t *testing.T) {
+	a := newApp(t, dbtest.EtcdOptions{})
+	w, e := a.beginOperation(false, false)
+	if err := writer.Notify(t.Context(), w, writer.EventPreRestore, e); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(a.Kill(), a.Start(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	err := a.playRestore(vss.FileRestoreStatusNone, func() {})
+	if err == nil || !strings.Contains(err.Error(), "goes on as before") {
+		t.Errorf("it says %v", err)
+	}
+	if pid, err := runningIn(a.Dir); err != nil || pid == 0 {
+		t.Errorf("the server does not run (%v)", err)
+	}
+	if _, err := os.Lstat(filepath.Join(a.Dir, asideName, "1", "snap", "db")); err != nil {
+		t.Error(err)
+	}
+}
+
 // A restore that has stopped the server and cannot move its files says what is where.
 func TestARestoreThatCannotPutThingsAsideSaysWhereTheyAre(t *testing.T) {
 	a := newApp(t, dbtest.EtcdOptions{})

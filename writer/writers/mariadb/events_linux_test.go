@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -209,11 +210,7 @@ func TestAReplicaThatIsBehindKeepsTheLogs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { replica.Process.Kill(); out.Close(); replica.Wait() }()
-	for begun := time.Now(); r.one("SELECT COUNT(*) FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'") != "1"; time.Sleep(10 * time.Millisecond) {
-		if time.Since(begun) > time.Minute {
-			t.Fatal("the replica does not connect")
-		}
-	}
+	r.dumps(1)
 	w := r.writer(t)
 	got, err := playUntil(t.Context(), w, vss.BackupTypeFull, "", true, r.settle)
 	if err != nil {
@@ -226,8 +223,21 @@ func TestAReplicaThatIsBehindKeepsTheLogs(t *testing.T) {
 	if _, behind, err := awaitReplicas(t.Context(), r.db, 0); err != nil || behind != 1 {
 		t.Fatalf("%d replicas are behind, %v", behind, err)
 	}
-	time.AfterFunc(300*time.Millisecond, func() { io.Copy(io.Discard, out) }) // it gets what it wants
-	if connected, behind, err := awaitReplicas(t.Context(), r.db, time.Minute); err != nil || connected != 1 || behind != 0 {
+	// Nor has one that goes away while the writer looks all that it wants.
+	other := exec.Command(replica.Args[0], append(slices.Clone(replica.Args[1:len(replica.Args)-2]), "--stop-never-slave-server-id=78", oldest)...)
+	if _, err := other.StdoutPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r.dumps(2)
+	time.AfterFunc(200*time.Millisecond, func() { other.Process.Kill(); other.Wait() })
+	time.AfterFunc(400*time.Millisecond, func() { io.Copy(io.Discard, out) })
+	if connected, behind, err := awaitReplicas(t.Context(), r.db, 3*time.Second); err != nil || connected != 2 || behind != 1 {
+		t.Errorf("%d of %d replicas are behind, %v", behind, connected, err)
+	}
+	if connected, behind, err := awaitReplicas(t.Context(), r.db, time.Minute); err != nil || connected != 1 || behind != 0 { // it gets what it wants
 		t.Errorf("%d of %d replicas are behind, %v", behind, connected, err)
 	}
 	for begun := time.Now(); r.one("SELECT state FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'") != "Master has sent all binlog to slave; waiting for more updates"; time.Sleep(10 * time.Millisecond) {
@@ -240,6 +250,16 @@ func TestAReplicaThatIsBehindKeepsTheLogs(t *testing.T) {
 	}
 	if now := r.logs()[0]; now == oldest || got.said != "" {
 		t.Errorf("the oldest log is %s still, and %q was said", now, got.said)
+	}
+}
+
+// dumps waits until so many replicas are connected.
+func (r *rig) dumps(n int) {
+	r.t.Helper()
+	for begun := time.Now(); r.one("SELECT COUNT(*) FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'") != strconv.Itoa(n); time.Sleep(10 * time.Millisecond) {
+		if time.Since(begun) > time.Minute {
+			r.t.Fatalf("%d replicas are not connected", n)
+		}
 	}
 }
 

@@ -259,12 +259,14 @@ func awaitReplicas(ctx context.Context, q row, limit time.Duration) (connected, 
 		}
 		for id, all := range now {
 			done[id] = done[id] || all
-			if !done[id] {
+		}
+		for _, all := range done { // one that has gone meanwhile comes back, and asks for the rest
+			if !all {
 				behind++
 			}
 		}
 		if behind == 0 || time.Since(begun) > limit {
-			return len(now), behind, nil
+			return len(done), behind, nil
 		}
 		select {
 		case <-ctx.Done():
