@@ -435,11 +435,35 @@ func syncVolume(root string) error {
 	return unix.Syncfs(int(dir.Fd()))
 }
 
+// roomOf is how many bytes a file system has free.
+func roomOf(root string) (uint64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(root, &st); err != nil {
+		return 0, fmt.Errorf("%s: %w", root, err)
+	}
+	return st.Bavail * uint64(st.Bsize), nil
+}
+
 // full fills a volume at the point, until the run has ended.
 func (w *faultWorld) full(root string, e effect) effect {
 	ballast := filepath.Join(root, "ballast")
-	e.strike = func(*running) error { return fillWhole(ballast) }
-	e.undo = func() error { return errors.Join(os.RemoveAll(ballast), syncVolume(root)) }
+	var before uint64
+	e.strike = func(*running) (err error) {
+		if before, err = roomOf(root); err != nil {
+			return err
+		}
+		return fillWhole(ballast)
+	}
+	e.undo = func() error {
+		err := os.RemoveAll(ballast)
+		for end := time.Now().Add(20 * time.Second); err == nil && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+			now, rerr := roomOf(root)
+			if err = errors.Join(rerr, syncVolume(root)); err != nil || now >= before/4*3 {
+				break // of a snapshot that was deleted, too, the room comes back some time later
+			}
+		}
+		return err
+	}
 	e.repair = func() (err error) {
 		for _, a := range w.apps {
 			if a.volume() == root {

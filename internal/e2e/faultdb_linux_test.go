@@ -45,9 +45,9 @@ type serverApp struct {
 	cut  func(ctx context.Context, c serverConn) error
 	// yaml is its entry in the configuration, if it is not only found by itself.
 	yaml string
-	// chains counts what keeps the server's log for log backups, which lasts from a
+	// chains names what keeps the server's log for log backups, which lasts from a
 	// full backup to the next; mayKeep is how many of it there may be.
-	chains  func(ctx context.Context, c serverConn) (int, error)
+	chains  func(ctx context.Context, c serverConn) ([]string, error)
 	mayKeep int
 
 	mu   sync.Mutex
@@ -152,9 +152,9 @@ func (a *serverApp) held() []string {
 	defer c.close()
 	list, err := a.left(ctx, c)
 	if err == nil && a.chains != nil {
-		var n int
-		if n, err = a.chains(ctx, c); n > a.mayKeep {
-			list = append(list, fmt.Sprintf("%s: log is kept for %d chains of backups", a.title, n))
+		var kept []string
+		if kept, err = a.chains(ctx, c); len(kept) > a.mayKeep {
+			list = append(list, fmt.Sprintf("%s: log is kept for several chains of backups: %v", a.title, kept))
 		}
 	}
 	if err != nil {
@@ -163,21 +163,16 @@ func (a *serverApp) held() []string {
 	return list
 }
 
-// keepsLog checks that the log is kept for the next log backup of a server that has
-// chains.
-func (a *serverApp) keepsLog() error {
+// chain gives what keeps the log of a server that has chains.
+func (a *serverApp) chain() ([]string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	c, err := a.dial(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer c.close()
-	n, err := a.chains(ctx, c)
-	if err == nil && n != 1 {
-		err = fmt.Errorf("log is kept for %d chains of backups", n)
-	}
-	return err
+	return a.chains(ctx, c)
 }
 
 // costly marks that looking at a copy takes long, as a server is started on it.
@@ -259,9 +254,8 @@ func newPostgresApp(root string) (*serverApp, error) {
 	}
 	return &serverApp{title: "postgres", root: root, dir: dir, needs: "global/pg_control", uid: uid, mayKeep: 1,
 		yaml: fmt.Sprintf("  - kind: postgres\n    name: main\n    config: {data: %s, logs: true}\n", dir),
-		chains: func(ctx context.Context, c serverConn) (int, error) {
-			list, err := pgStrings(ctx, c, "SELECT slot_name::text FROM pg_replication_slots WHERE NOT temporary")
-			return len(list), err
+		chains: func(ctx context.Context, c serverConn) ([]string, error) {
+			return pgStrings(ctx, c, "SELECT slot_name::text FROM pg_replication_slots WHERE NOT temporary ORDER BY 1")
 		},
 		run: func(ctx context.Context) error {
 			if server.Alive() {

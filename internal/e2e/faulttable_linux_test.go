@@ -201,11 +201,11 @@ func (c faultCell) run(w *faultWorld) {
 	t, e := w.t, c.effect(w)
 	party := c.party[strings.Index(c.party, " ")+1:]
 	w.deep = slices.Contains(e.hit, party) || rnd.IntN(5) == 0
-	records, marks := w.backups(), w.marks()
+	records, marks, chains := w.backups(), w.marks(), w.chains()
 	for _, s := range w.servers() {
 		s.mayKeep = 1
-		if c.point == "BackupComplete" {
-			s.mayKeep = 2 // the new one is there, and what was to drop the old one is no more: the next backup does
+		if c.point == "BackupComplete" || c.fault == faultFull {
+			s.mayKeep = 2 // the new one is there, and what was to drop the old one is no more, or cannot: the next backup does
 		}
 	}
 	do := func(what string, f func() error) {
@@ -252,7 +252,14 @@ func (c faultCell) run(w *faultWorld) {
 		w.nothingLeft("the run")
 	}
 	w.step("until nothing is left")
-	w.truth(c, e, o, g, records, marks)
+	if fresh := w.truth(c, e, o, g, records, marks); fresh == 0 {
+		w.check("without a record, log is kept for the chain it was kept for")
+		for title, list := range w.chains() {
+			if !slices.Equal(list, chains[title]) {
+				t.Errorf("%s kept log for %v, and keeps it for %v", title, chains[title], list)
+			}
+		}
+	}
 	g.release()
 	g.on = nil // the run has ended
 	w.step("record")
@@ -340,8 +347,26 @@ func (w *faultWorld) marks() map[string]int64 {
 	return m
 }
 
-// truth checks what the run and its record say.
-func (w *faultWorld) truth(c faultCell, e effect, o *outcome, g *gate, records []string, marks map[string]int64) {
+// chains gives what keeps the log of servers for log backups.
+func (w *faultWorld) chains() map[string][]string {
+	w.t.Helper()
+	kept := map[string][]string{}
+	for _, s := range w.servers() {
+		if s.chains == nil {
+			continue
+		}
+		list, err := s.chain()
+		if err != nil {
+			w.t.Errorf("%s: %v", s.title, err)
+		}
+		kept[s.title] = list
+	}
+	return kept
+}
+
+// truth checks what the run and its record say. It gives how many records the run
+// has made.
+func (w *faultWorld) truth(c faultCell, e effect, o *outcome, g *gate, records []string, marks map[string]int64) int {
 	w.t.Helper()
 	var fresh []string
 	for _, id := range w.backups() {
@@ -370,6 +395,7 @@ func (w *faultWorld) truth(c faultCell, e effect, o *outcome, g *gate, records [
 	if len(fresh) == 1 {
 		w.recordTrue(fresh[0], o.code, e.hit, marks, c.timeless())
 	}
+	return len(fresh)
 }
 
 // recordTrue checks that what a record says to be complete is, and that nothing
@@ -439,13 +465,10 @@ func (w *faultWorld) nextBackup() {
 	}
 	w.check("the next backup is complete")
 	w.nothingLeft("the next backup")
-	for _, s := range w.servers() {
-		if s.chains == nil {
-			continue
-		}
+	for title, list := range w.chains() {
 		w.check("the next backup has the log kept for log backups")
-		if err := s.keepsLog(); err != nil {
-			w.t.Errorf("after the next backup: %s: %v", s.title, err)
+		if len(list) != 1 {
+			w.t.Errorf("after the next backup %s keeps log for %v", title, list)
 		}
 	}
 	w.recordTrue(o.summary().ID, 0, nil, marks, false)
