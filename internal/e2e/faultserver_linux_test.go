@@ -64,7 +64,12 @@ func (c faultCell) serverInRestore(a *serverApp) effect {
 	case c.fault == faultKilled:
 		e.strike = strike(syscall.SIGKILL)
 		if a.tidy != nil {
-			e.undo = func() error { a.tidy(); return nil }
+			e.undo = func() error {
+				if len(usersOf(a.dir)) == 0 { // else it is what the restore has started
+					a.tidy()
+				}
+				return nil
+			}
 		}
 	case c.fault == faultHung:
 		e.strike = strike(syscall.SIGSTOP)
