@@ -31,6 +31,11 @@ func look(ctx context.Context, op, name string) (*closure, error) {
 	if err != nil {
 		return nil, err
 	}
+	return lookWith(ctx, op, unit, systemctl)
+}
+
+// lookWith finds a service and what goes with it, with this systemctl.
+func lookWith(ctx context.Context, op, unit, systemctl string) (*closure, error) {
 	c := &closure{systemctl: systemctl, units: map[string]properties{}}
 	todo := []string{unit}
 	for len(todo) > 0 {
@@ -175,11 +180,68 @@ func (c *closure) stop(ctx context.Context, op string) error {
 }
 
 // startLater has systemd start units when it is done with stopping them, and does not
-// wait for that.
+// wait for that; it fails as startSoon does.
 func (c *closure) startLater(ctx context.Context, units []string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), laterLimit)
 	defer cancel()
-	return startSoon(ctx, c.systemctl, units)
+	return c.startSoon(ctx, units)
+}
+
+// startSoon has systemd take on the start of units, and does not wait for that. With
+// an error, which names them, some of them may not be started. Systemd refuses the
+// start of a socket whose service stops, unless it has only to wait for that stop,
+// which a start of the service would replace: then only sockets are started, and the
+// rest is for a later call.
+func (c *closure) startSoon(ctx context.Context, units []string) error {
+	waits, err := c.stopping(ctx, units)
+	if err != nil {
+		return fmt.Errorf("systemd was not told to start %s: %w", strings.Join(units, ", "), err)
+	}
+	soon := units
+	if len(waits) > 0 {
+		soon = waits
+	}
+	if err := start(ctx, c.systemctl, soon, "--no-block"); err != nil {
+		return fmt.Errorf("systemd has not taken on the start of all of %s: %w", strings.Join(units, ", "), err)
+	}
+	if len(waits) > 0 {
+		return fmt.Errorf("systemd can take on the start of all of %s only when the service of %s has stopped", strings.Join(units, ", "), strings.Join(waits, ", "))
+	}
+	return nil
+}
+
+// stopping are those of the units that are sockets of a service which is about to
+// stop.
+func (c *closure) stopping(ctx context.Context, units []string) ([]string, error) {
+	var services, waits []string
+	for _, s := range c.order {
+		if slices.ContainsFunc(c.sockets(s), func(u string) bool { return slices.Contains(units, u) }) {
+			services = append(services, s)
+		}
+	}
+	if len(services) == 0 {
+		return nil, nil
+	}
+	list, err := show(ctx, c.systemctl, services...)
+	if err != nil {
+		return nil, err
+	}
+	for i, p := range list {
+		if p["ActiveState"] != "deactivating" {
+			continue
+		}
+		for _, u := range c.sockets(services[i]) {
+			if slices.Contains(units, u) {
+				waits = append(waits, u)
+			}
+		}
+	}
+	return waits, nil
+}
+
+// sockets are those that would start a unit.
+func (c *closure) sockets(unit string) []string {
+	return slices.DeleteFunc(c.units[unit].list("TriggeredBy"), func(u string) bool { return !strings.HasSuffix(u, ".socket") })
 }
 
 // laterLimit is how long systemd may take to hear of a start: Freeze is to return

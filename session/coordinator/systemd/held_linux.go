@@ -23,6 +23,8 @@ type Held struct {
 	spec writer.Spec
 	unit string
 	dir  string
+	// find finds systemctl, or says why units cannot be reached.
+	find func(op, object, otherwise string) (string, error)
 }
 
 var _ writer.ServiceHolder = (*Held)(nil)
@@ -36,7 +38,7 @@ func NewHeld(spec writer.Spec) (*Held, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Held{spec: spec, unit: name, dir: unit.NoteDir}, nil
+	return &Held{spec: spec, unit: name, dir: unit.NoteDir, find: available}, nil
 }
 
 // Name implements [writer.Service].
@@ -62,7 +64,7 @@ func (h *Held) stop(ctx context.Context, op string, add func(*note, []string)) e
 	return h.do(ctx, op, func(ctx context.Context, c *closure, n *note) error {
 		running := c.active()
 		if len(running) == 0 {
-			return nil
+			return n.write() // what is over is forgotten
 		}
 		if err := h.ours(c); err != nil {
 			return vss.Errorf(vss.ErrAccessDenied, op, c.unit, "%w", err)
@@ -71,6 +73,7 @@ func (h *Held) stop(ctx context.Context, op string, add func(*note, []string)) e
 			return vss.Errorf(vss.ErrAccessDenied, op, c.unit, "%w", err)
 		}
 		add(n, running)
+		n.Starting = false
 		if err := n.write(); err != nil {
 			return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
 		}
@@ -125,7 +128,7 @@ func (h *Held) Freeze(ctx context.Context) error {
 		} else if frozen && !n.Frozen {
 			return vss.Errorf(vss.ErrBadState, op, c.unit, "somebody else has frozen it; see: systemctl thaw %s", c.unit)
 		}
-		n.Frozen = true
+		n.Frozen, n.Group = true, p["ControlGroup"]
 		if err := n.write(); err != nil {
 			return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
 		}
@@ -149,11 +152,15 @@ func (h *Held) LetGo(ctx context.Context) (starting bool, err error) {
 		if err := c.mayStart(op); err != nil {
 			return err
 		}
-		if err := startSoon(ctx, c.systemctl, units); err != nil {
+		n.Starting = slices.Contains(units, c.unit)
+		if err := n.write(); err != nil {
+			return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
+		}
+		if err := c.startSoon(ctx, units); err != nil {
 			return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
 		}
 		starting = true
-		return n.write()
+		return n.taken()
 	})
 	return starting, err
 }
@@ -172,23 +179,46 @@ func (h *Held) undo(ctx context.Context, op string, start starter) error {
 	if n, err := readNote(h.dir, h.unit); err == nil && n.nothing(op) && !n.busy() {
 		return nil // also where systemd does not run
 	}
-	return h.do(ctx, op, func(ctx context.Context, c *closure, n *note) error {
+	return h.locked(ctx, op, func(ctx context.Context, systemctl string, n *note) error {
 		var lost error
 		if n.Frozen {
-			held, err := c.thaw()
+			held, err := n.thaw() // first, since systemd may not answer
 			if err != nil {
-				return vss.Errorf(vss.ErrUnexpected, op, c.unit, "%w", err)
+				return vss.Errorf(vss.ErrUnexpected, op, h.unit, "%w", err)
 			}
 			if !held {
-				lost = errOvertaken(op, c.unit, "let go or ended")
+				lost = errOvertaken(op, h.unit, "let go or ended")
 			}
-			n.Frozen = false
+			n.Frozen, n.Group = false, ""
+			if err := n.write(); err != nil {
+				return besides(vss.Errorf(vss.ErrUnexpected, op, h.unit, "%w", err), lost)
+			}
+		}
+		if len(n.stoppedBefore(op)) == 0 {
+			return lost
+		}
+		c, err := lookWith(ctx, op, h.unit, systemctl)
+		if err != nil {
+			return besides(err, lost)
+		}
+		ours := n.Starting
+		if n.overtaken(c) && !ours {
+			lost = errors.Join(lost, errOvertaken(op, c.unit, "started"))
 		}
 		if units := n.stoppedBefore(op); len(units) > 0 {
-			return errors.Join(start(ctx, op, c, n, units), lost)
+			return besides(start(ctx, op, c, n, units), lost)
 		}
-		return errors.Join(n.write(), lost)
+		return besides(n.write(), lost)
 	})
+}
+
+// besides is an error with that of a unit which was not held: that one is not to
+// count for the whole, which says that the unit goes on.
+func besides(err, lost error) error {
+	if err == nil || lost == nil {
+		return errors.Join(err, lost)
+	}
+	return fmt.Errorf("%w; %v", err, lost)
 }
 
 const (
@@ -217,12 +247,29 @@ func (h *Held) start(ctx context.Context, op string, c *closure, n *note, units 
 // do does something with the unit and its note, which no other process touches
 // meanwhile.
 func (h *Held) do(ctx context.Context, op string, f func(context.Context, *closure, *note) error) error {
+	return h.locked(ctx, op, func(ctx context.Context, systemctl string, n *note) error {
+		c, err := lookWith(ctx, op, h.unit, systemctl)
+		if err != nil {
+			return err
+		}
+		n.Kind, n.Name = h.spec.Kind, h.spec.Name
+		if n.overtaken(c) {
+			n.forget() // that is over
+		}
+		return f(ctx, c, n)
+	})
+}
+
+// locked does something with the unit's note, which no other process touches
+// meanwhile.
+func (h *Held) locked(ctx context.Context, op string, f func(ctx context.Context, systemctl string, n *note) error) error {
 	if os.Geteuid() != 0 {
 		return vss.Errorf(vss.ErrNotSupported, op, h.unit, "only root stops and starts units of the system; run this as root")
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, heldLimit, tooLong(op, h.unit, heldLimit))
 	defer cancel()
-	if _, err := available(op, h.unit, "stop and start the application by its own means"); err != nil {
+	systemctl, err := h.find(op, h.unit, "stop and start the application by its own means")
+	if err != nil {
 		return err
 	}
 	n, unlock, err := lockNote(ctx, h.dir, h.unit)
@@ -230,19 +277,7 @@ func (h *Held) do(ctx context.Context, op string, f func(context.Context, *closu
 		return vss.Errorf(vss.ErrUnexpected, op, h.unit, "%w", err)
 	}
 	defer unlock()
-	c, err := look(ctx, op, h.unit)
-	if err != nil {
-		return err
-	}
-	n.Kind, n.Name = h.spec.Kind, h.spec.Name
-	overtaken := n.overtaken(c)
-	switch {
-	case overtaken && (op == opThaw || op == opRelease):
-		return errors.Join(f(ctx, c, n), errOvertaken(op, c.unit, "started"))
-	case overtaken:
-		n.Held, n.Stopped = nil, nil // that is over
-	}
-	return f(ctx, c, n)
+	return f(ctx, systemctl, n)
 }
 
 // ours refuses a unit that no configuration names and that does not run as the
@@ -306,18 +341,4 @@ func (c *closure) mayFreeze() error {
 		return fmt.Errorf("this program runs in %s and would stop itself; run it elsewhere", c.unit)
 	}
 	return nil
-}
-
-// thaw lets a frozen unit go on, and reports whether it was frozen until now.
-func (c *closure) thaw() (held bool, err error) {
-	p := c.units[c.unit]
-	f, err := freezerOf(p)
-	if err != nil {
-		return false, nil // its group is gone, and with it who was frozen
-	}
-	held, err = f.asked()
-	if err != nil {
-		held = false // it has ended just now
-	}
-	return held, f.thaw()
 }

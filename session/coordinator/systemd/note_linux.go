@@ -26,6 +26,11 @@ type note struct {
 	Stopped []string `json:"stopped,omitempty"`
 	Held    []string `json:"held,omitempty"`
 	Frozen  bool     `json:"frozen,omitempty"`
+	// Group is the control group that was frozen.
+	Group string `json:"group,omitempty"`
+	// Starting says that systemd was told to start the unit, which is one of Held:
+	// that it has run since then is no word of anybody else.
+	Starting bool `json:"starting,omitempty"`
 	// At is when, by the clock that systemd's monotonic times are of, in
 	// microseconds.
 	At uint64 `json:"at"`
@@ -55,6 +60,9 @@ func (n *note) stoppedBefore(op string) []string {
 func (n *note) stop(units []string) { n.Stopped = with(n.Stopped, units) }
 func (n *note) hold(units []string) { n.Held = with(n.Held, units) }
 
+// forget says that nothing is stopped any more.
+func (n *note) forget() { n.Held, n.Stopped, n.Starting = nil, nil, false }
+
 // with appends those of the units that are not in the list.
 func with(list, units []string) []string {
 	for _, u := range units {
@@ -69,6 +77,7 @@ func with(list, units []string) []string {
 func (n *note) started(units []string) {
 	run := func(u string) bool { return slices.Contains(units, u) }
 	n.Held, n.Stopped = slices.DeleteFunc(n.Held, run), slices.DeleteFunc(n.Stopped, run)
+	n.Starting = false
 }
 
 // notePath is where a unit's note is. A unit's name has no slash.
@@ -84,19 +93,33 @@ func (n *note) busy() bool {
 	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil
 }
 
-// overtaken reports whether somebody else has started the unit since it was
-// stopped. If it does not run now, that one has stopped it, too: then it is not ours
-// to start any more, and the stop is forgotten.
+// overtaken reports whether the unit was started since it was stopped, or since
+// systemd was told to start it. If it does not run now, and has not failed, somebody
+// has stopped it: then it is not ours to start any more, and the stop is forgotten.
 func (n *note) overtaken(c *closure) bool {
 	p := c.units[c.unit]
 	entered, err := strconv.ParseUint(p["ActiveEnterTimestampMonotonic"], 10, 64)
 	if err != nil || entered <= n.At || !slices.Contains(with(slices.Clone(n.Held), n.Stopped), c.unit) {
 		return false
 	}
-	if !p.runs() {
-		n.Held, n.Stopped = nil, nil
+	if !p.runs() && p["ActiveState"] != "failed" {
+		n.forget()
 	}
 	return true
+}
+
+// thaw lets the frozen control group go on, for which systemd is not needed, and
+// reports whether it was frozen until now.
+func (n *note) thaw() (held bool, err error) {
+	f, err := freezerOf(properties{"ControlGroup": n.Group})
+	if err != nil {
+		return false, nil // it is gone, and with it who was frozen
+	}
+	held, err = f.asked()
+	if err != nil {
+		held = false // it has ended just now
+	}
+	return held, f.thaw()
 }
 
 // monotonic is the time that systemd's monotonic properties are of.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -128,15 +127,6 @@ func startLimited(ctx context.Context, systemctl string, units []string) []strin
 		}
 	}
 	return limited
-}
-
-// startSoon has systemd take on the start of units, and does not wait for that. With
-// an error, which names them, some of them may not be started.
-func startSoon(ctx context.Context, systemctl string, units []string) error {
-	if err := start(ctx, systemctl, units, "--no-block"); err != nil {
-		return fmt.Errorf("systemd has not taken on the start of all of %s: %w", strings.Join(units, ", "), err)
-	}
-	return nil
 }
 
 // start starts units, sockets first: systemd refuses one whose service runs. Targets
