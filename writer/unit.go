@@ -41,7 +41,8 @@ type ServiceHolder interface {
 	Service
 	// Hold stops the unit as Stop does, but until Thaw. If it fails, what it
 	// has stopped by then is to be started again by systemd itself as soon as it
-	// can be, whether or not anybody calls Thaw.
+	// can be, whether or not anybody calls Thaw; of a service that has a socket and
+	// is stopping still, only the socket.
 	Hold(ctx context.Context) error
 	// Freeze stops all the unit's processes where they are, by the freezer of its
 	// control group, and returns when none moves any more. A unit that does not
