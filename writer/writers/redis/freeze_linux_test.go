@@ -245,6 +245,9 @@ func TestSaveBesideAnAppendOnlyFileDoesNotMatter(t *testing.T) {
 func TestSaveThatEndsBesideAnAppendOnlyFileDoesNotMatter(t *testing.T) {
 	t.Parallel()
 	a := newApp(t, dbtest.RedisOptions{AppendOnly: true})
+	w, _ := a.writer()
+	p := newPlay(t, w)
+	p.send(writer.EventPrepareForBackup, writer.EventPrepareForSnapshot)
 	for _, command := range [][]string{
 		{"CONFIG", "SET", "rdb-key-save-delay", "20000"}, // microseconds a key
 		{"EVAL", "for i = 1, 100 do redis.call('SET', 'k'..i, i) end", "0"},
@@ -254,9 +257,7 @@ func TestSaveThatEndsBesideAnAppendOnlyFileDoesNotMatter(t *testing.T) {
 			t.Fatalf("%v: %v", command, err)
 		}
 	}
-	w, _ := a.writer()
-	p := newPlay(t, w)
-	p.freeze()
+	p.send(writer.EventFreeze)
 	if n := saving(t, a); n != "1" {
 		t.Fatalf("rdb_bgsave_in_progress is %s at Freeze: the save was over too soon", n)
 	}

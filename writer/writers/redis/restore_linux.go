@@ -49,7 +49,7 @@ func (w *redisWriter) PreRestore(ctx context.Context, e *writer.Event) error {
 	if c == nil {
 		return nil
 	}
-	if err := w.makeRoom(ctx, e.SessionID); err != nil {
+	if err := w.makeRoom(ctx, e.SessionID, c); err != nil {
 		err = errors.Join(err, c.SetPreRestoreFailureMsg(message(err)))
 		return w.failure(ctx, vss.ErrWriterErrorNonRetryable, event, err)
 	}
@@ -57,13 +57,16 @@ func (w *redisWriter) PreRestore(ctx context.Context, e *writer.Event) error {
 }
 
 // makeRoom stops the server and puts its files aside.
-func (w *redisWriter) makeRoom(ctx context.Context, session vss.GUID) error {
+func (w *redisWriter) makeRoom(ctx context.Context, session vss.GUID, c *metadata.Component) error {
 	m, err := readMark(w.conf.Directory)
 	if err != nil {
 		return err
 	}
 	if m == nil {
 		m = new(mark)
+	}
+	if err := w.beginChain(m, c); err != nil {
+		return err
 	}
 	if err := w.noteHalf(m); err != nil {
 		return err
@@ -72,6 +75,34 @@ func (w *redisWriter) makeRoom(ctx context.Context, session vss.GUID) error {
 		return err
 	}
 	return w.putAside(m, session)
+}
+
+// beginChain tells an operation that goes on with a chain from one that begins it, as
+// that of what was saved whole does: for the latter what lies here is an earlier
+// restore's that did not come to its end, or what a server that somebody has started on
+// that has written since, and is put aside like anything else. Under an operation that
+// goes on no server must have run.
+func (w *redisWriter) beginChain(m *mark, c *metadata.Component) error {
+	if !m.More {
+		return nil
+	}
+	pid, err := w.running()
+	if err != nil {
+		return err
+	}
+	prev, _ := c.PreviousBackupStamp()
+	switch {
+	case prev != "" && pid != 0:
+		return fmt.Errorf("the server was started (process %d) before all backups of the chain were restored; stop it and restore again", pid)
+	case prev != "":
+		return nil
+	}
+	m.More = false
+	if pid != 0 {
+		return nil // stopServer makes the mark anew
+	}
+	m.Mixed = true // it is a part of a chain, which no server is started on
+	return m.write(w.conf.Directory)
 }
 
 // noteHalf notes that what lies here may be half of a restore that was killed: things
@@ -222,8 +253,8 @@ func (w *redisWriter) restored(ctx context.Context, e *writer.Event, c *metadata
 		}
 		return errors.New("its files are a mixture of old and restored ones, and the server stays stopped; restore again")
 	case c.AdditionalRestores(): // more is to come (R-RES-28)
-		if m == nil {
-			return nil
+		if m == nil { // nothing was in the way; what is there now is not to be put aside
+			m = &mark{Session: e.SessionID}
 		}
 		m.More, m.Mixed = true, false
 		return m.write(w.conf.Directory)

@@ -35,6 +35,14 @@ func (p *play) restore(more bool, status vss.FileRestoreStatus, put func()) erro
 	return p.try(writer.EventPostRestore)
 }
 
+// follows makes it an operation that comes on top of the one before.
+func (p *play) follows() {
+	p.t.Helper()
+	if err := p.component().SetPreviousBackupStamp("the one before"); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 func (a *app) running() bool {
 	a.t.Helper()
 	pid, err := runningIn(writer.Spec{}, config{Directory: a.Dir})
@@ -153,7 +161,11 @@ func TestChainStartsTheServerAtItsEnd(t *testing.T) {
 	n := a.acknowledged.Load() - 1
 	for i, files := range chain {
 		more := i < len(chain)-1
-		err := a.restorer(p.doc, "").restore(more, vss.FileRestoreStatusAll, func() { a.put(a.Dir, files) })
+		r := a.restorer(p.doc, "")
+		if i > 0 {
+			r.follows()
+		}
+		err := r.restore(more, vss.FileRestoreStatusAll, func() { a.put(a.Dir, files) })
 		if err != nil {
 			t.Fatal(err)
 		}

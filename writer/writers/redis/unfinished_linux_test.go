@@ -184,8 +184,84 @@ func TestChainThatStopsHalfWay(t *testing.T) {
 		if err := k.again(true, vss.FileRestoreStatusAll); err != nil {
 			t.Fatal(err)
 		}
-		k.stays(k.again(more, vss.FileRestoreStatusNone), "a part")
+		r := k.restorer(k.doc, "")
+		r.follows()
+		k.stays(r.restore(more, vss.FileRestoreStatusNone, func() {}), "a part")
 		k.stays(k.again(false, vss.FileRestoreStatusNone), "half done")
 	}
+	k.ends()
+}
+
+// TestChainIntoAnEmptyDirectory: what its first operation has restored where nothing
+// was is not put aside by the second, which may have nothing to write.
+func TestChainIntoAnEmptyDirectory(t *testing.T) {
+	t.Parallel()
+	for name, o := range map[string]dbtest.RedisOptions{"append-only file": {AppendOnly: true}, "RDB file": {}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newApp(t, o)
+			w, _ := a.writer()
+			p := newPlay(t, w)
+			files := p.backup(a.Dir)
+			if err := a.Stop(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for rel := range files {
+				if err := os.Remove(filepath.Join(a.Dir, rel)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := a.restorer(p.doc, "").restore(true, vss.FileRestoreStatusAll, func() { a.put(a.Dir, files) }); err != nil {
+				t.Fatal(err)
+			}
+			r := a.restorer(p.doc, p.stamp())
+			r.follows()
+			if err := r.restore(false, vss.FileRestoreStatusAll, func() {}); err != nil {
+				t.Error(err)
+			}
+			for rel, want := range files {
+				if got, err := os.ReadFile(filepath.Join(a.Dir, rel)); err != nil || string(got) != string(want) {
+					t.Errorf("%s has %d bytes of %d, %v", rel, len(got), len(want), err)
+				}
+			}
+			for _, left := range []string{markName, kept.Directory} {
+				if _, err := os.Lstat(filepath.Join(a.Dir, left)); err == nil {
+					t.Errorf("%s is left", left)
+				}
+			}
+		})
+	}
+}
+
+// TestServerStartedWithinAChain: what it has written is its data. An operation that
+// goes on with the chain refuses to write over it, one that begins it puts it aside.
+func TestServerStartedWithinAChain(t *testing.T) {
+	t.Parallel()
+	k := newKilled(t, nil)
+	if err := k.again(true, vss.FileRestoreStatusAll); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := k.commit(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := k.restorer(k.doc, k.stamp())
+	r.follows()
+	wantError(t, r.try(writer.EventPreRestore), "before all backups of the chain were restored")
+	if err := k.again(false, vss.FileRestoreStatusNone); err == nil {
+		t.Error("that what was there before is kept is not said")
+	}
+	k.holds(k.n + 3)
+	if err := k.again(false, vss.FileRestoreStatusFailed); err == nil {
+		t.Error("a restore of some files is no error")
+	}
+	if got := k.countIn(filepath.Join(k.Dir, kept.Directory, "2"), true); got != k.n+3 {
+		t.Errorf("of what the server had, %d transactions are kept; there were %d", got, k.n+3)
+	}
+	k.keeps()
 	k.ends()
 }
