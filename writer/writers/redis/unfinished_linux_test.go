@@ -241,7 +241,7 @@ func TestServerStartedWithinAChain(t *testing.T) {
 	if err := k.again(true, vss.FileRestoreStatusAll); err != nil {
 		t.Fatal(err)
 	}
-	if err := k.Start(t.Context()); err != nil {
+	if err := errors.Join(k.Stop(t.Context()), k.Start(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
