@@ -47,25 +47,34 @@ const (
 	asideEnding = ".before-restore"
 )
 
-// write makes the mark, in place of one of a restore that has not ended.
+// write makes the mark, in place of one of a restore that has not ended, which stays
+// if there is no room, or this is killed.
 func (m mark) write(dir string) error {
 	b, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
 	path := filepath.Join(dir, markName)
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		if err := os.Remove(path); err != nil {
-			return err
-		}
-		f, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	part := path + ".new"
+	if err := os.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
+	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(b)
-	return errors.Join(err, f.Sync(), f.Close())
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(part, path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(part))
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // readMark gives the mark, nil if there is none.
@@ -93,7 +102,7 @@ func readMark(dir string) (*mark, error) {
 	}
 	var m mark
 	if err := json.Unmarshal(b[:n], &m); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s, which tells of a restore that has not ended, is not whole (%w); move it away, and what is in %s beside it, and restore again", path, err, kept.Directory)
 	}
 	return &m, nil
 }

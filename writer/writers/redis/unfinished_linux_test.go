@@ -4,9 +4,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sombra-backup/sombra/internal/dbtest"
+	"github.com/sombra-backup/sombra/internal/voltest"
 	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
 	"github.com/sombra-backup/sombra/writer/kept"
@@ -264,4 +268,22 @@ func TestServerStartedWithinAChain(t *testing.T) {
 	}
 	k.keeps()
 	k.ends()
+}
+
+// A mark that finds no room takes nothing from the one that is there.
+func TestMarkThatFindsNoRoomLeavesTheOneBefore(t *testing.T) {
+	v := voltest.Tmpfs(t, 1<<20)
+	if err := (mark{Ran: true, Aside: 7}).write(v.Root); err != nil {
+		t.Fatal(err)
+	}
+	v.Fill(t, 0)
+	if err := (mark{Ran: true, Aside: 8, Args: []string{strings.Repeat("x", 8000)}}).write(v.Root); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("it was written to a full volume: %v", err)
+	}
+	if m, err := readMark(v.Root); err != nil || m == nil || m.Aside != 7 {
+		t.Errorf("the mark is %+v, %v", m, err)
+	}
+	if _, err := os.Lstat(filepath.Join(v.Root, markName+".new")); err == nil {
+		t.Error("a part of the new one is left")
+	}
 }
