@@ -204,9 +204,6 @@ func (c faultCell) run(w *faultWorld) {
 	records, marks, chains := w.backups(), w.marks(), w.chains()
 	for _, s := range w.servers() {
 		s.mayKeep = 1
-		if c.point == "BackupComplete" || c.fault == faultFull {
-			s.mayKeep = 2 // the new one is there, and what was to drop the old one is no more, or cannot: the next backup does
-		}
 	}
 	do := func(what string, f func() error) {
 		t.Helper()
@@ -247,6 +244,11 @@ func (c faultCell) run(w *faultWorld) {
 	w.check("the exit code is one of those that are true")
 	if !slices.Contains(e.codes, o.code) {
 		t.Errorf("exit code %d, want one of %v\n%s", o.code, e.codes, o.err)
+	}
+	for _, s := range w.servers() {
+		if c.point == "BackupComplete" || o.code == 5 {
+			s.mayKeep = 2 // the new one is there, and what was to drop the old one is no more, or cannot: the next backup does
+		}
 	}
 	if !e.later {
 		w.nothingLeft("the run")

@@ -117,7 +117,7 @@ var unitHungFlags = []string{"--identify-limit=5s", "--prepare-limit=3s", "--fre
 // unitHungLimit is how soon a unit answers when something hangs: the limits of Freeze
 // to Thaw and of an event, in which a hung writer gets Abort before its process is
 // ended, and a moment.
-const unitHungLimit = 4*time.Second + 2*time.Second + promptly
+var unitHungLimit = 4*time.Second + 2*time.Second + promptly
 
 // keepersGroup is the control group that the keeper of the lane's run may make, which
 // is named by its process as the host sees it.
