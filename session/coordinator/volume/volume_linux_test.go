@@ -221,8 +221,11 @@ func TestTwoFileSystemsWithOneUUID(t *testing.T) {
 	table = load(t)
 	_, va := resolve(t, table, a.Root)
 	_, vb := resolve(t, table, b.Root)
-	if va.ID != a.UUID || vb.ID == a.UUID || vb.Persistent || vb.Root != b.Root {
-		t.Errorf("first %+v, second %+v", va, vb)
+	if vb.Persistent { // which of the two has it hangs on the devices they got
+		va, vb = vb, va
+	}
+	if va.ID != a.UUID || !va.Persistent || vb.ID == a.UUID || vb.Persistent || vb.Root == va.Root {
+		t.Errorf("one %+v, the other %+v", va, vb)
 	}
 }
 
