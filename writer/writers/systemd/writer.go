@@ -170,7 +170,7 @@ func (w *unitWriter) Abort(ctx context.Context, _ *writer.Event) error {
 	most, cancel := mostOf(ctx, 0.9) // there is to be time to say that it failed
 	defer cancel()
 	starting, err := w.unit.LetGo(most)
-	if err == nil {
+	if err == nil || errors.Is(err, vss.ErrWriterErrorInconsistentSnapshot) { // it stays noted until it is seen to run
 		waiting, cancel := mostOf(ctx, 0.75)
 		defer cancel()
 		err = w.unit.Thaw(waiting)
