@@ -74,16 +74,8 @@ type faultCell struct{ party, fault, point string }
 func (c faultCell) String() string { return strings.Join([]string{c.party, c.fault, c.point}, "/") }
 
 // promptly is how soon applications accept writes again when something was
-// killed, or failed. Where the table is not run whole, other tests take the disk
-// and the processors meanwhile, and it is longer.
-var promptly = promptness()
-
-func promptness() time.Duration {
-	if os.Getenv("SOMBRA_TORTURE") == "" && os.Getenv("SOMBRA_FAULT") == "" {
-		return 5 * time.Second
-	}
-	return 2 * time.Second
-}
+// killed, or failed.
+const promptly = 2 * time.Second
 
 // hungLimits are those of the events in seconds, short, since what hangs is waited
 // for: one second where it begins to hang, and not so short elsewhere that what does
