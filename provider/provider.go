@@ -143,6 +143,9 @@ type Copied struct {
 	// Moved names files that changed while Commit was copying them: whoever
 	// said they were still was wrong. At most [MaxMoved] are named.
 	Moved []string
+	// Note is what a user should know of how the copy was made, one sentence
+	// without an end: what held up Commit, say. Empty if there is nothing.
+	Note string
 }
 
 // MaxMoved bounds [Copied].Moved.

@@ -335,4 +335,6 @@ type VolumeReceipt struct {
 	Extents   int           `json:"extents"` // cloned in the hold
 	// Unclaimed: data of no writer is in the copy, else it is read live.
 	Unclaimed bool `json:"unclaimed"`
+	// Note is what the provider says of how the copy was made; mostly empty.
+	Note string `json:"note,omitempty"`
 }

@@ -389,6 +389,9 @@ func printReceipt(w io.Writer, r *session.Receipt) {
 		if v.Extents > 0 {
 			what += ", " + plural(v.Extents, "extent")
 		}
+		if v.Note != "" {
+			what += "; " + printable(v.Note)
+		}
 		fmt.Fprintf(w, "  volume %s: by %s, %s\n", v.Root, v.Provider, what)
 	}
 	if r.Stopped > 0 {

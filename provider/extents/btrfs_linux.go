@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"hash/fnv"
 	"io"
 	"math"
 	"os"
@@ -17,7 +18,14 @@ const (
 	iocTreeSearchV2 = 0xc0709411 // _IOWR(0x94, 17, struct btrfs_ioctl_search_args_v2)
 
 	itemInode  = 1   // BTRFS_INODE_ITEM_KEY
+	itemOrphan = 48  // BTRFS_ORPHAN_ITEM_KEY
 	itemExtent = 108 // BTRFS_EXTENT_DATA_KEY
+	itemRoot   = 132 // BTRFS_ROOT_ITEM_KEY
+
+	treeOfFile  = 0 // the subvolume the file is in
+	treeOfTrees = 1 // BTRFS_ROOT_TREE_OBJECTID
+
+	objectOrphans = math.MaxUint64 - 4 // BTRFS_ORPHAN_OBJECTID, -5
 
 	extentInline   = 0
 	extentRegular  = 1
@@ -46,10 +54,11 @@ type treeSearch struct {
 
 var _ [112 + searchBuffer]byte = [unsafe.Sizeof(treeSearch{})]byte{}
 
-// search lists items of one inode of the tree f is in.
-func (s *treeSearch) search(f *os.File, inode uint64, kind uint32, from uint64) error {
-	s.treeID = 0 // the one f is in
-	s.minObject, s.maxObject = inode, inode
+// search lists items of one object of a tree of the file system f is on, such as
+// an inode.
+func (s *treeSearch) search(f *os.File, tree, object uint64, kind uint32, from uint64) error {
+	s.treeID = tree
+	s.minObject, s.maxObject = object, object
 	s.minOffset, s.maxOffset = from, math.MaxUint64
 	s.minTransid, s.maxTransid = 0, math.MaxUint64
 	s.minType, s.maxType = kind, kind
@@ -115,7 +124,7 @@ func (t *btrfsTree) more(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := t.search.search(t.file, t.inode, itemExtent, t.from); err != nil {
+	if err := t.search.search(t.file, treeOfFile, t.inode, itemExtent, t.from); err != nil {
 		return mapError("BTRFS_IOC_TREE_SEARCH_V2", err)
 	}
 	t.queue = t.queue[:0]
@@ -182,7 +191,7 @@ func InodeTransid(f *os.File) (uint64, error) {
 		return 0, os.NewSyscallError("fstat", err)
 	}
 	s := new(treeSearch)
-	if err := s.search(f, st.Ino, itemInode, 0); err != nil {
+	if err := s.search(f, treeOfFile, st.Ino, itemInode, 0); err != nil {
 		if err == unix.EPERM {
 			return 0, refuse("when a file was changed last: %w", errNotRoot)
 		}
@@ -200,4 +209,49 @@ func InodeTransid(f *os.File) (uint64, error) {
 		err = refuse("the file's inode is not in the tree it was opened in")
 	}
 	return transid, err
+}
+
+// Removal is what is left to remove of the deleted subvolumes of a btrfs.
+type Removal struct {
+	Subvolumes int    // of which something is left
+	State      uint64 // another one whenever the kernel got on with it
+}
+
+// RemovalOf tells what the kernel has still to remove, in the background, of the
+// deleted subvolumes of the btrfs of f. One of which a file is open it does not begin
+// to remove. Only root is told: others get VSS_E_NOT_SUPPORTED.
+func RemovalOf(f *os.File) (r Removal, err error) {
+	orphans, root := new(treeSearch), new(treeSearch)
+	if err := searchTrees(orphans, f, objectOrphans, itemOrphan); err != nil {
+		return r, err
+	}
+	state := fnv.New64a()
+	err = orphans.each(func(it item) error {
+		if it.object != objectOrphans || it.kind != itemOrphan {
+			return refuse("the kernel's answer is not what was asked for")
+		}
+		// The offset names a tree, or the file of an old free space cache.
+		if err := searchTrees(root, f, it.offset, itemRoot); err != nil || root.items == 0 {
+			return err
+		}
+		r.Subvolumes++
+		return root.each(func(it item) error {
+			state.Write(binary.LittleEndian.AppendUint64(nil, it.object))
+			state.Write(it.data) // how far it has come is in there
+			return nil
+		})
+	})
+	r.State = state.Sum64()
+	return r, err
+}
+
+func searchTrees(s *treeSearch, f *os.File, object uint64, kind uint32) error {
+	err := s.search(f, treeOfTrees, object, kind, 0)
+	if err == unix.EPERM {
+		return refuse("what subvolumes are being removed: %w", errNotRoot)
+	}
+	if err != nil {
+		return mapError("BTRFS_IOC_TREE_SEARCH_V2", err)
+	}
+	return nil
 }

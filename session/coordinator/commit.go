@@ -106,6 +106,7 @@ func (r *run) copied(c *shadow, copied provider.Copied) {
 	c.copied, c.created = copied, r.receipt.Instant
 	c.receipt.Flush, c.receipt.Files, c.receipt.Bytes = copied.Flush, copied.Files, copied.Bytes
 	c.receipt.Extents, c.receipt.Unclaimed = copied.Extents, copied.Unclaimed || c.caps.Atomic
+	c.receipt.Note = copied.Note
 }
 
 func (r *run) finalCommit(ctx context.Context) error {

@@ -9,6 +9,7 @@ import (
 
 // The requests of <linux/btrfs.h> that are used here: _IOC(dir, 0x94, nr, size).
 const (
+	iocSync              = 0x00009408 // _IO(8)
 	iocSnapDestroy       = 0x5000940f // _IOW(15), struct btrfs_ioctl_vol_args
 	iocSnapCreateV2      = 0x50009417 // _IOW(23), struct btrfs_ioctl_vol_args_v2
 	iocSubvolGetFlags    = 0x80089419 // _IOR(25), u64

@@ -28,6 +28,8 @@ type making struct {
 	area  *area.Dir // the directory of this copy, from EndPrepare on
 	flush time.Duration
 	dirty uint64 // dirty memory of the machine after the last flush
+
+	cleaning cleaning
 }
 
 var (
@@ -36,7 +38,7 @@ var (
 )
 
 func newSnapshot(r provider.Request, root *os.File) *making {
-	m := &making{req: r, root: root}
+	m := &making{req: r, root: root, cleaning: cleaning{patience: maxCleaning}}
 	m.seq = provider.NewSequence("shadow copy of "+r.Ref.Volume.Root, func(ctx context.Context) error {
 		return (&Provider{}).Delete(ctx, r.Ref)
 	}, m.release)
@@ -71,7 +73,8 @@ func (m *making) tooLong(op string) error {
 	return nil
 }
 
-// EndPrepare implements [provider.Snapshot]. It writes back what is dirty, and
+// EndPrepare implements [provider.Snapshot]. It waits until the file system has
+// removed what belonged to deleted subvolumes, then writes back what is dirty, and
 // again while that takes long, for Commit has to wait for the rest.
 func (m *making) EndPrepare(ctx context.Context) error {
 	return m.seq.Do(ctx, provider.StepEndPrepare, func(ctx context.Context) error {
@@ -81,7 +84,7 @@ func (m *making) EndPrepare(ctx context.Context) error {
 		if err := m.makeDir(); err != nil {
 			return err
 		}
-		return m.flushAll(ctx)
+		return m.settle(ctx)
 	})
 }
 
@@ -100,7 +103,15 @@ func (m *making) makeDir() error {
 
 // Refresh implements [provider.Refresher].
 func (m *making) Refresh(ctx context.Context) error {
-	return m.seq.Refresh(ctx, m.flushAll)
+	return m.seq.Refresh(ctx, m.settle)
+}
+
+// settle brings the file system to where it has little left to do.
+func (m *making) settle(ctx context.Context) error {
+	if err := m.cleaning.await(ctx, m.root); err != nil {
+		return err
+	}
+	return m.flushAll(ctx)
 }
 
 func (m *making) flushAll(ctx context.Context) error {
@@ -163,7 +174,7 @@ func (m *making) Commit(ctx context.Context) error {
 // PostCommit implements [provider.Snapshot].
 func (m *making) PostCommit(ctx context.Context) (c provider.Copied, err error) {
 	err = m.seq.Do(ctx, provider.StepPostCommit, func(context.Context) error {
-		c = provider.Copied{Root: copyPath(m.req.Ref), Flush: m.flush, Unclaimed: true}
+		c = provider.Copied{Root: copyPath(m.req.Ref), Flush: m.flush, Unclaimed: true, Note: m.cleaning.note}
 		return nil
 	})
 	return c, err
