@@ -33,10 +33,14 @@ type cleaning struct {
 }
 
 // await waits until nothing that can be removed is left of the deleted subvolumes of
-// a file system, or patience is at its end, which is noted. Only root is told of
+// a file system, or patience or half of the step's time is at its end, which is noted. Only root is told of
 // them; for others it does nothing.
 func (c *cleaning) await(ctx context.Context, root *os.File) error {
 	begin := time.Now()
+	limit := c.patience
+	if end, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(end)/2) // the rest is for the flush
+	}
 	defer func() { c.patience -= min(c.patience, time.Since(begin)) }()
 	var last extents.Removal
 	var since, woken time.Time
@@ -49,7 +53,7 @@ func (c *cleaning) await(ctx context.Context, root *os.File) error {
 		if err != nil || now.Subvolumes == 0 || now == c.idle {
 			return err
 		}
-		left := c.patience - time.Since(begin)
+		left := limit - time.Since(begin)
 		if left <= 0 {
 			c.note = fmt.Sprintf("%s still being removed from the file system, which lengthens the hold", deleted(now.Subvolumes))
 			return nil

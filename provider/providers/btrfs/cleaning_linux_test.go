@@ -108,6 +108,13 @@ func TestDeletedSubvolumeThatIsOpenIsNotWaitedFor(t *testing.T) {
 		t.Errorf("cancelled while it waits: %v", err)
 	}
 
+	short, cancel := context.WithTimeout(t.Context(), noProgress)
+	defer cancel()
+	c = cleaning{patience: maxCleaning}
+	if must(t, c.await(short, root)); c.note == "" {
+		t.Error("notes nothing when half of the step's time is over")
+	}
+
 	s, err := New().BeginPrepare(t.Context(), requestFor(v.Root, vss.NewGUID()))
 	must(t, err)
 	s.(*making).cleaning.patience = 0
