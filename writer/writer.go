@@ -337,6 +337,8 @@ type Kind interface {
 	// Discover run at the same time, over the same d.Stored, which is not changed.
 	Discover(ctx context.Context, d Discovery) ([]Spec, error)
 	// New makes the writer. It runs in the writer host, with the owner's
-	// rights. An error wrapping ErrNotMine leaves it out without complaint.
+	// rights, for many specifications at the same time, as servers may take long
+	// to answer. It ends with ctx, which the writer does not outlive to use. An
+	// error wrapping ErrNotMine leaves it out without complaint.
 	New(ctx context.Context, s Spec) (Writer, error)
 }

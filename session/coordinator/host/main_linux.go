@@ -56,7 +56,7 @@ func serve(ctx context.Context, kinds []writer.Kind) error {
 	if err := giveUnits(specs); err != nil {
 		return err
 	}
-	writers, r := makeAll(ctx, kinds, specs)
+	writers, r := makeAll(ctx, kinds, specs, makeLimit)
 	if err := child.WriteFrame(conn, r); err != nil {
 		return err
 	}
@@ -89,26 +89,81 @@ func checkIdentity(specs []writer.Spec) error {
 	return nil
 }
 
-// makeAll makes the writers, and says what became of each.
-func makeAll(ctx context.Context, kinds []writer.Kind, specs []writer.Spec) ([]writer.Writer, report) {
+// How writers are made. Many a server does not answer, and each is waited for as long
+// as its writer thinks right: so as many are made at once as the service takes of those
+// of one user that nobody configured, and what is not made in time is not waited for.
+// The time is less than [Options].StartLimit, after which the whole host would be lost.
+const (
+	makeAtOnce = 64
+	makeLimit  = 20 * time.Second
+	// makeGrace is for a New that ends with its context.
+	makeGrace = time.Second
+)
+
+// makeAll makes the writers, and says what became of each. Both are in the order of the
+// specifications, whichever was made first.
+func makeAll(ctx context.Context, kinds []writer.Kind, specs []writer.Spec, limit time.Duration) ([]writer.Writer, report) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it was not made within %v", limit))
+	defer cancel()
+	type made struct {
+		i   int
+		w   writer.Writer
+		err error
+	}
+	// Nobody who comes too late waits for this to be read.
+	ready := make(chan made, len(specs))
+	places := make(chan struct{}, makeAtOnce)
+	for i, s := range specs {
+		go func() {
+			m := made{i: i}
+			select {
+			case places <- struct{}{}:
+				m.w, m.err = makeOne(ctx, kinds, s)
+				<-places
+			case <-ctx.Done():
+				m.err = fmt.Errorf("make writer %s: %w", s.Name, context.Cause(ctx))
+			}
+			ready <- m
+		}()
+	}
+	all := make([]made, len(specs))
+	for i, s := range specs {
+		all[i].err = fmt.Errorf("make writer %s: it was not made within %v, and does not stop trying", s.Name, limit)
+	}
+	over := time.NewTimer(limit + makeGrace)
+	defer over.Stop()
+	for left := len(specs); left > 0; {
+		select {
+		case m := <-ready:
+			all[m.i] = m
+			left--
+		case <-over.C:
+			left = 0 // what still hangs ends with the process
+		}
+	}
 	var writers []writer.Writer
 	r := make(report, len(specs))
-	for i, s := range specs {
-		w, err := makeOne(ctx, kinds, s)
-		switch {
-		case err == nil:
-			writers = append(writers, w)
-			r[i].Served = true
-		case errors.Is(err, writer.ErrNotMine) && s.Discovered:
-		default:
-			code := vss.CodeOf(err)
-			if code.Succeeded() {
-				code = vss.ErrUnexpected
-			}
-			r[i] = outcome{Code: code, Text: err.Error()}
+	for i, m := range all {
+		if r[i] = outcomeOf(specs[i], m.err); r[i].Served {
+			writers = append(writers, m.w)
 		}
 	}
 	return writers, r
+}
+
+// outcomeOf says what became of a writer that was made or not.
+func outcomeOf(s writer.Spec, err error) outcome {
+	switch {
+	case err == nil:
+		return outcome{Served: true}
+	case errors.Is(err, writer.ErrNotMine) && s.Discovered:
+		return outcome{}
+	}
+	code := vss.CodeOf(err)
+	if code.Succeeded() {
+		code = vss.ErrUnexpected
+	}
+	return outcome{Code: code, Text: err.Error()}
 }
 
 func makeOne(ctx context.Context, kinds []writer.Kind, s writer.Spec) (w writer.Writer, err error) {

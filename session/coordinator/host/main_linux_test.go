@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -178,8 +179,30 @@ func (fickle) New(ctx context.Context, s writer.Spec) (writer.Writer, error) {
 		select {}
 	case "nil":
 		return nil, nil
+	case "meet":
+		return &lockWriter{name: s.Name}, meet(ctx)
 	}
 	return locks{}.New(ctx, s)
+}
+
+// party is how many meet, and met counts who has come.
+const party = 16
+
+var met atomic.Int32
+
+// meet returns when all of the party are being made at the same time.
+func meet(ctx context.Context) error {
+	met.Add(1)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for met.Load() < party {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("alone with %d of %d: %w", met.Load(), party, ctx.Err())
+		case <-time.After(time.Millisecond):
+		}
+	}
+	return nil
 }
 
 // me is the owner that this process can start hosts for in any case.

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -478,6 +480,32 @@ func TestSameFileUnderTwoNames(t *testing.T) {
 		t.Error("New opened a file that is held under another name")
 	}
 	a.refused() // and the attempts cost the first nothing
+}
+
+// TestSameFileUnderTwoNamesIsLookedAtByBoth: writers are made at the same time, and to
+// look at a file is not to hold it.
+func TestSameFileUnderTwoNamesIsLookedAtByBoth(t *testing.T) {
+	a := newApp(t, "delete")
+	other := filepath.Join(a.dir, "other.db")
+	if err := os.Link(a.path, other); err != nil {
+		t.Fatal(err)
+	}
+	var both sync.WaitGroup
+	for _, path := range []string{a.path, other} {
+		text, err := json.Marshal(config{Path: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		both.Go(func() {
+			for range 500 {
+				if _, err := (Kind{}).New(t.Context(), writer.Spec{Kind: KindName, Name: path, Config: text}); err != nil {
+					t.Errorf("%s: %v", path, err)
+					return
+				}
+			}
+		})
+	}
+	both.Wait()
 }
 
 // TestOtherSQLite: the program of the SQLite project itself is kept out, in

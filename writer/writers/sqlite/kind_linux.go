@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
@@ -53,7 +54,7 @@ func (Kind) New(_ context.Context, s writer.Spec) (writer.Writer, error) {
 	if c.Restore {
 		return newWriter(path, s.Name), nil
 	}
-	if err := checkFile(path); err != nil {
+	if err := checkAlone(path); err != nil {
 		if s.Discovered && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, errIrregular) || errors.Is(err, errNoDatabase)) {
 			return nil, fmt.Errorf("%w: %w", writer.ErrNotMine, err)
 		}
@@ -71,6 +72,17 @@ func (Kind) New(_ context.Context, s writer.Spec) (writer.Writer, error) {
 }
 
 var errNoDatabase = errors.New("no SQLite database")
+
+// looking is held while a file is looked at: of two names of one file, whose writers
+// are made at the same time, the second would find it claimed by the first.
+var looking sync.Mutex
+
+// checkAlone is checkFile, one file at a time.
+func checkAlone(path string) error {
+	looking.Lock()
+	defer looking.Unlock()
+	return checkFile(path)
+}
 
 // checkFile makes sure that a path names a database of this process's user.
 func checkFile(path string) error {
