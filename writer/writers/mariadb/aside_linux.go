@@ -1,14 +1,13 @@
 package mariadb
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer/kept"
@@ -27,75 +26,15 @@ type aside struct {
 	state asideState
 }
 
-// asideState is the content of state.json. It is the data owner's own: what is in
-// it is started with no more rights than the owner has.
-type asideState struct {
-	// Ran is how the server was started that ran before the restore; empty if
-	// none did.
-	Ran []string `json:"ran,omitempty"`
-	// Unit: the unit ran.
-	Unit bool `json:"unit,omitempty"`
-	// More: the last operation was restored whole, and others follow.
-	More bool `json:"more,omitempty"`
-	// Replaying: a server that replays logs was started on what was restored.
-	// If it was killed its account is still there.
-	Replaying bool `json:"replaying,omitempty"`
-	// Attempt is the directory that the last PreRestore used.
-	Attempt int `json:"attempt"`
-	// Session is that of the last PreRestore that moved things aside: another
-	// restore, which has moved nothing, puts nothing back.
-	Session vss.GUID `json:"session,omitzero"`
-	// Places are those outside the data directory of which files were moved, and
-	// the databases' directories that have a mount of their own.
-	Places []place `json:"places,omitempty"`
-}
-
-func (a *aside) path(elem ...string) string {
-	return filepath.Join(append([]string{a.dir, asideName}, elem...)...)
-}
-
-// openAside reads what an earlier operation has left, if there is any.
-func openAside(dir string) (a *aside, found bool, err error) {
-	a = &aside{dir: dir}
-	data, err := os.ReadFile(a.path("state.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return a, false, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &a.state)
-	}
-	if err != nil {
-		return nil, false, fmt.Errorf("what an earlier restore has left in %s: %w", a.path(), err)
-	}
-	return a, true, nil
-}
-
-// save writes the state.
-func (a *aside) save() error {
-	if err := os.Mkdir(a.path(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	data, err := json.Marshal(a.state)
-	if err != nil {
-		return err
-	}
-	part := a.path("state.part")
-	if err := os.WriteFile(part, data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(part, a.path("state.json"))
-}
-
 // move moves all files of the data directory and of its databases' directories
 // aside, and those of the places elsewhere. The directories stay: they are somebody's
 // mount points, and have owners and modes.
 func (a *aside) move(session vss.GUID, places []place) error {
-	for a.state.Attempt++; ; a.state.Attempt++ {
-		if _, err := os.Lstat(a.attempt()); errors.Is(err, fs.ErrNotExist) {
-			break
-		}
+	a.state.Places = join(a.state.Places, places)
+	if err := a.number(places); err != nil {
+		return err
 	}
-	a.state.More, a.state.Session, a.state.Places = false, session, join(a.state.Places, places)
+	a.state.More, a.state.Session, a.state.Stopping, a.state.Left = false, session, time.Time{}, nil
 	if err := a.save(); err != nil {
 		return err
 	}
@@ -135,17 +74,78 @@ func (a *aside) moveNew(fresh []place) error {
 		return nil
 	}
 	a.state.Places = join(a.state.Places, fresh)
+	if err := a.number(fresh); err != nil {
+		return err
+	}
 	if err := a.save(); err != nil {
 		return err
 	}
 	return a.movePlaces(fresh)
 }
 
+// number takes the next number that nothing is kept under for what lies in the data
+// directory and in places: one may have what is left of a restore that is not noted
+// here.
+func (a *aside) number(places []place) error {
+	dirs := append([]string{a.dir}, directories(places)...)
+	if a.state.Attempts == nil {
+		a.state.Attempts = make(map[string][]int)
+		for _, dir := range append([]string{a.dir}, directories(a.state.Places)...) {
+			a.state.Attempts[dir] = a.numbers(dir)
+		}
+	}
+	for {
+		a.state.Attempt++
+		free, err := true, error(nil)
+		for _, dir := range dirs {
+			if free, err = absent(a.attemptAt(dir)); err != nil {
+				return err
+			}
+			if !free {
+				break
+			}
+		}
+		if free {
+			for _, dir := range dirs {
+				a.state.Attempts[dir] = append(a.state.Attempts[dir], a.state.Attempt)
+			}
+			return nil
+		}
+	}
+}
+
+// numbers lists those that were taken for what lies in a directory. Earlier writers
+// noted only the last of all.
+func (a *aside) numbers(dir string) []int {
+	if len(a.state.Attempts) > 0 {
+		return a.state.Attempts[dir]
+	}
+	var list []int
+	for n := 1; n <= a.state.Attempt; n++ {
+		list = append(list, n)
+	}
+	return list
+}
+
+func absent(path string) (bool, error) {
+	_, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return false, err
+}
+
 func (a *aside) attempt() string { return a.path(strconv.Itoa(a.state.Attempt)) }
 
-// attemptAt is where the last move has put files of a directory elsewhere.
-func (a *aside) attemptAt(dir string) string {
-	return filepath.Join(asideAt(a.dir, dir), strconv.Itoa(a.state.Attempt))
+// attemptAt is where the last move has put files of a directory.
+func (a *aside) attemptAt(dir string) string { return a.keptAt(dir, a.state.Attempt) }
+
+// keptAt is where files of a directory are kept under a number.
+func (a *aside) keptAt(dir string, n int) string {
+	if dir == a.dir {
+		return a.path(strconv.Itoa(n))
+	}
+	return filepath.Join(asideAt(a.dir, dir), strconv.Itoa(n))
 }
 
 func everyName(string) bool { return true }
@@ -261,8 +261,9 @@ func isDirectory(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-// drop removes all that was moved aside, and the directories of databases that the
-// restored server does not have.
+// drop removes all that was moved aside, its state last, and the directories of
+// databases that the restored server does not have. What is not noted in the state
+// stays: nobody has said that it is replaced.
 func (a *aside) drop() error {
 	subs, err := subdirectories(a.dir)
 	if err != nil {
@@ -272,9 +273,26 @@ func (a *aside) drop() error {
 		os.Remove(filepath.Join(a.dir, sub)) // stays if there is anything in it
 	}
 	var errs []error
-	for _, dir := range directories(a.state.Places) {
-		errs = append(errs, os.RemoveAll(asideAt(a.dir, dir)))
-		removeIfEmpty(a.dir, dir)
+	for _, dir := range append([]string{a.dir}, directories(a.state.Places)...) {
+		for _, n := range a.numbers(dir) {
+			errs = append(errs, os.RemoveAll(a.keptAt(dir, n)))
+		}
+		if dir != a.dir {
+			removeIfEmpty(a.dir, dir)
+		}
 	}
-	return errors.Join(append(errs, os.RemoveAll(a.path()))...)
+	if err := errors.Join(errs...); err != nil {
+		return err // what is left is noted still
+	}
+	return a.removeState()
+}
+
+// removeState removes the state, and the directory if nothing else is in it.
+func (a *aside) removeState() error {
+	for _, name := range []string{partName, stateName, ""} {
+		if err := os.Remove(a.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) && !(name == "" && errors.Is(err, fs.ErrExist)) {
+			return err
+		}
+	}
+	return nil
 }

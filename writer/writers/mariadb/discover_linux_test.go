@@ -109,12 +109,12 @@ func TestWhatLiesOutsideTheDataDirectoryIsDeclared(t *testing.T) {
 		has[filepath.Join(s.Path, s.Pattern)] = s.Kind
 	}
 	for path, kind := range map[string]metadata.FileSetKind{
-		filepath.Join(r.m.Dir, "*"):                    metadata.DatabaseFiles,
-		filepath.Join(r.m.Dir, "d", "*"):               metadata.DatabaseFiles,
-		filepath.Join(dir, "tables", "d", "far.ibd"):   metadata.DatabaseFiles,
-		filepath.Join(dir, "tables", "farther.MYD"):    metadata.DatabaseFiles,
-		filepath.Join(dir, "logs", "bin.*"):            metadata.DatabaseLogFiles,
-		filepath.Join(dir, "logs", ".sombra-log", "*"): metadata.DatabaseLogFiles,
+		filepath.Join(r.m.Dir, "*"):                                      metadata.DatabaseFiles,
+		filepath.Join(r.m.Dir, "d", "*"):                                 metadata.DatabaseFiles,
+		filepath.Join(dir, "tables", "d", "far.ibd"):                     metadata.DatabaseFiles,
+		filepath.Join(dir, "tables", "farther.MYD"):                      metadata.DatabaseFiles,
+		filepath.Join(dir, "logs", "bin.*"):                              metadata.DatabaseLogFiles,
+		filepath.Join(spoolAt(r.m.Dir, filepath.Join(dir, "logs")), "*"): metadata.DatabaseLogFiles,
 	} {
 		if got, ok := has[path]; !ok || got != kind {
 			t.Errorf("%s: declared %v as %v, want %v; all: %v", path, ok, got, kind, has)

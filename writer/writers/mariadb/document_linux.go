@@ -23,15 +23,12 @@ const (
 	logsOnly = vss.LogBackupRequired
 )
 
-// spoolName is the directory in which a log backup finds the logs it has to save,
-// and a restore puts them.
-const spoolName = ".sombra-log"
-
 // layout says where a server has its files.
 type layout struct {
 	sets     []metadata.FileSet // without overlaps
 	excludes []vss.FileSpec
 	spool    string   // where logs are linked
+	shared   spool    // where earlier writers linked them
 	subdirs  []string // those of the data directory, by name
 }
 
@@ -58,11 +55,6 @@ func lay(dir string, f *facts) (*layout, error) {
 	}
 	return l, nil
 }
-
-// spoolBelow is where logs are linked that are in the data directory itself: in a
-// directory that each has, since the server takes one in the data directory for a
-// database.
-func spoolBelow(dir string) string { return filepath.Join(dir, "mysql", spoolName) }
 
 // subdirectories lists the directories of a data directory: those of its databases
 // and of engines that have one of their own.
@@ -130,7 +122,7 @@ func (l *layout) elsewhere(dir string, f *facts) {
 			if index := filepath.Base(f.logIndex); at(filepath.Dir(f.logIndex)) != logs || !strings.HasPrefix(index, base+".") {
 				add(at(filepath.Dir(f.logIndex)), index, metadata.DatabaseLogFiles)
 			}
-			l.spool = filepath.Join(logs, spoolName)
+			l.spool, l.shared = spoolAt(dir, logs), spool{sharedSpool(logs), base}
 		}
 	}
 	if f.relayBase != "" {

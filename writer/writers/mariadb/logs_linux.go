@@ -154,57 +154,6 @@ func (w *dbWriter) link(dir string, names []string) error {
 	return nil
 }
 
-// unspool removes the links, also those that a process before this one left.
-func (w *dbWriter) unspool() error {
-	if w.spool == "" {
-		w.spool = w.findSpool()
-	}
-	w.spooled = false
-	if w.spool == "" {
-		return nil
-	}
-	if err := noLink(w.spool); err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(w.spool)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if isLogName(e.Name()) {
-			if err := os.Remove(filepath.Join(w.spool, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		}
-	}
-	if err := os.Remove(w.spool); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w; nothing but this writer should use that directory", err)
-	}
-	return nil
-}
-
-// noLink makes sure that a spool directory, of whose files some are removed, is not a
-// link to somebody else's.
-func noLink(spool string) error {
-	if info, err := os.Lstat(spool); err == nil && !info.IsDir() {
-		return fmt.Errorf("%s is no directory; nothing but this writer should use that name: remove it", spool)
-	}
-	return nil
-}
-
-// findSpool looks where a writer before this one may have linked logs, without
-// asking the server, which may be busy or held.
-func (w *dbWriter) findSpool() string {
-	dir := spoolBelow(w.dir)
-	if _, err := os.Lstat(dir); err != nil {
-		return ""
-	}
-	return dir
-}
-
 // truncate has the server purge the logs that the record of this backup has, where
 // the configuration says that this is for us to do.
 //

@@ -183,9 +183,12 @@ func ours(path string, orRoot bool) error {
 // asideAt is where files of a directory outside the data directory are moved to:
 // below itself, so that nothing is copied from one volume to another. Servers may
 // share such a directory.
-func asideAt(data, dir string) string {
+func asideAt(data, dir string) string { return filepath.Join(dir, asideName, markOf(data)) }
+
+// markOf names a server, by its data directory, where several may keep things.
+func markOf(data string) string {
 	sum := sha256.Sum256([]byte(data))
-	return filepath.Join(dir, asideName, hex.EncodeToString(sum[:8]))
+	return hex.EncodeToString(sum[:8])
 }
 
 // elsewhere lists the places that are neither the data directory nor its databases':

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -93,11 +92,12 @@ func (w *dbWriter) beside(ctx context.Context, e *writer.Event, c *metadata.Comp
 
 // restoredFiles says where what was restored is.
 type restoredFiles struct {
-	dir   string // the data directory
-	logs  string // the directory of the binary logs
-	base  string // their name
-	spool string // the logs to be replayed
-	due   bool   // the backup has logs to be replayed
+	dir    string // the data directory
+	logs   string // the directory of the binary logs
+	base   string // their name
+	spool  string // the logs to be replayed
+	shared spool  // where earlier writers have them
+	due    bool   // the backup has logs to be replayed
 }
 
 // restoredPlace tells where the files of the server at dir are, restored to "to".
@@ -108,7 +108,7 @@ func restoredPlace(dir, to string, n notes) restoredFiles {
 		return p
 	}
 	if at := filepath.Dir(n.LogBase); !within(at, dir) {
-		p.logs, p.spool = at, filepath.Join(at, spoolName)
+		p.logs, p.spool, p.shared = at, spoolAt(dir, at), spool{sharedSpool(at), p.base}
 	}
 	return p
 }
@@ -143,16 +143,13 @@ func isServer(program string) bool {
 // Without logs to replay nothing is done: the server itself will recover. That it is
 // at work stands in what was moved aside, if that is not nil.
 func (w *dbWriter) replay(ctx context.Context, t target, p restoredFiles, command []string, a *aside) (err error) {
-	if err := noLink(p.spool); err != nil {
-		return err
-	}
-	logs, err := spooled(p.spool)
+	logs, at, err := p.spooled()
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err == nil {
-			err = removeSpool(p.spool)
+			err = errors.Join(spool{dir: p.spool}.remove(), p.shared.remove())
 		}
 	}()
 	if len(logs) == 0 && !t.none && (!t.time.IsZero() || t.gtid != "" || t.file != "") {
@@ -164,12 +161,12 @@ func (w *dbWriter) replay(ctx context.Context, t target, p restoredFiles, comman
 	if len(logs) == 0 || t.none {
 		return nil
 	}
-	plan, err := p.plan(t, logs)
+	plan, err := p.plan(t, logs, at)
 	if err != nil {
 		return err
 	}
 	if a != nil {
-		a.state.Replaying = true
+		a.state.Replaying, a.state.Writing = true, true
 		if err := a.save(); err != nil {
 			return err
 		}
@@ -182,60 +179,14 @@ func (w *dbWriter) replay(ctx context.Context, t target, p restoredFiles, comman
 	return errors.Join(err, s.stop(ctx))
 }
 
-// spooled lists the logs that were restored to be replayed.
-func spooled(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, e := range entries {
-		if isLogName(e.Name()) && e.Type().IsRegular() {
-			names = append(names, e.Name())
-		}
-	}
-	slices.SortFunc(names, compareLogs)
-	return names, nil
-}
-
-// compareLogs orders logs by their numbers, which have six digits or more.
-func compareLogs(a, b string) int {
-	_, x, _ := cutNumber(a)
-	_, y, _ := cutNumber(b)
-	x, y = strings.TrimLeft(x, "0"), strings.TrimLeft(y, "0")
-	if len(x) != len(y) {
-		return len(x) - len(y)
-	}
-	return strings.Compare(x, y)
-}
-
-func removeSpool(dir string) error {
-	names, err := spooled(dir)
-	if err != nil {
-		return err
-	}
-	for _, n := range names {
-		if err := os.Remove(filepath.Join(dir, n)); err != nil {
-			return err
-		}
-	}
-	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
 // plan gives the arguments of mariadb-binlog: from where the restored data ends to
 // the target. All commits were held when the data was copied, so that its newest
 // binary log ends there.
-func (p restoredFiles) plan(t target, logs []string) ([]string, error) {
+func (p restoredFiles) plan(t target, logs []string, where map[string]string) ([]string, error) {
 	own, err := spooled(p.logs)
 	own = slices.DeleteFunc(own, func(name string) bool { base, _, _ := cutNumber(name); return base != p.base })
 	if err != nil || len(own) == 0 {
-		return nil, errors.Join(err, fmt.Errorf("there is no binary log in %s, so nothing tells where the restored data ends", p.logs))
+		return nil, errors.Join(err, fmt.Errorf("there is no binary log in %s, so nothing tells where the restored data ends; restore with \"Target\"=\"instant\" to do without what came after", p.logs))
 	}
 	last := own[len(own)-1]
 	info, err := os.Lstat(filepath.Join(p.logs, last))
@@ -249,7 +200,7 @@ func (p restoredFiles) plan(t target, logs []string) ([]string, error) {
 	logs = logs[first:]
 	for i := 1; i < len(logs); i++ {
 		if !follow(logs[i-1], logs[i]) {
-			return nil, fmt.Errorf("between binary logs %s and %s there is at least one missing", logs[i-1], logs[i])
+			return nil, fmt.Errorf("between binary logs %s and %s there is at least one missing; restore the log backup that has it too, or to a point before", logs[i-1], logs[i])
 		}
 	}
 	args := []string{"--no-defaults", "--start-position=" + strconv.FormatInt(info.Size(), 10)}
@@ -268,7 +219,7 @@ func (p restoredFiles) plan(t target, logs []string) ([]string, error) {
 	}
 	args = append(args, "--")
 	for _, name := range logs {
-		args = append(args, filepath.Join(p.spool, name))
+		args = append(args, where[name])
 	}
 	return args, nil
 }
@@ -398,10 +349,10 @@ func (s *private) feed(ctx context.Context, args []string) error {
 	if err != nil {
 		from.Process.Kill()
 		from.Wait() // it was killed
-		return fmt.Errorf("replay logs: the server refused an event: %w: %s", err, answer.String())
+		return fmt.Errorf("replay logs: the server refused an event: %w: %s; restore to a point before it, or with \"Target\"=\"instant\"", err, answer.String())
 	}
 	if err := from.Wait(); err != nil {
-		return fmt.Errorf("replay logs: mariadb-binlog: %w: %s", err, said.String())
+		return fmt.Errorf("replay logs: mariadb-binlog: %w: %s; restore to a point before that, or with \"Target\"=\"instant\"", err, said.String())
 	}
 	return nil
 }

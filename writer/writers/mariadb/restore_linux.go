@@ -9,15 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/sombra-backup/sombra/metadata"
 	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
-	"github.com/sombra-backup/sombra/writer/launch"
-	"golang.org/x/sys/unix"
 )
 
 var (
@@ -113,46 +109,57 @@ func (w *dbWriter) clear(ctx context.Context, session vss.GUID, c *metadata.Comp
 			return err
 		}
 	}
+	used, err := a.used()
+	if err != nil {
+		return err
+	}
 	switch {
 	case continues && pid != 0:
-		return fmt.Errorf("the server was started (process %d) before all backups of the chain were restored; stop it and restore again", pid)
+		return fmt.Errorf("the server of %s was started (process %d) before all backups of the chain were restored; stop it, move %s to where it is safe, for what was there before is in it, and restore the whole chain again", w.dir, pid, a.all())
+	case continues && used:
+		return fmt.Errorf("the server of %s was started, or its files were changed, before all backups of the chain were restored; move %s to where it is safe, for what was there before is in it, and restore the whole chain again", w.dir, a.all())
 	case continues:
-		return a.moveNew(places)
+		return a.goOn(places)
 	case pid != 0 && found && len(a.kept()) > 0 && !isPrivate(pid): // it would be dropped in the end
-		return fmt.Errorf("the server of %s runs (process %d), and yet a restore that did not end has moved aside what was there before it, perhaps the only copy of it: "+
-			"delete nothing; move %s to where it is safe, and restore again", w.dir, pid, strings.Join(append([]string{a.path()}, a.far()...), ", "))
+		return a.inUse(fmt.Sprintf("the server of %s runs (process %d), and yet", w.dir, pid))
+	case pid == 0 && used && len(a.kept()) > 0:
+		return a.inUse(fmt.Sprintf("the server of %s has run, or its files were changed, since", w.dir))
+	case pid == 0 && a.another():
+		a.state.Ran, a.state.Unit = nil, false
 	}
 	if err := w.dropSpools(places); err != nil {
 		return err
 	}
 	if pid != 0 {
-		if err := w.stop(ctx, pid, &a.state); err != nil {
+		if err := w.stop(ctx, pid, a); err != nil {
 			return err
 		}
 	}
 	if err := a.move(session, places); err != nil { // no PostRestore follows
-		return fmt.Errorf("%w; the server is left stopped, and what was there before is in %v as far as it was moved, and else in its place; restore again", err, a.kept())
+		return fmt.Errorf("move aside what is in %s: %w; the server is left stopped, and what was there before is in %v as far as it was moved, and else in its place; restore again", w.dir, err, a.kept())
 	}
 	return nil
 }
 
-// dropSpools removes logs that a restore before this one has left to be replayed.
-func (w *dbWriter) dropSpools(places []place) error {
-	spools := []string{spoolBelow(w.dir)}
-	for _, p := range places {
-		if p.Log {
-			spools = append(spools, filepath.Join(p.Dir, spoolName))
-		}
-	}
-	for _, dir := range spools {
-		if err := noLink(dir); err != nil {
+// inUse is the refusal to replace a server that somebody has used since a restore
+// that did not end.
+func (a *aside) inUse(why string) error {
+	return fmt.Errorf("%s a restore that did not end has moved aside what was there before it, perhaps the only copy of it: "+
+		"delete nothing; move %s to where it is safe, and restore again", why, a.all())
+}
+
+// all names all that was moved aside.
+func (a *aside) all() string { return strings.Join(append([]string{a.path()}, a.far()...), ", ") }
+
+// goOn begins another operation of a chain. From here on files change.
+func (a *aside) goOn(fresh []place) error {
+	if a.state.Left != nil {
+		a.state.Left = nil
+		if err := a.save(); err != nil {
 			return err
 		}
-		if err := removeSpool(dir); err != nil {
-			return err
-		}
 	}
-	return nil
+	return a.moveNew(fresh)
 }
 
 // unusedPlace refuses to restore beside the live server where another one runs.
@@ -226,70 +233,14 @@ func readNotes(c *metadata.Component) (notes, error) {
 		return n, nil
 	}
 	if err := json.Unmarshal([]byte(text), &n); err != nil {
-		return n, fmt.Errorf("the backup's own notes cannot be read: %w", err)
+		return n, fmt.Errorf("the backup's own notes of the server cannot be read: %w; restore another backup", err)
 	}
 	if n.LogBase != "" {
 		if err := checkPath(n.LogBase); err != nil {
-			return n, fmt.Errorf("the backup's own notes cannot be used: %w", err)
+			return n, fmt.Errorf("the backup's own notes of the server cannot be used: %w; restore another backup", err)
 		}
 	}
 	return n, nil
-}
-
-// stop stops the server, and notes how it was started. A stop by a signal is an
-// orderly one, and the data's owner may send it.
-func (w *dbWriter) stop(ctx context.Context, pid int, state *asideState) error {
-	if isPrivate(pid) { // how the server ran before that restore is noted
-		return w.terminate(ctx, pid)
-	}
-	state.Ran, state.Unit = commandLine(pid), false
-	if exe, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe"); err == nil && len(state.Ran) > 0 {
-		state.Ran[0] = exe
-	} else if len(state.Ran) > 0 && !filepath.IsAbs(state.Ran[0]) {
-		// A server that root has started keeps its program to root.
-		if state.Ran[0], err = program(filepath.Base(state.Ran[0])); err != nil {
-			return err
-		}
-	}
-	if w.service != nil {
-		active, err := w.service.Active(ctx)
-		if err != nil {
-			return err
-		}
-		if active {
-			state.Unit = true
-			if err := w.service.Stop(ctx); err != nil {
-				return err
-			}
-		}
-	}
-	if now, err := lockedBy(w.dir); err != nil || now == 0 {
-		return err
-	}
-	return w.terminate(ctx, pid)
-}
-
-// terminate has a server shut down, and waits for its end.
-func (w *dbWriter) terminate(ctx context.Context, pid int) error {
-	if err := unix.Kill(pid, unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("stop the server, process %d: %w", pid, err)
-	}
-	return w.waitStopped(ctx)
-}
-
-// waitStopped waits until no server runs.
-func (w *dbWriter) waitStopped(ctx context.Context) error {
-	for {
-		pid, err := lockedBy(w.dir)
-		if err != nil || pid == 0 {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the server, process %d, does not stop: %w", pid, context.Cause(ctx))
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
 }
 
 // PostRestore implements [writer.PostRestorer]. After a chain's last operation it
@@ -340,97 +291,57 @@ func (w *dbWriter) restored(ctx context.Context, e *writer.Event, c *metadata.Co
 	case to != w.dir:
 		return w.beside(ctx, e, c, to)
 	case status == vss.FileRestoreStatusNone && found && !a.state.More:
-		if err := a.putBack(); err != nil {
-			return err
-		}
-		// What this restore has put back is what one before it left half done.
-		if left, err := a.attempts(); err != nil || len(left) > 0 {
-			return errors.Join(fmt.Errorf("nothing was restored of %s, and a restore before this one ended half done; the server is left stopped, and what was there before both is kept in %v; restore again", w.dir, left), err)
-		}
-		return w.start(ctx, e, &a.state)
+		return w.putBack(ctx, e, a)
 	case status != vss.FileRestoreStatusAll:
-		return fmt.Errorf("not all files of %s were restored; the server is left stopped, and what was there before is kept in %v; restore again", w.dir, left)
-	case c.AdditionalRestores():
-		a.state.More, a.state.Places = true, join(a.state.Places, w.elsewhere(c)) // what is there now is restored
-		return a.save()                                                           // no recovery before the last (R-RES-28)
-	}
-	if err := w.rollForward(ctx, c, a); err != nil {
-		if len(left) > 0 {
-			err = fmt.Errorf("%w; the server is left stopped, and what was there before the restore is kept in %v", err, left)
+		err := fmt.Errorf("not all files of %s were restored; the server is left stopped, and what was there before is kept in %v; restore again", w.dir, left)
+		if found {
+			err = errors.Join(err, a.leave())
 		}
 		return err
+	case c.AdditionalRestores():
+		a.state.More, a.state.Places = true, join(a.state.Places, w.elsewhere(c)) // what is there now is restored
+		return a.leave()                                                          // no recovery before the last (R-RES-28)
+	}
+	return w.finishRestore(ctx, e, c, a)
+}
+
+// putBack ends a restore of which no file was restored.
+func (w *dbWriter) putBack(ctx context.Context, e *writer.Event, a *aside) error {
+	if err := a.putBack(); err != nil {
+		return fmt.Errorf("nothing was restored of %s, and what was there cannot be put back: %w; the server is left stopped, and the rest is kept in %v; restore again, or move it back by hand", w.dir, err, a.kept())
+	}
+	// What this restore has put back is what one before it left half done.
+	if left, err := a.attempts(); err != nil || len(left) > 0 {
+		return errors.Join(fmt.Errorf("nothing was restored of %s, and a restore before this one ended half done; the server is left stopped, and what was there before both is kept in %v; restore again", w.dir, left), err, a.leave())
+	}
+	return w.start(ctx, e, &a.state)
+}
+
+// finishRestore rolls forward what was restored, lets go of what was there before, and
+// starts the server.
+func (w *dbWriter) finishRestore(ctx context.Context, e *writer.Event, c *metadata.Component, a *aside) error {
+	if err := w.rollForward(ctx, c, a); err != nil {
+		left := a.kept()
+		if len(left) == 0 {
+			return err
+		}
+		if pid, err := lockedBy(w.dir); err == nil && pid == 0 {
+			a.state.Writing = false
+		}
+		return errors.Join(fmt.Errorf("%w; the server is left stopped, and what was there before the restore is kept in %v", err, left), a.leave())
 	}
 	state := a.state
 	if err := a.drop(); err != nil {
-		return err
+		return fmt.Errorf("all of %s is restored, and what was there before cannot be removed: %w; the server is left stopped: move %s away and start it", w.dir, err, a.all())
 	}
-	return w.start(ctx, e, &state)
-}
-
-// readyLimit is the longest that a server may take to recover and accept
-// connections, where nobody says another.
-const readyLimit = 10 * time.Minute
-
-// start starts the server as it was started before. One that did not run is started
-// only if the configuration says how.
-func (w *dbWriter) start(ctx context.Context, e *writer.Event, state *asideState) error {
-	switch command := state.Ran; {
-	case w.service != nil && (state.Unit || w.set.Unit != ""):
-		return w.service.Start(ctx)
-	case len(w.set.Start) > 0:
-		return w.startCommand(ctx, w.set.Start)
-	case len(command) > 0:
-		return w.startCommand(ctx, command)
+	err := w.start(ctx, e, &state)
+	rest, _ := a.attempts() // it only adds to a message
+	if left := append(rest, a.far()...); err == nil && len(left) > 0 {
+		said := fmt.Sprintf("%s is restored, and what a restore before this one has moved aside is still in %s; remove it when it is of no use", w.dir, strings.Join(left, ", "))
+		if e.Failure != nil {
+			said = e.Failure.Message + "; " + said
+		}
+		e.SetWriterFailure(vss.OK, 0, said)
 	}
-	e.SetWriterFailure(vss.OK, 0, fmt.Sprintf("the server of %s is restored and left stopped, since it did not run before; start it", w.dir))
-	return nil
-}
-
-// startCommand starts a command that is, or becomes, the server, and waits until
-// that accepts connections.
-func (w *dbWriter) startCommand(ctx context.Context, command []string) error {
-	p, err := launch.Start(w.spec, launch.Program{Path: command[0], Args: command[1:], Log: filepath.Join(w.dir, "start.err")})
-	if err != nil {
-		return fmt.Errorf("start the server: %w", err)
-	}
-	return waitReady(ctx, p, filepath.Join(w.dir, "start.err"), func(ctx context.Context) error {
-		pid, err := lockedBy(w.dir)
-		if err != nil || pid == 0 {
-			return errors.Join(err, errors.New("no server runs"))
-		}
-		socket := listensOn(pid)
-		if socket == "" {
-			return errors.New("it does not listen on a socket")
-		}
-		l, err := w.set.account()
-		if err != nil {
-			return err
-		}
-		s, err := dial(&w.set, socket, l)
-		if err != nil {
-			return err
-		}
-		defer s.close()
-		return s.db.PingContext(ctx)
-	})
-}
-
-// waitReady waits until a server that was started answers. One that refuses the
-// account answers, too.
-func waitReady(ctx context.Context, p *launch.Process, log string, ping func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, readyLimit)
-	defer cancel()
-	for {
-		err := ping(ctx)
-		if err == nil || answered(err) {
-			return nil
-		}
-		select {
-		case <-p.Done():
-			return fmt.Errorf("the server that was started has ended: %v; its last words: %s", p.Err(), lastWords(log))
-		case <-ctx.Done():
-			return fmt.Errorf("the server that was started does not answer: %w: %w", context.Cause(ctx), err)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+	return err
 }

@@ -69,11 +69,12 @@ func TestHalfARestoreIsNotStartedByTheNext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.wantStopped(playRestore(t.Context(), w, vss.FileRestoreStatusFailed), "left stopped")
 	half := filepath.Join(r.m.Dir, "ibdata1")
-	if err := r.leaveHalf(half); err != nil {
-		t.Fatal(err)
-	}
+	r.wantStopped(playRestore(t.Context(), meanwhile{w, func() {
+		if err := r.leaveHalf(half); err != nil {
+			t.Fatal(err)
+		}
+	}}, vss.FileRestoreStatusFailed), "left stopped")
 	w = r.stored(doc)
 	r.wantStopped(playRestore(t.Context(), w, vss.FileRestoreStatusNone), "half done")
 	if _, err := os.Lstat(filepath.Join(r.m.Dir, asideName, "1", "data", "ibdata1")); err != nil {
@@ -93,11 +94,12 @@ func TestARefusedRestoreLeavesWhatAnEarlierOneMovedAside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.wantStopped(playRestore(t.Context(), w, vss.FileRestoreStatusFailed), "left stopped")
 	half := filepath.Join(r.m.Dir, "ibdata1")
-	if err := r.leaveHalf(half); err != nil {
-		t.Fatal(err)
-	}
+	r.wantStopped(playRestore(t.Context(), meanwhile{w, func() {
+		if err := r.leaveHalf(half); err != nil {
+			t.Fatal(err)
+		}
+	}}, vss.FileRestoreStatusFailed), "left stopped")
 	w = r.stored(doc)
 	e, err := beginRestore(t.Context(), w)
 	if err == nil {
@@ -192,12 +194,12 @@ func TestAServerThatReplaysIsNotTakenForTheOneThatRan(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := newRig(t, dbtest.MariaDBOptions{Args: []string{"--init-file=" + init}})
-	state := asideState{Ran: []string{"/usr/sbin/mariadbd", "--port=3311"}, Unit: true}
-	if err := (&dbWriter{dir: r.m.Dir}).stop(t.Context(), r.m.PID, &state); err != nil {
+	a := &aside{dir: r.m.Dir, state: asideState{Ran: []string{"/usr/sbin/mariadbd", "--port=3311"}, Unit: true}}
+	if err := (&dbWriter{dir: r.m.Dir}).stop(t.Context(), r.m.PID, a); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(state.Ran, []string{"/usr/sbin/mariadbd", "--port=3311"}) || !state.Unit {
-		t.Errorf("the server that ran is now %v, of a unit: %v", state.Ran, state.Unit)
+	if !slices.Equal(a.state.Ran, []string{"/usr/sbin/mariadbd", "--port=3311"}) || !a.state.Unit {
+		t.Errorf("the server that ran is now %v, of a unit: %v", a.state.Ran, a.state.Unit)
 	}
 	if pid, err := lockedBy(r.m.Dir); err != nil || pid != 0 {
 		t.Errorf("process %d still runs (%v)", pid, err)

@@ -38,6 +38,7 @@ type dbWriter struct {
 	logged  bool     // a log backup that needs no Freeze
 	spooled bool     // logs are linked
 	spool   string   // where
+	shared  spool    // where writers before this one linked them
 	subdirs []string // as the document had them last
 }
 
@@ -100,7 +101,7 @@ func (w *dbWriter) identify(ctx context.Context) (*metadata.WriterMetadata, erro
 	if err != nil {
 		return nil, err
 	}
-	w.spool, w.subdirs = l.spool, l.subdirs
+	w.spool, w.shared, w.subdirs = l.spool, l.shared, l.subdirs
 	return w.document(l, f)
 }
 
@@ -186,6 +187,9 @@ func (w *dbWriter) PrepareForBackup(ctx context.Context, e *writer.Event) error 
 func (w *dbWriter) prepare(ctx context.Context, e *writer.Event, c *metadata.Component) error {
 	if err := w.unspool(); err != nil {
 		return err
+	}
+	if a, found, err := openAside(w.dir); err == nil && found {
+		_ = a.forget(w.pid) // one that stays is in no backup's way
 	}
 	if e.State.Type != vss.BackupTypeLog {
 		return nil
