@@ -258,19 +258,6 @@ func (b *backup) copy(ctx context.Context, into *repository.Backup, base *reposi
 	return b.stillThere(ctx)
 }
 
-// allUnderPaths reports whether everything a component set claims lies under the
-// chosen paths.
-func (b *backup) allUnderPaths(def *Component) bool {
-	for _, m := range def.Set() {
-		for _, cl := range b.claims.Of(m) {
-			if !inAreas(b.areas, cl.Volume, cl.Set.Dir, b.fold) {
-				return false
-			}
-		}
-	}
-	return true
-}
-
 // stillThere looks whether every shadow copy outlived the reading: one that was
 // lost on the way makes what was read from it worth nothing.
 func (b *backup) stillThere(ctx context.Context) error {

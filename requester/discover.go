@@ -121,37 +121,10 @@ func (a *attempt) begin(ctx context.Context) (err error) {
 		return err
 	}
 	a.writers, a.broken = readWriters(infos)
-	for _, err := range a.broken {
-		a.warn("a writer takes no part: %v", err)
-	}
 	if err := a.missingWriters(ctx); err != nil {
 		return err
 	}
 	return a.sess.FreeWriterMetadata(ctx)
-}
-
-// missingWriters notes the writers that are there and did not say what they have:
-// their data is taken as data of no writer, if it is, and the backup is not
-// complete. Where writers or components alone are chosen, those that are not
-// named are no loss.
-func (a *attempt) missingWriters(ctx context.Context) error {
-	if err := a.sess.GatherWriterStatus(ctx, nil); err != nil {
-		return err
-	}
-	list, err := a.sess.WriterStatus(ctx)
-	if err != nil {
-		return err
-	}
-	for _, st := range list {
-		if st.State != vss.WriterFailedAtIdentify {
-			continue
-		}
-		a.absent = append(a.absent, st)
-		asked := a.req.Selectors.excludes(st.Name, st.InstanceName) || len(a.req.Paths) == 0 && a.req.Selectors.leavesOut(st.Name, st.InstanceName)
-		a.leave(LeftOut{Writer: st.InstanceName, Asked: asked,
-			Reason: "the writer did not identify itself, so that its data is taken as that of none: " + st.Message})
-	}
-	return a.sess.FreeWriterStatus(ctx)
 }
 
 func (a *attempt) warn(format string, args ...any) {
@@ -472,22 +445,33 @@ func (a *attempt) listOut(ctx context.Context) error {
 	}
 	for _, w := range a.writers {
 		for _, c := range w.Components {
-			if a.sel.Has(c) || a.req.AsPlainFiles {
+			if a.sel.Has(c) {
 				continue
 			}
 			bar, out := a.sel.Out[c]
+			_, wanted := a.wish.Wanted[c]
+			if a.req.AsPlainFiles && !(out && wanted && !bar.Asked && !a.allUnderPaths(c)) {
+				continue
+			}
 			if !out {
 				// Not wanted: only worth a line if it has data under the paths.
 				bar = Bar{Why: "not selected"}
 			}
 			if bar.Covered {
-				continue // what the other one does not claim is listed file by file
+				// What lies under the paths is listed file by file.
+				rest, err := a.uncovered(ctx, c)
+				if err != nil {
+					return err
+				}
+				if rest == "" {
+					continue
+				}
+				bar.Why = fmt.Sprintf("%s is not saved, as %s", rest, bar.Why)
 			}
 			held, err := a.underPaths(ctx, c)
 			if err != nil {
 				return err
 			}
-			_, wanted := a.wish.Wanted[c]
 			if held == "" && !(out && wanted) && !(out && !bar.Asked && a.namedByUser(c)) {
 				continue
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 
 	"github.com/sombra-backup/sombra/provider"
 	"github.com/sombra-backup/sombra/session"
@@ -239,4 +240,56 @@ func (a *attempt) common(ctx context.Context, x, y *Claim) (string, error) {
 		return "", err
 	}
 	return found, nil
+}
+
+// allUnderPaths reports whether everything a component set claims lies under the
+// chosen paths.
+func (a *attempt) allUnderPaths(def *Component) bool {
+	for _, m := range def.Set() {
+		for _, cl := range a.claims.Of(m) {
+			if !inAreas(a.areas, cl.Volume, cl.Set.Dir, a.fold) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// uncovered gives the host's path of one file of a component and its set that lies
+// under no chosen path and is claimed by nothing that takes part, or "".
+func (a *attempt) uncovered(ctx context.Context, def *Component) (found string, err error) {
+	for _, c := range def.Set() {
+		t := a.typing(c)
+		for _, g := range a.claims.groups(c, &t, true, nil) {
+			if inAreas(a.areas, g.Volume, g.dir, a.fold) {
+				continue
+			}
+			v, err := a.volume(ctx, g.Volume)
+			if err != nil {
+				return "", err
+			}
+			tree, err := a.liveTree(ctx, g.Volume)
+			if err != nil {
+				return "", err
+			}
+			err = g.visit(ctx, tree, "", func(name string, e session.Entry, err error) error {
+				if err != nil || e.Mode.IsDir() || inAreas(a.areas, g.Volume, name, a.fold) || a.claims.Excludes(c.Writer, g.Volume, name) {
+					return nil
+				}
+				f := a.claims.Find(g.Volume, name)
+				if slices.ContainsFunc(f.Claims, func(cl *Claim) bool { return a.sel.Has(cl.Component) || a.sel.Out[cl.Component].Elsewhere }) {
+					return nil
+				}
+				found = volumePath(a.style, v.Volume, name)
+				return errFound
+			})
+			if found != "" {
+				return found, nil
+			}
+			if err != nil {
+				return "", err
+			}
+		}
+	}
+	return "", nil
 }

@@ -55,7 +55,7 @@ func (s Selectors) mayMean(kind, instance string) bool {
 	return slices.ContainsFunc(s.Writers, means) || slices.ContainsFunc(s.Components, func(chosen string) bool {
 		writer, _, qualified := strings.Cut(chosen, ":")
 		named := len(chosen) > len(instance) && chosen[len(instance)] == ':' && strings.EqualFold(chosen[:len(instance)], instance)
-		return named || qualified && means(writer)
+		return named || qualified && means(writer) || !qualified && means(chosen)
 	})
 }
 

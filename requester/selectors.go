@@ -2,6 +2,7 @@ package requester
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -76,6 +77,10 @@ func (s Selectors) match(writers []*Writer, absent []session.WriterStatus) (*Cho
 				return Selectors{ExcludeWriters: []string{name}}.excludes(st.Name, st.InstanceName)
 			}) {
 				continue
+			}
+			var nothing *SelectorError
+			if errors.As(err, &nothing) && nothing.Hint == "" && !strings.HasPrefix(l.flag, "exclude") {
+				nothing.Hint = s.mayHave(l.flag, name, absent)
 			}
 			if err != nil {
 				return nil, err
