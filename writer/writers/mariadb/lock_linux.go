@@ -29,7 +29,7 @@ func lockedBy(dir string) (int, error) {
 }
 
 // errElsewhere is a lock whose holder this process cannot see.
-var errElsewhere = errors.New("it is locked by a process that cannot be seen from here, in a container or on another machine")
+var errElsewhere = errors.New("it is locked by a process that cannot be seen from here, in a container or on another machine; back it up or restore it from there, or stop it first")
 
 func holder(path string) (int, error) {
 	f, err := openFile(path)

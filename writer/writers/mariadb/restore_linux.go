@@ -136,7 +136,7 @@ func (w *dbWriter) clear(ctx context.Context, session vss.GUID, c *metadata.Comp
 		}
 	}
 	if err := a.move(session, places); err != nil { // no PostRestore follows
-		return fmt.Errorf("move aside what is in %s: %w; the server is left stopped, and what was there before is in %v as far as it was moved, and else in its place; restore again", w.dir, err, a.kept())
+		return fmt.Errorf("move aside what is in %s: %w; the server is left stopped, and what was there before is in %s as far as it was moved, and else in its place; restore again", w.dir, err, a.all())
 	}
 	return nil
 }
@@ -150,6 +150,15 @@ func (a *aside) inUse(why string) error {
 
 // all names all that was moved aside.
 func (a *aside) all() string { return strings.Join(append([]string{a.path()}, a.far()...), ", ") }
+
+// keptWords ends a message with where what was there before is, if anything was.
+func (a *aside) keptWords() string {
+	list := a.kept()
+	if len(list) == 0 {
+		return ""
+	}
+	return "; what was there before the restore is kept in " + strings.Join(list, ", ")
+}
 
 // goOn begins another operation of a chain. From here on files change.
 func (a *aside) goOn(fresh []place) error {
@@ -273,7 +282,6 @@ func (w *dbWriter) restored(ctx context.Context, e *writer.Event, c *metadata.Co
 		return err
 	}
 	status := c.FileRestoreStatus()
-	left := a.kept()
 	if touched := found || status != vss.FileRestoreStatusNone; !touched {
 		return nil
 	}
@@ -283,7 +291,7 @@ func (w *dbWriter) restored(ctx context.Context, e *writer.Event, c *metadata.Co
 	if pid, err := lockedBy(to); err != nil {
 		return err
 	} else if pid != 0 {
-		return fmt.Errorf("the server of %s was started (process %d) while its files were being restored; stop it, and whoever starts it, and restore again; what was there before is kept in %v", to, pid, left)
+		return fmt.Errorf("the server of %s was started (process %d) while its files were being restored; stop it, and whoever starts it, and restore again%s", to, pid, a.keptWords())
 	}
 	switch {
 	case to != w.dir && (status != vss.FileRestoreStatusAll || c.AdditionalRestores()):
@@ -293,7 +301,7 @@ func (w *dbWriter) restored(ctx context.Context, e *writer.Event, c *metadata.Co
 	case status == vss.FileRestoreStatusNone && found && !a.state.More:
 		return w.putBack(ctx, e, a)
 	case status != vss.FileRestoreStatusAll:
-		err := fmt.Errorf("not all files of %s were restored; the server is left stopped, and what was there before is kept in %v; restore again", w.dir, left)
+		err := fmt.Errorf("not all files of %s were restored; the server is left stopped; restore again%s", w.dir, a.keptWords())
 		if found {
 			err = errors.Join(err, a.leave())
 		}
@@ -308,11 +316,11 @@ func (w *dbWriter) restored(ctx context.Context, e *writer.Event, c *metadata.Co
 // putBack ends a restore of which no file was restored.
 func (w *dbWriter) putBack(ctx context.Context, e *writer.Event, a *aside) error {
 	if err := a.putBack(); err != nil {
-		return fmt.Errorf("nothing was restored of %s, and what was there cannot be put back: %w; the server is left stopped, and the rest is kept in %v; restore again, or move it back by hand", w.dir, err, a.kept())
+		return fmt.Errorf("nothing was restored of %s, and what was there cannot be put back: %w; the server is left stopped, and the rest is in %s; restore again, or move it back by hand", w.dir, err, a.all())
 	}
 	// What this restore has put back is what one before it left half done.
 	if left, err := a.attempts(); err != nil || len(left) > 0 {
-		return errors.Join(fmt.Errorf("nothing was restored of %s, and a restore before this one ended half done; the server is left stopped, and what was there before both is kept in %v; restore again", w.dir, left), err, a.leave())
+		return errors.Join(fmt.Errorf("nothing was restored of %s, and a restore before this one ended half done; the server is left stopped, and what was there before both is kept in %s; restore again", w.dir, strings.Join(left, ", ")), err, a.leave())
 	}
 	return w.start(ctx, e, &a.state)
 }
@@ -321,14 +329,13 @@ func (w *dbWriter) putBack(ctx context.Context, e *writer.Event, a *aside) error
 // starts the server.
 func (w *dbWriter) finishRestore(ctx context.Context, e *writer.Event, c *metadata.Component, a *aside) error {
 	if err := w.rollForward(ctx, c, a); err != nil {
-		left := a.kept()
-		if len(left) == 0 {
-			return err
+		if len(a.kept()) == 0 {
+			return fmt.Errorf("%w; the server of %s is left stopped", err, w.dir)
 		}
 		if pid, err := lockedBy(w.dir); err == nil && pid == 0 {
 			a.state.Writing = false
 		}
-		return errors.Join(fmt.Errorf("%w; the server is left stopped, and what was there before the restore is kept in %v", err, left), a.leave())
+		return errors.Join(fmt.Errorf("%w; the server of %s is left stopped%s", err, w.dir, a.keptWords()), a.leave())
 	}
 	state := a.state
 	if err := a.drop(); err != nil {

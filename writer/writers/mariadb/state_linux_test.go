@@ -135,6 +135,72 @@ func TestANoteOnAServerThatWasStoppedIsDroppedWhenItRunsAgain(t *testing.T) {
 	}
 }
 
+// Nor is a server that somebody has used between two backups of a chain gone on with.
+func TestAChainDoesNotGoOnOverAServerThatWasUsedWithinIt(t *testing.T) {
+	dir := t.TempDir()
+	control := filepath.Join(dir, "aria_log_control")
+	if err := os.WriteFile(control, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := newWriter(writer.Spec{}, spec{settings: settings{Datadir: dir}, Restore: true})
+	doc, err := w.Identify(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := restoreOf(t, doc, "", true)
+	if err := errors.Join(writer.Notify(t.Context(), w, writer.EventPreRestore, first), os.WriteFile(control, []byte("restored"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	c, _ := first.Components.Component("", dir)
+	if err := errors.Join(c.SetFileRestoreStatus(vss.FileRestoreStatusAll), writer.Notify(t.Context(), w, writer.EventPostRestore, first)); err != nil {
+		t.Fatal(err)
+	}
+	saved, err := os.ReadFile(filepath.Join(dir, asideName, "state.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := func() error {
+		return writer.Notify(t.Context(), w, writer.EventPreRestore, restoreOf(t, doc, "mariadb1 data binlog.000001 4 -", false))
+	}
+	if err := next(); err != nil {
+		t.Errorf("nobody has used it: %v", err)
+	}
+	if err := next(); err != nil { // the one before was killed
+		t.Errorf("once more: %v", err)
+	}
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, asideName, "state.json"), saved, 0o600), os.WriteFile(control, []byte("used since"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := next(); err == nil || !strings.Contains(err.Error(), "move "+filepath.Join(dir, asideName)) {
+		t.Errorf("used since: %v, want a refusal with the way out", err)
+	}
+	if got, err := os.ReadFile(control); err != nil || string(got) != "used since" {
+		t.Errorf("its file is %q, %v", got, err)
+	}
+}
+
+// Where nothing was there before, nobody is told where that is kept.
+func TestAFailedRestoreToAnEmptyHostNamesNothingThatIsKept(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	w := newWriter(writer.Spec{}, spec{settings: settings{Datadir: dir}, Restore: true})
+	doc, err := w.Identify(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := restoreOf(t, doc, "", false)
+	if err := writer.Notify(t.Context(), w, writer.EventPreRestore, e); err != nil {
+		t.Fatal(err)
+	}
+	c, _ := e.Components.Component("", dir)
+	if err := errors.Join(os.Mkdir(dir, 0o700), c.SetFileRestoreStatus(vss.FileRestoreStatusFailed)); err != nil {
+		t.Fatal(err)
+	}
+	err = writer.Notify(t.Context(), w, writer.EventPostRestore, e)
+	if err == nil || !strings.Contains(err.Error(), "restore again") || !strings.Contains(err.Error(), dir) || strings.Contains(err.Error(), "kept in") || strings.Contains(err.Error(), "[]") {
+		t.Errorf("it says: %v", err)
+	}
+}
+
 // What is moved aside takes a number that is free in each directory, and what it finds
 // there of another restore stays, also at the end.
 func TestWhatIsLeftElsewhereOfAnotherRestoreIsNotOverwritten(t *testing.T) {

@@ -42,7 +42,7 @@ func parseTarget(c *metadata.Component) (target, error) {
 	for _, o := range options {
 		switch {
 		case o.Sub != "":
-			err = fmt.Errorf("restore option %q is for %q, and this component has nothing below it", o.Name, o.Sub)
+			err = fmt.Errorf("restore option %q is for %q, and this component has nothing below it; give it for the component itself", o.Name, o.Sub)
 		case o.Is("Target") && strings.EqualFold(o.Value, "end"):
 			t = target{}
 		case o.Is("Target") && strings.EqualFold(o.Value, "instant"):
