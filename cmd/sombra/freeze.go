@@ -164,7 +164,7 @@ func (a *app) freezeStatus(ctx context.Context) error {
 func lateError(r requester.FreezeResult) error {
 	return &codeError{exitLowerConsistency, &hintError{
 		fmt.Errorf("the writers were let go before thaw: %s; a snapshot taken since %s is NOT application-consistent", r.Error, r.Held.Local().Format(time.RFC3339)),
-		"take another one; --lease makes the time longer"}}
+		"take another one; --lease makes the time longer, unless a writer bears less: sombra freeze says how long"}}
 }
 
 // freezeError gives the errors of a holder that is not there their exit codes.

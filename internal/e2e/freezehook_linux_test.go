@@ -54,10 +54,10 @@ func (h *hookRig) database() string {
 	return fmt.Sprintf("  - {kind: sqlite, config: {path: %q}}\n", h.db)
 }
 
-// refusing adds a writer that fails in Freeze.
-func (h *hookRig) refusing() {
+// refusing adds a writer that fails in an event.
+func (h *hookRig) refusing(event string) {
 	h.t.Helper()
-	h.testWriter(scratch(h.t), `<FailEvent writerEvent="Freeze" retryable="no"/>`, "", onlyConfigured)
+	h.testWriter(scratch(h.t), fmt.Sprintf(`<FailEvent writerEvent=%q retryable="no"/>`, event), "", onlyConfigured)
 	file := filepath.Join(h.machine.dir, "sombra.yaml")
 	text, err := os.ReadFile(file)
 	must(h.t, err)
@@ -231,7 +231,7 @@ func TestQEMUGuestAgentIsToldOfFailures(t *testing.T) {
 		t.Parallel()
 		h := newHookRig(t, "ext4")
 		a := h.newAgent(h.qemuHook())
-		h.refusing()
+		h.refusing("Freeze")
 		if err := a.freeze(h.volume.Root); err == nil || !strings.Contains(err.Error(), "3") {
 			t.Errorf("freeze: %v, want exit code 3", err)
 		}
@@ -311,7 +311,7 @@ func TestScriptsOfOtherHypervisors(t *testing.T) {
 				expect(0, after, "freezeFail")
 				h.await(5*time.Second, 5)
 			}
-			h.refusing()
+			h.refusing("Freeze")
 			h.set("")
 			expect(3, before, "freeze")
 			h.await(5*time.Second, 5)
@@ -320,6 +320,16 @@ func TestScriptsOfOtherHypervisors(t *testing.T) {
 			h.blocked()
 			expect(0, after, "thaw")
 			h.await(5*time.Second, 5)
+
+			// A writer that fails after thaw spoils no snapshot.
+			h.set("")
+			h.refusing("BackupComplete")
+			expect(0, before, "freeze")
+			h.blocked()
+			expect(0, after, "thaw")
+			h.await(5*time.Second, 5)
+			h.sombra("freeze").exits(0)
+			h.sombra("thaw").exits(5)
 		})
 	}
 }
