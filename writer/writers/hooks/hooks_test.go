@@ -502,11 +502,14 @@ func TestDiscover(t *testing.T) {
 	}{
 		{"nothing", writer.Discovery{}, dir, nil},
 		{"found", writer.Discovery{Auto: true, Paths: []string{"/"}}, dir, []string{dir}},
+		{"for a copy of the whole machine", writer.Discovery{Auto: true, Running: true}, dir, []string{dir}},
+		{"for such a copy, not allowed to look", writer.Discovery{Running: true}, dir, nil},
 		{"not allowed to look", writer.Discovery{Paths: []string{"/"}}, dir, nil},
 		{"in a restore", writer.Discovery{Auto: true, Stored: []writer.Stored{{}}}, dir, nil},
 		{"no scripts in it", writer.Discovery{Auto: true, Paths: []string{"/"}}, empty, nil},
 		{"not there", writer.Discovery{Auto: true, Paths: []string{"/"}}, empty + "/x", nil},
 		{"configured", writer.Discovery{Configs: []writer.Config{conf}}, dir, []string{"mine"}},
+		{"configured for a copy of the whole machine", writer.Discovery{Auto: true, Running: true, Configs: []writer.Config{conf}}, other, []string{"mine"}},
 		{"both", writer.Discovery{Auto: true, Paths: []string{"/"}, Configs: []writer.Config{conf}}, dir, []string{"mine", dir}},
 		{"the standard one configured", writer.Discovery{Auto: true, Paths: []string{"/"}, Configs: []writer.Config{conf}}, other, []string{"mine"}},
 	} {

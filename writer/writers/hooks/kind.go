@@ -32,8 +32,8 @@ func (Kind) Class() vss.GUID { return classID }
 
 // Discover implements [writer.Kind]: a writer for each configured directory
 // and, for root only, one for /etc/sombra/hooks.d if scripts are in it, which is
-// as good as configured. Other
-// directories with scripts, such as QEMU's, have another caller; they are used
+// as good as configured: where paths are chosen, and for a copy of the whole
+// machine, which has whatever the scripts bring to rest. Other directories with scripts, such as QEMU's, have another caller; they are used
 // only if the configuration names them. Scripts have no part in a restore, so
 // nothing is made for stored writers.
 func (Kind) Discover(_ context.Context, d writer.Discovery) ([]writer.Spec, error) {
@@ -60,7 +60,7 @@ func discover(d writer.Discovery, standard string) ([]writer.Spec, error) {
 			Kind: kindName, Name: nameOf(entry.Name, c), Owner: owner, Config: entry.Config, Required: entry.Required,
 		})
 	}
-	if !d.Auto || owner.UID != 0 || configured[standard] || len(d.Paths) == 0 {
+	if !d.Auto || owner.UID != 0 || configured[standard] || len(d.Paths) == 0 && !d.Everywhere() {
 		return specs, nil
 	}
 	names, err := scriptNames(standard)
