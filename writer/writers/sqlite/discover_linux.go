@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,7 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// config is a writer's configuration. A person gives the path alone.
+// config is what Discover tells New of a database, in Spec.Config. A person gives
+// the path alone; see parseConfig.
 type config struct {
 	// Path is the database file, absolute. Links in it are resolved once, when
 	// the writer is found.
@@ -28,6 +30,26 @@ type config struct {
 	Raw []byte `json:"raw,omitempty"`
 	// Seen is the file as it was found, for discovered ones.
 	Seen *seen `json:"seen,omitempty"`
+}
+
+// parseConfig reads what a person wrote, which is the path and nothing else. It
+// need not be absolute.
+func parseConfig(raw json.RawMessage) (path string, err error) {
+	var c struct {
+		Path string `json:"path"`
+	}
+	if len(raw) == 0 {
+		return "", nil
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil {
+		return "", fmt.Errorf("configuration of a %s writer: %w", KindName, err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return "", fmt.Errorf("configuration of a %s writer: it goes on after its object", KindName)
+	}
+	return c.Path, nil
 }
 
 // maxCandidates bounds how many files are offered for a closer look.
@@ -105,14 +127,14 @@ type finder struct {
 // configured adds a database that somebody named. One that cannot be served is
 // offered all the same: New says what is wrong with it.
 func (f *finder) configured(c writer.Config) error {
-	var conf config
-	if err := json.Unmarshal(c.Config, &conf); err != nil {
-		return fmt.Errorf("configuration of a %s writer: %w", KindName, err)
+	path, err := parseConfig(c.Config)
+	if err != nil {
+		return err
 	}
-	if !filepath.IsAbs(conf.Path) {
-		return fmt.Errorf("configuration of a %s writer: path %q is not absolute; give the database's full path", KindName, conf.Path)
+	if !filepath.IsAbs(path) {
+		return fmt.Errorf("configuration of a %s writer: path %q is not absolute; give the database's full path", KindName, path)
 	}
-	path := filepath.Clean(conf.Path)
+	path = filepath.Clean(path)
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	}

@@ -409,6 +409,25 @@ func TestConfigured(t *testing.T) {
 	}
 }
 
+// TestOnlyThePathIsConfigured: any other key is a mistake, also one that Discover
+// uses to tell New what it has found.
+func TestOnlyThePathIsConfigured(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"path":"/a.db","pth":"/b.db"}`:                      `"pth"`,
+		`{"path":"/a.db","restore":true}`:                     `"restore"`,
+		`{"path":"/a.db","raw":"L2IuZGI="}`:                   `"raw"`,
+		`{"path":"/a.db","seen":{"Dev":1,"Ino":2,"Ctime":3}}`: `"seen"`,
+		`{"path":"/a.db"} {}`:                                 "goes on",
+		`{}`:                                                  "full path",
+		``:                                                    "full path",
+	} {
+		specs, err := Kind{}.Discover(t.Context(), writer.Discovery{Configs: []writer.Config{{Kind: KindName, Config: json.RawMessage(text)}}})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %d specs and error %v; want %s in it", text, len(specs), err, want)
+		}
+	}
+}
+
 // TestSpecsOwner: the writer of a file runs as its owner.
 func TestSpecsOwner(t *testing.T) {
 	if os.Geteuid() != 0 {
