@@ -23,6 +23,23 @@ func parseLSN(s string) (lsn, error) {
 	return lsn(h<<32 | l), nil
 }
 
+// The log consists of pages. Each begins with a header, that of a segment's first page
+// is the longest.
+const (
+	logPage   = 8192
+	logHeader = 40
+)
+
+// behindHeader gives a position that no record lies before on its page: the server
+// calls the end of a full page the beginning of the next one (pg_current_wal_lsn), and
+// a backup that ends there ends behind the header.
+func (l lsn) behindHeader() lsn {
+	if l%logPage == 0 {
+		return l + logHeader
+	}
+	return l
+}
+
 // segmentOf gives the number of the segment that a position lies in.
 func segmentOf(l lsn, size uint64) uint64 { return uint64(l) / size }
 

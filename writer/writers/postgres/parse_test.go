@@ -29,6 +29,18 @@ func FuzzParseStamp(f *testing.F) {
 	})
 }
 
+// TestTargetMayBeWhereTheBackupEnds: where a page of the log ends, the server names the
+// beginning of the next one to who asks for its position, and its backup ends behind
+// that page's header.
+func TestTargetMayBeWhereTheBackupEnds(t *testing.T) {
+	n := &notes{Base: instant{LastLSN: "0/C000028"}}
+	for at, good := range map[lsn]bool{0xBFFFFF0: false, 0xC000000: true, 0xC000028: true, 0xC000060: true, 0xBFFE000: false} {
+		if err := (&target{kind: toLSN, lsn: at}).check(n, false); (err == nil) != good {
+			t.Errorf("target %s: %v", at, err)
+		}
+	}
+}
+
 // FuzzParseTarget reads restore options as users write them.
 func FuzzParseTarget(f *testing.F) {
 	f.Add(`"target"="end"`, int32(0), "")

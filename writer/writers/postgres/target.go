@@ -138,7 +138,7 @@ func (t *target) check(n *notes, last bool) error {
 	case t.kind == toTime && t.time.Before(n.Base.Last):
 		return fmt.Errorf("the target %s lies before the backup that the logs follow, which was made until %s; restore an earlier backup",
 			t.time.Format(time.RFC3339Nano), n.Base.Last.Format(time.RFC3339Nano))
-	case t.kind == toLSN && t.lsn < first:
+	case t.kind == toLSN && t.lsn.behindHeader() < first:
 		return fmt.Errorf("the target %s lies before the backup that the logs follow, which was made until %s; restore an earlier backup", t.lsn, first)
 	case !last || t.kind != toTime && t.kind != toLSN:
 		return nil
