@@ -40,6 +40,7 @@ type copier struct {
 	shadows map[string]session.Tree // by volume id
 	device  map[string]uint64
 	trees   map[string]*provider.SetIndex[*Claim] // see claimedTrees
+	owned   map[string]*provider.SetIndex[*Claim] // see ownedDir
 	above   map[string]bool                       // table paths of directories above data
 
 	mu       sync.Mutex

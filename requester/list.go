@@ -326,7 +326,7 @@ func (c *copier) visitPlain(ctx context.Context, t session.Tree, v *volumeState,
 	case !e.Mode.IsDir() && c.above[j.table]:
 		return c.note(&j, errors.New("it was a directory with files of components in it when the backup began"))
 	case e.Mode.IsDir():
-		if c.claimedDir(v.ID, name) {
+		if c.claimedDir(v.ID, name) || c.ownedDir(v.ID, name) {
 			return nil
 		}
 		return c.save(ctx, &j)
@@ -361,9 +361,26 @@ func (c *copier) claimedDir(volume, name string) bool {
 	return t != nil && t.Covers(name)
 }
 
+// ownedDir reports whether a directory is no data of nobody, though it was not saved:
+// all that is in it is a component's, of which the type of this backup takes nothing
+// there. A restore would put it where its writer has refused the rest.
+func (c *copier) ownedDir(volume, name string) bool {
+	if c.owned == nil {
+		c.owned = c.treesOf(func(cl *Claim) bool { return cl.Set.Pattern == "*" })
+	}
+	t := c.owned[volume]
+	return t != nil && t.Covers(name)
+}
+
 // claimedTrees are the directories of which all below is saved with components,
 // by volume.
 func (c *copier) claimedTrees() map[string]*provider.SetIndex[*Claim] {
+	return c.treesOf(c.a.lists)
+}
+
+// treesOf are the directories of the recursive claims that ok takes, of components
+// that take part, by volume.
+func (c *copier) treesOf(ok func(*Claim) bool) map[string]*provider.SetIndex[*Claim] {
 	out := map[string]*provider.SetIndex[*Claim]{}
 	for _, def := range c.a.sel.Explicit {
 		if c.a.failed[def] != "" {
@@ -371,7 +388,7 @@ func (c *copier) claimedTrees() map[string]*provider.SetIndex[*Claim] {
 		}
 		for _, m := range def.Set() {
 			for _, cl := range c.a.claims.Of(m) {
-				if !cl.Set.Recursive || cl.Alternate || !c.a.lists(cl) {
+				if !cl.Set.Recursive || cl.Alternate || !ok(cl) {
 					continue
 				}
 				if out[cl.Volume] == nil {

@@ -75,10 +75,13 @@ func (w *pgWriter) describeData(m *metadata.WriterMetadata) error {
 	for _, dir := range w.layout.dirs {
 		errs = append(errs, m.AddFilesToFileGroup(data, member, vss.FileSpec{Path: filepath.Join(data, dir), Pattern: "*", Recursive: true}, "", dataMask))
 	}
+	// Nothing in these is saved. They are the cluster's with all directories in them: as
+	// data of nobody those would be put into a running cluster by a restore that this
+	// writer refuses, and no server starts with the empty directory of a replication slot.
 	for _, dir := range emptied {
 		path := filepath.Join(data, dir)
 		errs = append(errs,
-			m.AddFilesToFileGroup(data, member, vss.FileSpec{Path: path, Pattern: "*"}, "", dataMask),
+			m.AddFilesToFileGroup(data, member, vss.FileSpec{Path: path, Pattern: "*", Recursive: true}, "", dataMask),
 			m.AddExcludeFiles(vss.FileSpec{Path: path, Pattern: "*", Recursive: true}))
 	}
 	// What belongs to one run of the server, to a backup by other means, or to
