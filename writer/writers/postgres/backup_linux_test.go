@@ -268,7 +268,7 @@ func TestRoleNeedsTheDocumentedGrantsAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	plan := w.Describe().Weak
-	for _, text := range []string{"CREATE ROLE", "without a connection", "log backups fail"} {
+	for _, text := range []string{"CREATE ROLE", "without a connection", "fsync", "log backups fail"} {
 		if !strings.Contains(plan, text) || strings.Contains(plan, "\n") {
 			t.Errorf("without the role the plan says %q; it should say %q", plan, text)
 		}
@@ -278,7 +278,7 @@ func TestRoleNeedsTheDocumentedGrantsAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(note, "CREATE ROLE") || strings.Contains(note, "\n") {
+	if !strings.Contains(note, "CREATE ROLE") || !strings.Contains(note, "fsync") || strings.Contains(note, "\n") {
 		t.Errorf("without the role it says %q", note)
 	}
 	if _, ok := b.part.BackupStamp(); !ok {

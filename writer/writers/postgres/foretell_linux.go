@@ -37,13 +37,19 @@ func (w *pgWriter) foretell(ctx context.Context) string {
 	return ""
 }
 
+// withoutConnection is what the backup of a server is worth that lets nobody in: the
+// files of one instant come up as after a loss of power, which only the settings say
+// that it survives.
+const withoutConnection = "it is backed up without a connection, by what its crash recovery makes of the files; " +
+	"that is sound only if fsync and full_page_writes are on, which it could not be asked"
+
 // unconnected says what becomes of the backup of a server that does not let the
 // writer in.
 func (w *pgWriter) unconnected(err error) string {
 	if now, cerr := readControl(w.conf.Data); cerr == nil && now.State != inProduction {
 		return message(fmt.Errorf("no backup can be made of it while it runs: it is a standby or recovers, and lets nobody in: %w", err))
 	}
-	text := "it is backed up without a connection, by what its crash recovery makes of the files"
+	text := withoutConnection
 	if w.conf.Logs {
 		text += ", and log backups fail"
 	}

@@ -183,7 +183,7 @@ func (w *pgWriter) prepare(ctx context.Context, e *writer.Event, j *job, c *meta
 			if now, cerr := readControl(w.conf.Data); cerr != nil || now.State != inProduction {
 				return errors.Join(fmt.Errorf("the server of %s is a standby or recovers (its cluster is %v), and lets nobody in; back up its primary, or try again later: %w: %w", w.conf.Data, now.State, errChanged, err), cerr)
 			}
-			note(e, "it is backed up without a connection, by what its crash recovery makes of the files: %v", err)
+			note(e, withoutConnection+": %v", err)
 		}
 	}
 	if j.db == nil {
