@@ -8,9 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/sombra-backup/sombra/vss"
+	"github.com/sombra-backup/sombra/writer/kept"
 	"golang.org/x/sys/unix"
 )
 
@@ -44,8 +46,10 @@ type asideState struct {
 	// Running: a server ran, and Command is how it was started.
 	Running bool    `json:"running"`
 	Command command `json:"command,omitzero"`
-	// Number is that of the last restore.
+	// Number is that of the last restore, Before of the one before it that did not
+	// end either, 0 if there is none.
 	Number int `json:"number"`
+	Before int `json:"before,omitempty"`
 	// Session is that of the last restore: another one, which has put nothing
 	// aside, puts nothing back.
 	Session vss.GUID `json:"session,omitzero"`
@@ -53,6 +57,9 @@ type asideState struct {
 	Live bool `json:"live,omitempty"`
 	// More: a restore has ended after which another follows.
 	More bool `json:"more,omitempty"`
+	// Seal is how the files looked when More was noted: a server that was started and
+	// stopped again since leaves others.
+	Seal string `json:"seal,omitempty"`
 }
 
 const stateName = "state.json"
@@ -114,7 +121,9 @@ func (a *aside) dir(p place) string {
 // there, and makes the directories that are missing. The state is written first:
 // what ends in between is found by it.
 func (a *aside) put() error {
-	a.state.Number++
+	a.state.Before = a.state.Number
+	for a.state.Number++; a.taken(); a.state.Number++ {
+	}
 	for _, p := range a.places {
 		for _, dir := range []string{p.dir, a.dir(p)} {
 			if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -139,14 +148,17 @@ func (a *aside) putBack() error {
 		if err := move(a.dir(p), p.dir); err != nil {
 			return err
 		}
-		if err := os.RemoveAll(filepath.Join(p.in, asideName, strconv.Itoa(a.state.Number))); err != nil {
-			return err
-		}
 	}
-	if a.state.Number--; a.state.Number > 0 {
-		return a.write() // what an earlier one has put there stays
+	if a.state.Before == 0 {
+		_, err := a.remove()
+		a.state.Number = 0
+		return err
 	}
-	return a.remove()
+	if err := a.removeOwn(); err != nil {
+		return err
+	}
+	a.state.Number, a.state.Before = a.state.Before, 0
+	return a.write() // what an earlier one has put there stays
 }
 
 // move renames all that is in a directory into another.
@@ -169,22 +181,68 @@ func move(from, to string) error {
 	return errors.Join(syncDir(from), syncDir(to))
 }
 
-// remove removes all that was put aside. The state goes last.
-func (a *aside) remove() error {
-	for i := len(a.places) - 1; i >= 0; i-- {
-		dir := filepath.Join(a.places[i].in, asideName)
-		for n := range a.state.Number + 1 {
-			if err := os.RemoveAll(filepath.Join(dir, strconv.Itoa(n))); err != nil {
-				return err
-			}
+// taken tells whether a restore before this one has put something aside under the
+// number.
+func (a *aside) taken() bool {
+	for _, p := range a.places {
+		if st, err := os.Lstat(a.numbered(p)); err == nil && st.IsDir() {
+			return true
 		}
 	}
-	for i := len(a.places) - 1; i >= 0; i-- {
-		if err := os.RemoveAll(filepath.Join(a.places[i].in, asideName)); err != nil {
+	return false
+}
+
+func (a *aside) numbered(p place) string { return filepath.Dir(a.dir(p)) }
+
+func (a *aside) removeOwn() error {
+	for _, p := range a.places {
+		if err := os.RemoveAll(a.numbered(p)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// remove removes what the last restore put aside, the state last, and tells where
+// there is something left of restores before it that did not end.
+func (a *aside) remove() (left []string, err error) {
+	if err := a.removeOwn(); err != nil {
+		return nil, err
+	}
+	for _, file := range []string{a.file() + ".new", a.file()} {
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	for _, p := range a.places {
+		at := filepath.Join(p.in, asideName)
+		err := os.Remove(at)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !slices.Contains(left, at) {
+			left = append(left, at)
+		}
+	}
+	return left, nil
+}
+
+// fingerprint tells how what a server would load looks.
+func (a *aside) fingerprint() (string, error) {
+	var dirs []string
+	for _, p := range a.places {
+		dirs = append(dirs, p.dir)
+	}
+	return kept.Fingerprint(dirs, func(string) bool { return true })
+}
+
+// unused makes sure that no server has written since the last operation of a chain.
+func (a *aside) unused() error {
+	if a.state.Seal == "" {
+		return nil
+	}
+	now, err := a.fingerprint()
+	if err == nil && now != a.state.Seal {
+		err = fmt.Errorf("the files of %s are not as the chain's last restore left them: a server was started on them and stopped again, or a restore was broken off; they are left as they are; restore the chain again from its full backup, which puts them aside", a.home)
+	}
+	return err
 }
 
 func syncDir(dir string) error {

@@ -59,6 +59,11 @@ func (w *etcdWriter) makeRoom(ctx context.Context, session vss.GUID, c *metadata
 	if more && pid != 0 {
 		return fmt.Errorf("the server was started (process %d) before all backups of the chain were restored; stop it and restore again", pid)
 	}
+	if more {
+		if err := a.unused(); err != nil {
+			return err
+		}
+	}
 	if a == nil {
 		a = newAside(w.conf)
 	}
@@ -161,14 +166,14 @@ func (w *etcdWriter) PostRestore(ctx context.Context, e *writer.Event) error {
 	if c == nil || len(c.NewTargets()) > 0 {
 		return nil
 	}
-	if err := w.restored(ctx, e.SessionID, c); err != nil {
+	if err := w.restored(ctx, e, c); err != nil {
 		err = w.failure("PostRestore", vss.ErrWriterErrorNonRetryable, err)
 		return errors.Join(err, c.SetPostRestoreFailureMsg(oneLine(err)))
 	}
 	return nil
 }
 
-func (w *etcdWriter) restored(ctx context.Context, session vss.GUID, c *metadata.Component) error {
+func (w *etcdWriter) restored(ctx context.Context, e *writer.Event, c *metadata.Component) error {
 	a, err := openAside(w.conf)
 	if err != nil {
 		return err
@@ -178,23 +183,26 @@ func (w *etcdWriter) restored(ctx context.Context, session vss.GUID, c *metadata
 	}
 	status := c.FileRestoreStatus()
 	nothing := status != vss.FileRestoreStatusAll && status != vss.FileRestoreStatusFailed
-	if nothing && !a.state.More && a.state.Session != session {
+	if nothing && !a.state.More && a.state.Session != e.SessionID {
 		return nil // what is aside is an earlier restore's, of which files are here
 	}
-	kept := filepath.Join(w.conf.Directory, asideName)
+	at := filepath.Join(w.conf.Directory, asideName)
 	if pid, err := runningIn(w.conf.Directory); err != nil || pid != 0 {
-		return errors.Join(fmt.Errorf("its server was started (process %d) while its files were being restored; stop it, and whoever starts it, and restore again; what was there before is kept in %s", pid, kept), err)
+		return errors.Join(fmt.Errorf("its server was started (process %d) while its files were being restored; stop it, and whoever starts it, and restore again; what was there before is kept in %s", pid, at), err)
 	}
 	switch status {
 	case vss.FileRestoreStatusAll:
 	case vss.FileRestoreStatusFailed:
-		return fmt.Errorf("some of its files were restored and some were not, so the server is not started; restore again; what was there before is kept in %s", kept)
+		return fmt.Errorf("some of its files were restored and some were not, so the server is not started; restore again; what was there before is kept in %s", at)
 	default:
 		if a.state.More {
+			if err := a.unused(); err != nil {
+				return err // PreRestore has refused it; the next one is refused, too
+			}
 			// The files here are those that the operation before has restored:
 			// what is aside does not go among them.
 			a.state.More = false // the next restore begins anew
-			return errors.Join(fmt.Errorf("an operation before this one restored its files, and this one nothing, so the server is not started; restore again; what was there before is kept in %s", kept), a.write())
+			return errors.Join(fmt.Errorf("an operation before this one restored its files, and this one nothing, so the server is not started; restore again; what was there before is kept in %s", at), a.write())
 		}
 		running, cmd, live := a.state.Running, a.state.Command, a.state.Live
 		if err := a.putBack(); err != nil {
@@ -202,15 +210,18 @@ func (w *etcdWriter) restored(ctx context.Context, session vss.GUID, c *metadata
 		}
 		switch {
 		case a.state.Number > 0 && live: // what it ran on is here again
-			return errors.Join(fmt.Errorf("nothing was restored, and the server goes on as before; but a restore before this one has not ended, and the next that succeeds removes what that has put aside: it is kept in %s", kept),
+			return errors.Join(fmt.Errorf("nothing was restored, and the server goes on as before; but a restore before this one has not ended, and what that has put aside is kept in %s", at),
 				w.start(ctx, running, cmd))
 		case a.state.Number > 0:
-			return fmt.Errorf("nothing was restored, and a restore before this one ended half done, so the server is not started; restore again; what was there before both is kept in %s", kept)
+			return fmt.Errorf("nothing was restored, and a restore before this one ended half done, so the server is not started; restore again; what was there before both is kept in %s", at)
 		}
 		return w.start(ctx, running, cmd)
 	}
 	if c.AdditionalRestores() {
 		a.state.More = true
+		if a.state.Seal, err = a.fingerprint(); err != nil {
+			return err
+		}
 		return a.write()
 	}
 	fresh, err := newCluster(c)
@@ -225,9 +236,13 @@ func (w *etcdWriter) restored(ctx context.Context, session vss.GUID, c *metadata
 		err = w.start(ctx, a.state.Running, a.state.Command)
 	}
 	if err != nil {
-		return fmt.Errorf("%w; what was there before is kept in %s", err, kept)
+		return fmt.Errorf("%w; what was there before is kept in %s", err, at)
 	}
-	return a.remove()
+	left, err := a.remove()
+	if len(left) > 0 {
+		e.SetWriterFailure(vss.OK, 0, fmt.Sprintf("%s has what was there before an earlier restore that did not end; it stays, and may be removed when it is needed no more", strings.Join(left, " and ")))
+	}
+	return err
 }
 
 // start starts the server as it was started before, if it ran, and returns when it

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/sombra-backup/sombra/internal/dbtest"
@@ -237,5 +238,128 @@ func TestAChainDoesNotGoOnOverAServerThatWasStarted(t *testing.T) {
 	}
 	if pid, err := runningIn(a.Dir); err != nil || pid == 0 {
 		t.Errorf("process %d runs, %v", pid, err)
+	}
+}
+
+// What a server has written that was started on the first part of a chain, and stopped
+// again, is noticed and is there still, however often the chain is gone on with.
+func TestAChainDoesNotGoOnOverWhatAServerHasWrittenThatWasStoppedAgain(t *testing.T) {
+	a := newApp(t, dbtest.EtcdOptions{})
+	n := a.acknowledged.Load()
+	a.firstOperation()
+	if _, err := a.check(); err != nil {
+		t.Fatal(err)
+	}
+	a.commits(3)
+	if err := a.end(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		w, e := a.beginOperation(true, false)
+		a.wantStopped(writer.Notify(t.Context(), w, writer.EventPreRestore, e), "not as the chain's last restore left them")
+		a.setOutcome(e, vss.FileRestoreStatusNone)
+		a.wantStopped(writer.Notify(t.Context(), w, writer.EventPostRestore, e), "not as the chain's last restore left them")
+	}
+	if got, err := a.check(); err != nil || got != n+3 {
+		t.Errorf("the server has %d transactions, %v; it had %d", got, err, n+3)
+	}
+}
+
+// A chain of which nobody has touched what its first part restored goes on.
+func TestAChainGoesOnOverWhatItHasRestored(t *testing.T) {
+	a := newApp(t, dbtest.EtcdOptions{})
+	a.firstOperation()
+	w, e := a.beginOperation(true, true)
+	if err := writer.Notify(t.Context(), w, writer.EventPreRestore, e); err != nil {
+		t.Error(err)
+	}
+}
+
+// A restore that succeeds removes what it has put aside itself; what one before it has,
+// that did not end, stays, also when another succeeds after that.
+func TestARestoreThatSucceedsRemovesOnlyWhatItHasPutAside(t *testing.T) {
+	a := newApp(t, dbtest.EtcdOptions{})
+	n := a.acknowledged.Load()
+	a.wantStopped(a.playRestore(vss.FileRestoreStatusFailed, func() {}), "restore again")
+	home := filepath.Join(a.Dir, asideName)
+	for range 2 {
+		w, e := a.beginOperation(false, false)
+		if err := writer.Notify(t.Context(), w, writer.EventPreRestore, e); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command("cp", "-a", filepath.Join(home, "1")+"/.", filepath.Join(a.Dir, "member")).CombinedOutput()
+		if err != nil {
+			t.Fatal(err, string(out))
+		}
+		a.setOutcome(e, vss.FileRestoreStatusAll)
+		if err := writer.Notify(t.Context(), w, writer.EventPostRestore, e); err != nil {
+			t.Fatal(err)
+		}
+		if f := e.Failure; f == nil || f.Code != vss.OK || !strings.Contains(f.Message, home+" has what was there before") {
+			t.Errorf("the note is %+v", f)
+		}
+		left, err := os.ReadDir(home)
+		if err != nil || len(left) != 1 || left[0].Name() != "1" {
+			t.Fatalf("in %s are %v, %v; there should be 1 alone", home, left, err)
+		}
+		if _, err := os.Lstat(filepath.Join(home, "1", "snap", "db")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := a.check(); err != nil || got != n {
+		t.Errorf("the server has %d transactions, %v; it had %d", got, err, n)
+	}
+}
+
+// Beside the live server the copy is started as the documentation says, and has what
+// there was; the live one goes on meanwhile.
+func TestARestoreBesideIsStartedByItself(t *testing.T) {
+	a := newApp(t, dbtest.EtcdOptions{})
+	n, beside := a.acknowledged.Load(), filepath.Join(scratch(t), "beside")
+	w, e := a.beginOperation(false, false)
+	doc, err := w.Identify(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, set := range doc.Components()[0].FileSets {
+		to := strings.Replace(set.Path, a.Dir, beside, 1)
+		if err := e.Components.Components()[0].AddNewTarget(metadata.NewTarget{FileSpec: set.FileSpec, NewPath: to}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := writer.Notify(t.Context(), w, writer.EventPreRestore, e); err != nil {
+		t.Fatal(err)
+	}
+	a.copyTo(beside)
+	a.commits(1)
+	a.setOutcome(e, vss.FileRestoreStatusAll)
+	if err := writer.Notify(t.Context(), w, writer.EventPostRestore, e); err != nil {
+		t.Fatal(err)
+	}
+	b, err := dbtest.StartEtcd(t.Context(), dbtest.EtcdOptions{Dir: beside, Args: []string{"--force-new-cluster"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if got, err := (&app{t: t, Etcd: b}).holds(t.Context()); err != nil || got != n {
+		t.Errorf("the copy has %d transactions, %v; there were %d", got, err, n)
+	}
+	if got, err := a.holds(t.Context()); err != nil || got != n+1 {
+		t.Errorf("the live server has %d transactions, %v; it had %d", got, err, n+1)
+	}
+}
+
+// copyTo copies the server's files of one instant.
+func (a *app) copyTo(dir string) {
+	a.t.Helper()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		a.t.Fatal(err)
+	}
+	if err := errors.Join(os.Chown(dir, a.UID, a.GID), syscall.Kill(a.PID, syscall.SIGSTOP)); err != nil {
+		a.t.Fatal(err)
+	}
+	out, err := exec.Command("cp", "-a", filepath.Join(a.Dir, "member"), dir).CombinedOutput()
+	if err := errors.Join(err, syscall.Kill(a.PID, syscall.SIGCONT)); err != nil {
+		a.t.Fatal(err, string(out))
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/sombra-backup/sombra/vss"
+	"github.com/sombra-backup/sombra/writer"
 	"github.com/sombra-backup/sombra/writer/kept"
 )
 
@@ -70,6 +71,7 @@ func (w *redisWriter) putAside(m *mark, session vss.GUID) error {
 		return err
 	}
 	m.Session = session
+	m.Own = 0
 	if len(files) == 0 && m.Aside != 0 {
 		return m.write(w.conf.Directory) // what was put aside last is what is put back
 	}
@@ -81,6 +83,7 @@ func (w *redisWriter) putAside(m *mark, session vss.GUID) error {
 			break
 		}
 	}
+	m.Own = m.Aside
 	if err := m.write(w.conf.Directory); err != nil {
 		return err
 	}
@@ -117,7 +120,7 @@ func (w *redisWriter) putBack(m *mark) error {
 		return err
 	}
 	_ = os.Remove(filepath.Dir(from)) // what an earlier restore has put there stays
-	m.Aside = 0
+	m.Aside, m.Own = 0, 0
 	return m.write(w.conf.Directory)
 }
 
@@ -130,15 +133,25 @@ func (w *redisWriter) keptAt(err error) error {
 	return fmt.Errorf("%w; what was there before is kept in %s", err, at)
 }
 
-// clearAway removes what is needed no more when all has succeeded, the mark last.
-func (w *redisWriter) clearAway() error {
+// clearAway removes what is needed no more when all has succeeded, the mark last:
+// what this restore has put aside. What one before it has, that did not end, stays,
+// and is told of.
+func (w *redisWriter) clearAway(e *writer.Event, m *mark) error {
 	dir := w.conf.Directory
-	err := errors.Join(w.removeAside(), os.RemoveAll(filepath.Join(dir, kept.Directory)))
-	if err == nil {
-		err = os.Remove(filepath.Join(dir, markName))
+	err := w.removeAside()
+	if m != nil && m.Own != 0 {
+		err = errors.Join(err, os.RemoveAll(w.asideDir(m.Own)))
 	}
-	if errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(dir, markName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	at := filepath.Join(dir, kept.Directory)
+	if err := os.Remove(at); err == nil || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return err
+	e.SetWriterFailure(vss.OK, 0, fmt.Sprintf("%s has what was there before an earlier restore that did not end; it stays, and may be removed when it is needed no more", at))
+	return nil
 }

@@ -33,6 +33,16 @@ type mark struct {
 	// Aside is the number under which the last operation has put aside what was
 	// there; 0 if there is nothing.
 	Aside int `json:"aside,omitempty"`
+	// Own is the number under which this restore, of several operations perhaps, has
+	// put aside what was there; 0 if it has not. Others are of restores before it.
+	Own int `json:"own,omitempty"`
+	// Seal is how the files looked when More was noted: a server that was started and
+	// stopped again since leaves others.
+	Seal string `json:"seal,omitempty"`
+	// RDB, AOFDir and AOFBase are the names that the server used.
+	RDB     string `json:"rdb,omitempty"`
+	AOFDir  string `json:"aof_dir,omitempty"`
+	AOFBase string `json:"aof_base,omitempty"`
 	// Session is that of the last operation that stopped the server or answers for
 	// what is aside: another one, which has done neither, puts nothing back.
 	Session vss.GUID `json:"session,omitzero"`

@@ -65,6 +65,9 @@ func (w *redisWriter) makeRoom(ctx context.Context, session vss.GUID, c *metadat
 	if m == nil {
 		m = new(mark)
 	}
+	if err := w.asItRan(m); err != nil {
+		return err
+	}
 	if err := w.beginChain(m, c); err != nil {
 		return err
 	}
@@ -95,7 +98,7 @@ func (w *redisWriter) beginChain(m *mark, c *metadata.Component) error {
 	case prev != "" && pid != 0:
 		return fmt.Errorf("the server was started (process %d) before all backups of the chain were restored; stop it and restore again", pid)
 	case prev != "":
-		return nil
+		return w.unused(m)
 	}
 	m.More = false
 	if pid != 0 {
@@ -103,6 +106,46 @@ func (w *redisWriter) beginChain(m *mark, c *metadata.Component) error {
 	}
 	m.Mixed = true // it is a part of a chain, which no server is started on
 	return m.write(w.conf.Directory)
+}
+
+// fingerprint tells how what a server would load looks.
+func (w *redisWriter) fingerprint() (string, error) {
+	n, dir := w.facts.names, w.conf.Directory
+	return kept.Fingerprint([]string{dir, n.aofPath(dir)}, func(path string) bool {
+		return path == n.rdbPath(dir) || filepath.Dir(path) == n.aofPath(dir) && strings.HasPrefix(filepath.Base(path), n.aofBase+".")
+	})
+}
+
+// unused makes sure that no server has written since the last operation of a chain.
+func (w *redisWriter) unused(m *mark) error {
+	if m.Seal == "" {
+		return nil
+	}
+	now, err := w.fingerprint()
+	if err == nil && now != m.Seal {
+		err = fmt.Errorf("the files of %s are not as the chain's last restore left them: a server was started on them and stopped again, or a restore was broken off; they are left as they are; restore the chain again from its full backup, which puts them aside", w.conf.Directory)
+	}
+	return err
+}
+
+// asItRan takes from the mark by which names the server kept its data when it ran: one
+// that a restore has stopped that did not end cannot be asked. If it runs, it is.
+func (w *redisWriter) asItRan(m *mark) error {
+	if !m.Ran || m.AOFDir == "" {
+		return nil
+	}
+	if pid, err := w.running(); err != nil || pid != 0 {
+		return err
+	}
+	now := facts{aof: m.AOF, names: w.facts.names}
+	now.names.rdb, now.names.aofDir, now.names.aofBase = m.RDB, m.AOFDir, m.AOFBase
+	if err := now.names.check(); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Join(w.conf.Directory, markName), err)
+	}
+	if err := w.fits(now); err != nil {
+		return fmt.Errorf("%w (the server was stopped by a restore that did not end, and is known as it ran before: start it after the change)", err)
+	}
+	return nil
 }
 
 // noteHalf notes that what lies here may be half of a restore that was killed: things
@@ -145,9 +188,10 @@ func (w *redisWriter) stopServer(ctx context.Context, m *mark, session vss.GUID)
 	if err := w.fits(now); err != nil {
 		return err
 	}
-	*m = mark{Ran: true, AOF: now.aof, Unit: w.spec.Service != nil, More: m.More, Aside: m.Aside, Session: session}
+	*m = mark{Ran: true, AOF: now.aof, Unit: w.spec.Service != nil, More: m.More, Aside: m.Aside, Own: m.Own, Session: session,
+		RDB: now.names.rdb, AOFDir: now.names.aofDir, AOFBase: now.names.aofBase}
 	if !m.More {
-		m.Aside = 0 // what lies here is the server's data now, and stays in place of that
+		m.Aside, m.Own = 0, 0 // what lies here is the server's data now, and stays in place of that
 	}
 	if !m.Unit {
 		if m.Program, m.Args, err = w.startedBy(i); err != nil {
@@ -231,6 +275,11 @@ func (w *redisWriter) restored(ctx context.Context, e *writer.Event, c *metadata
 	if err != nil {
 		return err
 	}
+	if m != nil {
+		if err := w.asItRan(m); err != nil {
+			return err
+		}
+	}
 	status := c.FileRestoreStatus()
 	if status != vss.FileRestoreStatusNone || m != nil && m.Aside != 0 {
 		// It has loaded what was there at that moment, and would write it over
@@ -257,6 +306,9 @@ func (w *redisWriter) restored(ctx context.Context, e *writer.Event, c *metadata
 			m = &mark{Session: e.SessionID}
 		}
 		m.More, m.Mixed = true, false
+		if m.Seal, err = w.fingerprint(); err != nil {
+			return err
+		}
 		return m.write(w.conf.Directory)
 	}
 	if err := w.tidy(e, m); err != nil {
@@ -271,7 +323,7 @@ func (w *redisWriter) restored(ctx context.Context, e *writer.Event, c *metadata
 	if err := w.startAgain(ctx, m, want); err != nil {
 		return err
 	}
-	return w.clearAway()
+	return w.clearAway(e, m)
 }
 
 // nothingRestored puts back what was there, and starts the server with it, if that is
@@ -282,6 +334,9 @@ func (w *redisWriter) nothingRestored(ctx context.Context, m *mark, session vss.
 	case m == nil:
 		return nil
 	case m.More:
+		if err := w.unused(m); err != nil {
+			return err // PreRestore has refused it; the next one is refused, too
+		}
 		m.More, m.Mixed = false, true // the next restore begins anew
 		return errors.Join(m.write(dir), errors.New("nothing was restored by this operation, and those before it have restored a part; the server stays stopped; restore again"))
 	case m.Mixed:
@@ -300,7 +355,7 @@ func (w *redisWriter) nothingRestored(ctx context.Context, m *mark, session vss.
 		return err
 	}
 	if _, err := os.Lstat(filepath.Join(dir, kept.Directory)); err == nil {
-		return errors.New("nothing was restored, and the files are as they were before this restore; but one before it has not ended, and the next that succeeds removes what that has put aside")
+		return errors.New("nothing was restored, and the files are as they were before this restore; but one before it did not end, and what that has put aside is there still; remove it when it is needed no more")
 	}
 	return nil
 }

@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/sombra-backup/sombra/internal/dbtest"
 	"github.com/sombra-backup/sombra/internal/voltest"
@@ -284,7 +286,16 @@ func TestFailedRestoreLeavesTheServerStopped(t *testing.T) {
 // says, without a configuration of its own.
 func TestRestoreBesideLeavesTheServerAlone(t *testing.T) {
 	t.Parallel()
-	a := newApp(t, dbtest.RedisOptions{AppendOnly: true})
+	for name, o := range map[string]dbtest.RedisOptions{"append-only file": {AppendOnly: true}, "RDB file": {}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			restoreBeside(t, o)
+		})
+	}
+}
+
+func restoreBeside(t *testing.T, o dbtest.RedisOptions) {
+	a := newApp(t, o)
 	w, _ := a.writer()
 	p := newPlay(t, w)
 	files := p.backup(a.Dir)
@@ -306,11 +317,44 @@ func TestRestoreBesideLeavesTheServerAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := a.startCopy(dbtest.RedisOptions{AppendOnly: true}, files); got != n {
+	onlyAppend := "no"
+	if o.AppendOnly {
+		onlyAppend = "yes"
+	}
+	if got := a.countAt(beside, onlyAppend); got != n {
 		t.Errorf("the copy has %d transactions, the backup had %d", got, n)
 	}
 	if got, err := a.count(t.Context()); err != nil || got != n+1 {
 		t.Errorf("the server has %d transactions, %v; it had %d", got, err, n+1)
+	}
+}
+
+// countAt starts a server on a directory by the command that the documentation has,
+// and counts.
+func (a *app) countAt(dir, appendOnly string) uint64 {
+	a.t.Helper()
+	home := scratch(a.t)
+	if err := os.Chown(home, a.UID, a.GID); err != nil {
+		a.t.Fatal(err)
+	}
+	socket := filepath.Join(home, "old.sock")
+	cmd := exec.Command(dbtest.RedisBin, "--port", "0", "--unixsocket", socket, "--dir", dir, "--appendonly", appendOnly)
+	if os.Geteuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(a.UID), Gid: uint32(a.GID)}}
+	}
+	if err := cmd.Start(); err != nil {
+		a.t.Fatal(err)
+	}
+	defer func() { cmd.Process.Kill(); cmd.Wait() }()
+	b := &app{t: a.t, Redis: &dbtest.Redis{Dir: dir, Socket: socket}}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		n, err := b.count(a.t.Context())
+		if err == nil {
+			return n
+		}
+		if time.Now().After(deadline) {
+			a.t.Fatal(err)
+		}
 	}
 }
 
@@ -499,7 +543,9 @@ func TestWhatWasThereIsKeptUntilTheRestoredIsLoaded(t *testing.T) {
 			if got, err := a.count(t.Context()); err != nil || got != n-10 {
 				t.Errorf("the restored server has %d transactions, %v; the backup had %d", got, err, n-10)
 			}
-			gone()
+			if got := a.countIn(filepath.Join(aside, "1"), o.AppendOnly); got != n || len(a.asides()) != 1 {
+				t.Errorf("%q are kept, with %d transactions that the restore before had put aside; there were %d", a.asides(), got, n)
+			}
 		})
 	}
 }

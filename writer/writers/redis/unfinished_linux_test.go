@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -75,18 +76,31 @@ func (k *killed) stays(err error, text string) {
 	k.keeps()
 }
 
-// ends makes sure that a restore of all succeeds now, and leaves nothing.
+// ends makes sure that a restore of all succeeds now, and leaves nothing of its own
+// and all that others have put aside.
 func (k *killed) ends() {
 	k.app.t.Helper()
+	before := k.asides()
 	if err := k.again(false, vss.FileRestoreStatusAll); err != nil {
 		k.app.t.Fatal(err)
 	}
 	k.holds(k.n)
-	for _, name := range []string{kept.Directory, markName} {
-		if _, err := os.Lstat(filepath.Join(k.Dir, name)); err == nil {
-			k.app.t.Errorf("%s is left", name)
-		}
+	if _, err := os.Lstat(filepath.Join(k.Dir, markName)); err == nil {
+		k.app.t.Errorf("%s is left", markName)
 	}
+	if after := k.asides(); !slices.Equal(before, after) {
+		k.app.t.Errorf("put aside were %q before a restore that succeeded, and are %q after it", before, after)
+	}
+}
+
+// asides lists what restores have put aside.
+func (a *app) asides() []string {
+	a.t.Helper()
+	list, err := filepath.Glob(filepath.Join(a.Dir, kept.Directory, "*"))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return list
 }
 
 var half = map[string][]byte{"appendonlydir/appendonly.aof.1.base.rdb": []byte("half")}
@@ -268,6 +282,94 @@ func TestServerStartedWithinAChain(t *testing.T) {
 	}
 	k.keeps()
 	k.ends()
+}
+
+// TestServerUsedAndStoppedWithinAChain: what it has written is noticed, though it does
+// not run any more, and is there still, however often the chain is gone on with.
+func TestServerUsedAndStoppedWithinAChain(t *testing.T) {
+	t.Parallel()
+	for name, o := range map[string]dbtest.RedisOptions{"append-only file": {AppendOnly: true}, "RDB file": {}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newApp(t, o)
+			w, _ := a.writer()
+			p := newPlay(t, w)
+			files := p.backup(a.Dir)
+			if err := a.restorer(p.doc, "").restore(true, vss.FileRestoreStatusAll, func() { a.put(a.Dir, files) }); err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(a.Stop(t.Context()), a.Start(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				if err := a.commit(t.Context(), nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			n := a.acknowledged.Load()
+			if err := a.end(); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				r := a.restorer(p.doc, p.stamp())
+				r.follows()
+				wantError(t, r.try(writer.EventPreRestore), "not as the chain's last restore left them")
+				if err := r.component().SetFileRestoreStatus(vss.FileRestoreStatusNone); err != nil {
+					t.Fatal(err)
+				}
+				wantError(t, r.try(writer.EventPostRestore), "not as the chain's last restore left them")
+			}
+			if got, err := a.check(); err != nil || got != n {
+				t.Errorf("the server has %d transactions, %v; it had %d", got, err, n)
+			}
+			if err := a.end(); err != nil {
+				t.Fatal(err)
+			}
+			if err := a.restorer(p.doc, p.stamp()).restore(false, vss.FileRestoreStatusAll, func() { a.put(a.Dir, files) }); err != nil {
+				t.Error(err)
+			}
+			if got, err := a.check(); err != nil || got != n-3 {
+				t.Errorf("restored from the chain's beginning are %d transactions, %v; the backup had %d", got, err, n-3)
+			}
+		})
+	}
+}
+
+// TestAppendOnlyFileOfAnotherNameAfterAKill: the server does not run, as the restore
+// that was killed has stopped it, and by its mark alone is it known where the server
+// looks for its append-only file.
+func TestAppendOnlyFileOfAnotherNameAfterAKill(t *testing.T) {
+	t.Parallel()
+	a := newApp(t, dbtest.RedisOptions{})
+	w, _ := a.writer()
+	p := newPlay(t, w)
+	files := p.backup(a.Dir)
+	n := a.acknowledged.Load()
+	if err := a.end(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(a.Config, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteString("appendonly yes\nappenddirname other\nappendfilename log.aof\n")
+	if err := errors.Join(err, f.Close(), a.Start(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Do(t.Context(), "SET", "another", "1"); err != nil {
+		t.Fatal(err)
+	}
+	a.quiet()
+	a.restorer(p.doc, p.stamp()).send(writer.EventPreRestore) // and then it is killed
+	if err := a.restorer(p.doc, p.stamp()).restore(false, vss.FileRestoreStatusAll, func() { a.put(a.Dir, files) }); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := a.count(t.Context()); err != nil || got != n {
+		t.Errorf("the server has %d transactions, %v; the backup had %d", got, err, n)
+	}
+	if _, err := os.Lstat(filepath.Join(a.Dir, "appendonlydir")); err == nil {
+		t.Error("an append-only file was made that no server looks for")
+	}
 }
 
 // A mark that finds no room takes nothing from the one that is there.
