@@ -24,6 +24,9 @@ func TestWhatIsNamedAndNotSavedIsNeverComplete(t *testing.T) {
 	unheard := func(h *memHost, _ *session.WriterInfo) {
 		h.status[""] = []session.WriterStatus{unheardWriter("gamma", "gamma:/g")}
 	}
+	kin := func(h *memHost, _ *session.WriterInfo) {
+		h.status[""] = []session.WriterStatus{unheardWriter("alpha", "alpha:/g")}
+	}
 	garbled := func(h *memHost, _ *session.WriterInfo) {
 		h.writers = append(h.writers, session.WriterInfo{Instance: classOf("gamma"), Document: []byte("<")})
 	}
@@ -50,6 +53,9 @@ func TestWhatIsNamedAndNotSavedIsNeverComplete(t *testing.T) {
 		{"of a third nothing is known", unheard, Request{Selectors: orders}, Incomplete,
 			[]string{"gamma:/g", "'orders'", "--component 'alpha instance:orders'", "--exclude-writer 'gamma:/g'", "another version"}},
 		{"the writer is named as well", unheard, Request{Selectors: Selectors{Components: []string{"alpha instance:orders"}}}, Complete, nil},
+		{"also if it may be called as the third's kind", kin, Request{Selectors: Selectors{Components: []string{"alpha instance:orders"}}}, Complete, nil},
+		{"or it alone is", kin, Request{Selectors: Selectors{Writers: []string{"alpha instance"}}}, Complete, nil},
+		{"by a name that the third may have, too", kin, Request{Selectors: Selectors{Components: []string{"alpha:orders"}}}, Incomplete, []string{"alpha:/g"}},
 		{"the name is a writer's", unheard, Request{Selectors: Selectors{Components: []string{"alpha"}}}, Complete, nil},
 		{"the name is the third writer's too", unheard, Request{Selectors: Selectors{Components: []string{"gamma", "beta"}}}, Failed,
 			[]string{"--component 'gamma'", "gamma:/g did not identify itself", "another version"}},

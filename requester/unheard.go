@@ -60,7 +60,7 @@ func (a *attempt) unheard(l LeftOut, kind, what, why string) LeftOut {
 			what, quoted(name), quoted(as), out, why)
 		return l
 	}
-	named := !s.Includes() || kind != "" && s.mayMean(kind, l.Writer)
+	named := !s.Includes() || kind != "" && s.unsettled(a.writers).mayMean(kind, l.Writer)
 	l.Asked, l.Reason = !named && !a.req.SystemState, what+": "+why
 	return l
 }
@@ -87,6 +87,20 @@ func (s Selectors) doubtful(writers []*Writer, style vss.PathStyle, instance str
 		return name, as
 	}
 	return "", ""
+}
+
+// unsettled are the selectors less those that name a writer by the name of its instance,
+// which is no other's, also if it has a word in it that others are called by.
+func (s Selectors) unsettled(writers []*Writer) Selectors {
+	settled := func(name string) bool {
+		return slices.ContainsFunc(writers, func(w *Writer) bool {
+			n := w.InstanceName
+			return n != "" && len(name) >= len(n) && strings.EqualFold(name[:len(n)], n) && (len(name) == len(n) || name[len(n)] == ':')
+		})
+	}
+	s.Writers = slices.DeleteFunc(slices.Clone(s.Writers), settled)
+	s.Components = slices.DeleteFunc(slices.Clone(s.Components), settled)
+	return s
 }
 
 func firstOf(names ...string) string {
