@@ -15,6 +15,11 @@ type Wishes struct {
 	// Options are restore options (R-RES-29 to R-RES-31). All those for one
 	// component make one text.
 	Options []OptionWish
+	// Optionless are the classes of writers of which it is known that they know
+	// no restore option. No document says so. An option for all components is
+	// not told to theirs, and a warning names them; one for such a component
+	// alone is an error.
+	Optionless []vss.GUID
 	// NewTargets send file sets to other directories (R-RES-21).
 	NewTargets []NewTargetWish
 	// Authoritative asks for an authoritative restore of what is chosen.

@@ -170,6 +170,78 @@ func TestWhatHasNoLogsIsRestoredBesideWhatIsRolledForward(t *testing.T) {
 	}
 }
 
+// TestOptionsAreNotGivenInSilenceToWhoKnowsNone: an option for all that is restored
+// reaches those who may know it, and a line names the others: a writer that is known
+// to know none, one that takes no part, and a component that can have none. Meant for
+// these alone it is an error.
+func TestOptionsAreNotGivenInSilenceToWhoKnowsNone(t *testing.T) {
+	w, knows := wishWorld(t, everyCall)
+	plain := func(name string) *docWriter {
+		w.write(name+"/x", name)
+		return newDocWriter(name, func(m *metadata.WriterMetadata) []error {
+			return []error{group(m, "", name, true), files(m, "", name, w.path(name), "*", true)}
+		})
+	}
+	cache, scripts := plain("cache"), plain("scripts")
+	scripts.method.WriterRestore = vss.WriterRestoreNever
+	w.writers = append(w.writers, cache, scripts)
+	res := w.backup(w.paths())
+	request := func(options ...string) requester.RestoreRequest {
+		req := requester.RestoreRequest{Wishes: requester.Wishes{Optionless: []vss.GUID{cache.class}}}
+		for _, o := range options {
+			req.Wishes.Options = append(req.Wishes.Options, option(t, o))
+		}
+		return req
+	}
+	for _, dry := range []bool{true, false} {
+		_, said := w.heard(knows)
+		heard := "nothing"
+		again := cache.again()
+		again.on = map[writer.EventKind]func(*writer.Event) error{writer.EventPreRestore: func(e *writer.Event) error {
+			c, _ := e.Components.Component("", "cache")
+			heard, _ = c.RestoreOptions()
+			return nil
+		}}
+		w.writers = append(w.writers, again, scripts.again())
+		req := request(`"target-time"="noon"`)
+		req.DryRun = dry
+		back := w.restore(res.Record, req)
+		text := strings.Join(back.Warnings, "\n")
+		for _, want := range []string{"'target-time'", "NOT", cache.name + `:\cache`, scripts.name + `:\scripts`, knows.name + `:\fixed`} {
+			if !strings.Contains(text, want) {
+				t.Errorf("dry run %v: no %s in the warnings %q", dry, want, text)
+			}
+		}
+		if back.Outcome != requester.Complete || len(back.Warnings) != 1 || strings.Contains(text, "main") {
+			t.Errorf("dry run %v: outcome %v, warnings %q", dry, back.Outcome, text)
+		}
+		for _, c := range back.Components {
+			if told := len(c.Told) > 0; told != (c.Name == "main") {
+				t.Errorf("dry run %v: %s is told %q", dry, c.Name, c.Told)
+			}
+		}
+		if dry {
+			continue
+		}
+		if o, _ := said.RestoreOptions(); o != `"target-time"="noon"` || heard != "" {
+			t.Errorf("the writer that knows options heard %q, the other %q", o, heard)
+		}
+	}
+	only := request(`"a"="b"`)
+	only.Selectors.Writers = []string{"cache"}
+	for name, req := range map[string]requester.RestoreRequest{"named": request(`cache:"a"="b"`), "by itself": only} {
+		again := cache.again()
+		w.writers = []*docWriter{knows.again(), again, scripts.again()}
+		back, err := requester.Restore(t.Context(), w.open, w.repo, res.Record, req, nil)
+		if !errors.Is(err, vss.ErrNotSupported) || !strings.Contains(err.Error(), `cache:\cache`) || !strings.Contains(err.Error(), "no restore option") || back.Outcome != requester.Failed {
+			t.Errorf("%s: outcome %v, %v", name, back.Outcome, err)
+		}
+		if again.saw(writer.EventPreRestore) {
+			t.Errorf("%s: PreRestore was sent", name)
+		}
+	}
+}
+
 func TestWishesThatAWriterCannotBeToldAreRefused(t *testing.T) {
 	all, _ := wishWorld(t, everyCall)
 	none, _ := wishWorld(t, vss.SchemaCopy)

@@ -117,26 +117,27 @@ func takesPart(c *Component, flag string) error {
 }
 
 // resolveOptions is R-RES-31: only components selectable for backup have options.
+// Of options for all components a line says who is not told them. If nobody is, that
+// is an error.
 func (r *restore) resolveOptions(w OptionWish) error {
 	const flag = "restore-option"
 	named, err := r.setsNamed(flag, w.Component, false)
 	if err != nil {
 		return err
 	}
-	some := false
+	var first error
+	var untold []string
 	for _, s := range r.sets {
 		c := s.set.Component
-		if _, ok := named[s]; !ok || !c.Selectable && w.Component == "" {
+		if _, ok := named[s]; !ok {
 			continue
 		}
-		if !c.Selectable {
-			return vss.Errorf(vss.ErrInvalidArgument, "restore", c.Label(), `--%s: it is not selectable for backup, and only such components have restore options; name the one above it: --%[1]s 'COMPONENT:"name"="value"'`, flag) // R-RES-31
-		}
-		if w.Component == "" && takesPart(c, flag) != nil {
+		if err := r.takesOptions(c, flag); err != nil {
+			if first == nil {
+				first = err
+			}
+			untold = append(untold, c.Label())
 			continue
-		}
-		if err := takesPart(c, flag); err != nil {
-			return err
 		}
 		for _, o := range w.Options {
 			if o.Sub != "" && !hasSub(c, o.Sub) {
@@ -144,12 +145,39 @@ func (r *restore) resolveOptions(w OptionWish) error {
 			}
 		}
 		s.told.options = append(s.told.options, w.Options...)
-		some = true
 	}
-	if !some {
+	switch {
+	case len(named) == 0:
 		return vss.Errorf(vss.ErrObjectNotFound, "restore", "", "--%s: nothing that is restored is a component that can have options; leave it out, or choose with --component", flag) // R-RES-31
+	case first != nil && (w.Component != "" || len(untold) == len(named)):
+		return first
+	case len(untold) > 0:
+		r.warn("restore option %s: NOT told to these, which take no restore options, and are restored as at the instant of the backup: %s; --component chooses others", optionNames(w.Options), someOf(untold))
 	}
 	return nil
+}
+
+// takesOptions says why a component can be told no restore options; nil if it can.
+func (r *restore) takesOptions(c *Component, flag string) error {
+	if !c.Selectable {
+		return vss.Errorf(vss.ErrInvalidArgument, "restore", c.Label(), `--%s: it is not selectable for backup, and only such components have restore options; name the one above it: --%[1]s 'COMPONENT:"name"="value"'`, flag) // R-RES-31
+	}
+	if err := takesPart(c, flag); err != nil {
+		return err
+	}
+	if slices.Contains(r.req.Wishes.Optionless, c.Writer.Class) {
+		return vss.Errorf(vss.ErrNotSupported, "restore", c.Label(), `--%s: its writer knows no restore option; leave it out, or name the component that it is for: --%[1]s 'COMPONENT:"name"="value"'`, flag)
+	}
+	return nil
+}
+
+// optionNames lists the names of options: values may be nobody's business.
+func optionNames(options []vss.RestoreOption) string {
+	var names []string
+	for _, o := range options {
+		names = append(names, quoted(o.Name))
+	}
+	return someOf(names)
 }
 
 // hasSub reports whether a member of the component's set is, or lies below, what

@@ -24,6 +24,7 @@ import (
 	"github.com/sombra-backup/sombra/requester"
 	"github.com/sombra-backup/sombra/session"
 	"github.com/sombra-backup/sombra/session/coordinator"
+	"github.com/sombra-backup/sombra/vss"
 	"github.com/sombra-backup/sombra/writer"
 	"github.com/sombra-backup/sombra/writer/writers/etcd"
 	"github.com/sombra-backup/sombra/writer/writers/hooks"
@@ -38,6 +39,16 @@ import (
 // kinds are the built-in writers. A new one is one line here.
 func kinds() []writer.Kind {
 	return []writer.Kind{sqlite.Kind{}, postgres.Kind{}, mariadb.Kind{}, redis.Kind{}, etcd.Kind{}, systemd.Kind{}, hooks.Kind{}, testwriter.Kind{}}
+}
+
+// optionless are the classes of those whose writers know no restore option.
+func optionless() (classes []vss.GUID) {
+	for _, k := range kinds() {
+		if _, ok := k.(writer.Optionless); ok {
+			classes = append(classes, k.Class())
+		}
+	}
+	return classes
 }
 
 // providers are the shadow copy providers, the better before the others of the

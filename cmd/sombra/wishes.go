@@ -35,6 +35,7 @@ func (w *wishFlags) add(cmd *cobra.Command) {
 
 // wishes reads the flags. Paths are of the style.
 func (w *wishFlags) wishes(cmd *cobra.Command, style vss.PathStyle) (out requester.Wishes, err error) {
+	out.Optionless = optionless()
 	for _, text := range w.options {
 		o, err := requester.ParseOptionWish(text)
 		if err != nil {

@@ -1,0 +1,8 @@
+package sqlite
+
+import "github.com/sombra-backup/sombra/writer"
+
+var _ writer.Optionless = Kind{}
+
+// Optionless implements [writer.Optionless].
+func (Kind) Optionless() {}

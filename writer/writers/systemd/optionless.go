@@ -1,0 +1,8 @@
+package systemd
+
+import "github.com/sombra-backup/sombra/writer"
+
+var _ writer.Optionless = Kind{}
+
+// Optionless implements [writer.Optionless].
+func (Kind) Optionless() {}
