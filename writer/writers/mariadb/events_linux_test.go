@@ -132,6 +132,8 @@ func TestBinaryLogsArePurgedByTypeAndOutcome(t *testing.T) {
 		{vss.BackupTypeFull, "", false, false, ""},
 		{vss.BackupTypeIncremental, "", false, false, ""},
 		{vss.BackupTypeLog, keepAlways, true, false, ""},
+		{vss.BackupTypeFull, keepAlways, true, false, ""},
+		{vss.BackupTypeIncremental, keepAlways, true, false, ""},
 		{vss.BackupTypeFull, "1h", true, false, ""},
 		{vss.BackupTypeLog, "", true, true, ""},
 		{vss.BackupTypeIncremental, "", true, true, ""},

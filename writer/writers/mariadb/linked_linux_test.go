@@ -3,6 +3,7 @@ package mariadb
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -88,6 +89,11 @@ func newChain(t *testing.T) *chain {
 
 // restore restores both backups, the one after the other.
 func (c *chain) restore() error {
+	return c.restoreTo(func(*metadata.Component) error { return nil })
+}
+
+// restoreTo does so with what wish sets in each component.
+func (c *chain) restoreTo(wish func(*metadata.Component) error) error {
 	c.t.Helper()
 	t := c.t.(*testing.T)
 	specs, err := Kind{}.Discover(t.Context(), writer.Discovery{Stored: []writer.Stored{{Metadata: c.doc, Owner: c.owner}}})
@@ -104,7 +110,7 @@ func (c *chain) restore() error {
 	}{{c.base, "", c.full, c.real}, {c.last, c.base.stamp, c.logs, spoolBelow(c.real)}} {
 		e := restoreOf(t, c.doc, vss.BackupStamp(op.previous), op.previous == "")
 		part, _ := e.Components.Component("", c.real)
-		if err := part.SetBackupMetadata(op.notes); err != nil {
+		if err := errors.Join(part.SetBackupMetadata(op.notes), wish(part)); err != nil {
 			t.Fatal(err)
 		}
 		if err := writer.Notify(t.Context(), w, writer.EventPreRestore, e); err != nil {
@@ -144,6 +150,61 @@ func TestAServerBehindALinkIsRolledForward(t *testing.T) {
 	}
 	if n, err := c.check(); err != nil || n != 3 {
 		t.Fatalf("restored on an empty host it holds %d numbers, %v; want 3", n, err)
+	}
+}
+
+// A server is restored to the point that was asked for, or the restore fails and keeps
+// what was there: the next one puts all right.
+func TestAChainIsRestoredToThePointAskedForOrNotAtAll(t *testing.T) {
+	c := newChain(t)
+	start, err := parseStamp(vss.BackupStamp(c.base.stamp))
+	if err != nil {
+		t.Fatal(err)
+	}
+	base, err := parseState(start.gtid)
+	if err != nil || len(base) != 1 {
+		t.Fatalf("the full backup is of GTID %q, %v", start.gtid, err)
+	}
+	gtid := func(domain, server uint32, after int) string {
+		return fmt.Sprintf(`"Target GTID"="%d-%d-%d"`, domain, server, base[0].seq+uint64(after))
+	}
+	server := base[0].server
+	for _, one := range []struct {
+		options string
+		roll    vss.RollForwardType
+		want    uint64 // numbers in the table; 0: it is refused
+		says    string
+	}{
+		{gtid(0, server, 3), 0, 0, "restore a later log backup"},
+		{gtid(0, server, -1), 0, 0, "restore an earlier backup"},
+		{gtid(0, server+1, 1), 0, 0, "give a transaction that is in the logs"},
+		{fmt.Sprintf(`"Target Position"="%s:99999999"`, start.file), 0, 0, "restore a later log backup"},
+		{gtid(0, server, 0), 0, 1, ""},
+		{gtid(0, server, 1), 0, 2, ""},
+		{`"Target"="end"`, 0, 3, ""},
+		{"", vss.RollForwardNone, 1, ""},
+		{"", vss.RollForwardAll, 3, ""},
+	} {
+		err := c.restoreTo(func(part *metadata.Component) error {
+			err := part.SetRestoreOptions(one.options)
+			if one.roll != vss.RollForwardUndefined {
+				err = errors.Join(err, part.SetRollForward(one.roll, ""))
+			}
+			return err
+		})
+		if one.want == 0 {
+			c.wantStopped(err, one.says)
+			if err != nil && (!strings.Contains(err.Error(), "left stopped") || !strings.Contains(err.Error(), asideName)) {
+				t.Errorf("%s: %v, which does not say where things are", one.options, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatalf("%s, roll-forward %v: %v", one.options, one.roll, err)
+		}
+		if n, err := c.check(); err != nil || n != one.want {
+			t.Errorf("%s, roll-forward %v: it holds %d numbers, %v; want %d", one.options, one.roll, n, err, one.want)
+		}
 	}
 }
 

@@ -101,7 +101,7 @@ func TestTargetTimesOutsideTheBackupAreRefused(t *testing.T) {
 		{"no time", time.Time{}, notes{Instant: copied, LogsUntil: until}, true, ""},
 		{"of a backup that does not tell", until, notes{}, true, ""},
 	} {
-		err := (&target{time: c.at}).within(c.notes, c.last)
+		err := target{time: c.at}.within(c.notes, nil, c.last)
 		if (err != nil) != (c.says != "") || err != nil && !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v; it should say %q", c.name, err, c.says)
 		}

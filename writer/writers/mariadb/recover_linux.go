@@ -152,8 +152,8 @@ func (w *dbWriter) replay(ctx context.Context, t target, p restoredFiles, comman
 			err = errors.Join(spool{dir: p.spool}.remove(), p.shared.remove())
 		}
 	}()
-	if len(logs) == 0 && !t.none && (!t.time.IsZero() || t.gtid != "" || t.file != "") {
-		return errors.New("there are no binary logs to replay in what was restored; restore a log backup made after that point")
+	if len(logs) == 0 && t.point() {
+		return fmt.Errorf("there are no binary logs in what was restored to go forward with to %v; restore a log backup made after that point", t)
 	}
 	if len(logs) == 0 && !t.none && p.due {
 		return fmt.Errorf("the backup has binary logs to replay, and none of them is in %s, so that what was committed since the data was copied would be missing; restore again, or with \"Target\"=\"instant\" to do without them", p.spool)
@@ -162,7 +162,7 @@ func (w *dbWriter) replay(ctx context.Context, t target, p restoredFiles, comman
 		return nil
 	}
 	plan, err := p.plan(t, logs, at)
-	if err != nil {
+	if err != nil || plan == nil {
 		return err
 	}
 	if a != nil {
@@ -181,7 +181,8 @@ func (w *dbWriter) replay(ctx context.Context, t target, p restoredFiles, comman
 
 // plan gives the arguments of mariadb-binlog: from where the restored data ends to
 // the target. All commits were held when the data was copied, so that its newest
-// binary log ends there.
+// binary log ends there. Without arguments there is nothing to replay: the target is
+// where the data ends.
 func (p restoredFiles) plan(t target, logs []string, where map[string]string) ([]string, error) {
 	own, err := spooled(p.logs)
 	own = slices.DeleteFunc(own, func(name string) bool { base, _, _ := cutNumber(name); return base != p.base })
@@ -203,25 +204,46 @@ func (p restoredFiles) plan(t target, logs []string, where map[string]string) ([
 			return nil, fmt.Errorf("between binary logs %s and %s there is at least one missing; restore the log backup that has it too, or to a point before", logs[i-1], logs[i])
 		}
 	}
-	args := []string{"--no-defaults", "--start-position=" + strconv.FormatInt(info.Size(), 10)}
+	start := info.Size()
+	args := []string{"--no-defaults", "--start-position=" + strconv.FormatInt(start, 10)}
 	switch {
 	case !t.time.IsZero():
 		args = append(args, "--stop-datetime="+t.time.UTC().Format(time.DateTime))
-	case t.gtid != "":
-		args = append(args, "--stop-position="+t.gtid)
-	case t.file != "":
-		at := slices.Index(logs, t.file)
-		if at < 0 || t.file == last && t.pos < uint64(info.Size()) {
-			return nil, fmt.Errorf("position %s:%d is not in what can be replayed, which begins at %s:%d and ends with %s", t.file, t.pos, last, info.Size(), logs[len(logs)-1])
+	case t.gtid != "" || t.file != "":
+		to, err := t.find(logs, where, start)
+		if err != nil || to.empty {
+			return nil, err
 		}
-		logs = logs[:at+1]
-		args = append(args, "--stop-position="+strconv.FormatUint(t.pos, 10))
+		logs = logs[:to.log+1]
+		args = append(args, "--stop-position="+strconv.FormatInt(to.pos, 10))
 	}
 	args = append(args, "--")
 	for _, name := range logs {
 		args = append(args, where[name])
 	}
 	return args, nil
+}
+
+// find finds a target in logs, of which the restored data has what is before start in
+// the first. mariadb-binlog merely warns of one that it does not reach.
+func (t target) find(logs []string, where map[string]string, start int64) (point, error) {
+	if t.file == "" {
+		want, err := parseState(t.gtid)
+		if err != nil {
+			return point{}, err
+		}
+		paths := make([]string, len(logs))
+		for i, name := range logs {
+			paths[i] = where[name]
+		}
+		return findGTID(paths, start, want)
+	}
+	i := slices.Index(logs, t.file)
+	if i < 0 || i == 0 && t.pos < uint64(start) {
+		return point{}, fmt.Errorf("%v is not in what can be replayed, which begins at %s:%d and ends with %s; restore the backups that have it, or to the end with \"Target\"=\"end\"", t, logs[0], start, logs[len(logs)-1])
+	}
+	p := point{log: i, pos: int64(t.pos), empty: i == 0 && t.pos == uint64(start)}
+	return p, checkPosition(where[t.file], t, i == len(logs)-1)
 }
 
 // follow reports whether one log comes right after another.
@@ -353,6 +375,9 @@ func (s *private) feed(ctx context.Context, args []string) error {
 	}
 	if err := from.Wait(); err != nil {
 		return fmt.Errorf("replay logs: mariadb-binlog: %w: %s; restore to a point before that, or with \"Target\"=\"instant\"", err, said.String())
+	}
+	if text := said.String(); strings.Contains(text, "Did not reach stop position") { // of a time it says that, too, where nothing was that late
+		return fmt.Errorf("replay logs: mariadb-binlog: %s; restore again to a point before the end of the logs, or with \"Target\"=\"end\"", text)
 	}
 	return nil
 }

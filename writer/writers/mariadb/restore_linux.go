@@ -58,16 +58,16 @@ func (w *dbWriter) clear(ctx context.Context, session vss.GUID, c *metadata.Comp
 	if err != nil {
 		return err
 	}
-	n, err := readNotes(c)
-	if err == nil {
-		err = t.within(n, !c.AdditionalRestores())
-	}
-	if err != nil {
-		return err
-	}
 	to, err := w.place(c)
 	if err != nil {
 		return err
+	}
+	n, err := readNotes(c)
+	if err == nil {
+		err = t.within(n, stampOf(c), !c.AdditionalRestores())
+	}
+	if err != nil {
+		return w.halfway(c, to, err)
 	}
 	places := w.elsewhere(c)
 	if to != w.dir {
@@ -139,6 +139,26 @@ func (w *dbWriter) clear(ctx context.Context, session vss.GUID, c *metadata.Comp
 		return fmt.Errorf("move aside what is in %s: %w; the server is left stopped, and what was there before is in %s as far as it was moved, and else in its place; restore again", w.dir, err, a.all())
 	}
 	return nil
+}
+
+// stampOf is what a backup is known by, nil if it does not tell.
+func stampOf(c *metadata.Component) *stamp {
+	text, ok := c.BackupStamp()
+	if s, err := parseStamp(text); ok && err == nil {
+		return &s
+	}
+	return nil
+}
+
+// halfway says with an error where things are, if backups of the chain before this
+// one were restored.
+func (w *dbWriter) halfway(c *metadata.Component, to string, err error) error {
+	_, continues := c.PreviousBackupStamp()
+	a, found, wrong := openAside(w.dir)
+	if to != w.dir || !continues || !found || wrong != nil || !a.state.More {
+		return err
+	}
+	return fmt.Errorf("%w; the server of %s is left stopped%s", err, w.dir, a.keptWords())
 }
 
 // inUse is the refusal to replace a server that somebody has used since a restore

@@ -36,6 +36,18 @@ func (s stamp) String() string {
 	return fmt.Sprintf("%s %s %s %d %s %v", stampMark, kind, file, s.pos, gtid, s.id)
 }
 
+// words says how far the backup goes, in a message.
+func (s stamp) words() string {
+	gtid := s.gtid
+	if gtid == "" {
+		gtid = "none"
+	}
+	if s.logs {
+		return fmt.Sprintf("which is before %s (GTID %s)", s.file, gtid)
+	}
+	return fmt.Sprintf("%s:%d (GTID %s)", s.file, s.pos, gtid)
+}
+
 // parseStamp reads a stamp. It comes from a medium.
 func parseStamp(text vss.BackupStamp) (stamp, error) {
 	var s stamp
