@@ -138,7 +138,10 @@ func (w *redisWriter) keptAt(err error) error {
 // and is told of.
 func (w *redisWriter) clearAway(e *writer.Event, m *mark) error {
 	dir := w.conf.Directory
-	err := w.removeAside()
+	var err error
+	if w.moved != "" {
+		err = os.RemoveAll(w.moved)
+	}
 	if m != nil && m.Own != 0 {
 		err = errors.Join(err, os.RemoveAll(w.asideDir(m.Own)))
 	}
@@ -148,10 +151,29 @@ func (w *redisWriter) clearAway(e *writer.Event, m *mark) error {
 	if err := os.Remove(filepath.Join(dir, markName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	at := filepath.Join(dir, kept.Directory)
-	if err := os.Remove(at); err == nil || errors.Is(err, fs.ErrNotExist) {
-		return nil
+	return w.noteLeft(e)
+}
+
+// noteLeft tells of what earlier restores that did not end have put aside.
+func (w *redisWriter) noteLeft(e *writer.Event) error {
+	dir := w.conf.Directory
+	var left []string
+	if err := os.Remove(filepath.Join(dir, kept.Directory)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		left = append(left, filepath.Join(dir, kept.Directory))
 	}
-	e.SetWriterFailure(vss.OK, 0, fmt.Sprintf("%s has what was there before an earlier restore that did not end; it stays, and may be removed when it is needed no more", at))
+	entries, err := os.ReadDir(dir)
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), w.facts.names.aofDir+asideEnding) {
+			left = append(left, filepath.Join(dir, entry.Name()))
+		}
+	}
+	if len(left) == 0 || err != nil {
+		return err
+	}
+	text := strings.Join(left, ", ") + ": what was there before an earlier restore that did not end; it stays, and may be removed when it is needed no more"
+	if e.Failure != nil { // another note
+		text = e.Failure.Message + "; " + text
+	}
+	e.SetWriterFailure(vss.OK, 0, text)
 	return nil
 }

@@ -25,6 +25,7 @@ type redisWriter struct {
 	turn   chan struct{}
 	held   *hold     // while frozen
 	frozen *snapshot // what was true at the last Freeze; nil before
+	moved  string    // where asAOF moved the append-only file's directory; empty before
 }
 
 var (

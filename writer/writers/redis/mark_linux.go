@@ -187,14 +187,17 @@ func (w *redisWriter) asAOF(dir string) error {
 		return err
 	}
 	at := n.aofPath(dir)
-	switch err := os.Rename(at, at+asideEnding); {
-	case errors.Is(err, fs.ErrNotExist):
-	case errors.Is(err, fs.ErrExist):
-		// One of an earlier restore that did not end: what is there now is its.
-		if err := os.RemoveAll(at); err != nil {
-			return err
+	to := at + asideEnding
+	for n := 2; ; n++ { // one of an earlier restore that did not end stays
+		if _, err := os.Lstat(to); errors.Is(err, fs.ErrNotExist) {
+			break
 		}
-	case err != nil:
+		to = fmt.Sprintf("%s%s.%d", at, asideEnding, n)
+	}
+	switch err := os.Rename(at, to); {
+	case err == nil:
+		w.moved = to
+	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
 	if err := os.Mkdir(at, 0o750); err != nil {
@@ -210,9 +213,4 @@ func (w *redisWriter) asAOF(dir string) error {
 	}
 	_, err = fmt.Fprintf(f, "file %s seq 1 type b\n", base)
 	return errors.Join(err, f.Sync(), f.Close())
-}
-
-// removeAside removes what asAOF moved aside.
-func (w *redisWriter) removeAside() error {
-	return os.RemoveAll(w.facts.names.aofPath(w.conf.Directory) + asideEnding)
 }

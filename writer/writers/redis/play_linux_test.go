@@ -22,6 +22,8 @@ type play struct {
 	bcd   *metadata.BackupComponents
 	parts *metadata.WriterComponents
 	event writer.Event
+	// failed is what the writer reported with the last event (SetWriterFailure).
+	failed *writer.Failure
 }
 
 func newPlay(t testing.TB, w writer.Writer) *play {
@@ -57,6 +59,7 @@ func (p *play) try(kind writer.EventKind) error {
 	ctx, cancel := context.WithTimeout(p.t.Context(), 30*time.Second)
 	defer cancel()
 	err := writer.Notify(ctx, p.w, kind, &e)
+	p.failed = e.Failure
 	if e.Components != nil {
 		p.parts = e.Components
 	}

@@ -202,7 +202,11 @@ func rdbBackup(t *testing.T) (a *app, doc *metadata.WriterMetadata, stamp string
 func TestServerWithAppendOnlyFileDoesNotStartEmpty(t *testing.T) {
 	t.Parallel()
 	a, doc, stamp, files, n := rdbBackup(t)
-	err := a.restorer(doc, stamp).restore(false, vss.FileRestoreStatusAll, func() { a.put(a.Dir, files) })
+	// An earlier restore has ended before its server had loaded what was restored.
+	earlier := filepath.Join(a.Dir, "appendonlydir"+asideEnding)
+	a.put(earlier, map[string][]byte{"of": []byte("another")})
+	r := a.restorer(doc, stamp)
+	err := r.restore(false, vss.FileRestoreStatusAll, func() { a.put(a.Dir, files) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,6 +218,15 @@ func TestServerWithAppendOnlyFileDoesNotStartEmpty(t *testing.T) {
 		if _, err := a.check(); err != nil { // and after its next start
 			t.Fatal(err)
 		}
+	}
+	if left, err := filepath.Glob(earlier + "*"); err != nil || !slices.Equal(left, []string{earlier}) {
+		t.Errorf("of what was moved aside there are %q, %v; there should be that of the earlier restore", left, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(earlier, "of")); err != nil || string(b) != "another" {
+		t.Errorf("it has %q, %v", b, err)
+	}
+	if r.failed == nil || r.failed.Code != vss.OK || !strings.Contains(r.failed.Message, earlier) {
+		t.Errorf("the note is %+v", r.failed)
 	}
 }
 
