@@ -86,6 +86,24 @@ func parseConfig(raw json.RawMessage) (config, error) {
 	return c, nil
 }
 
+// parseGiven reads what a person wrote: the keys of found are none of theirs.
+func parseGiven(raw json.RawMessage) (config, error) {
+	c, err := parseConfig(raw)
+	if err != nil {
+		return c, err
+	}
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &keys); err != nil {
+		return c, fmt.Errorf("configuration of a %s writer: %w", KindName, err)
+	}
+	for key := range keys {
+		if strings.HasPrefix(key, "-") {
+			return c, fmt.Errorf("configuration of a %s writer: unknown field %q", KindName, key)
+		}
+	}
+	return c, nil
+}
+
 // checkPath says why a path cannot be the cluster's: it becomes a component's
 // name and part of file specifications, which must stand for exactly it.
 func checkPath(path string) error {

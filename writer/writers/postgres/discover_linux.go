@@ -153,11 +153,10 @@ func (f *finder) running(data string) (server, bool) {
 
 // configured adds a cluster that somebody named.
 func (f *finder) configured(c writer.Config) error {
-	conf, err := parseConfig(c.Config)
+	conf, err := parseGiven(c.Config)
 	if err != nil {
 		return err
 	}
-	conf.found = found{}
 	conf.Data = real(conf.Data)
 	if f.have[conf.Data] {
 		return fmt.Errorf("configuration of %s writers: %s is named twice", KindName, conf.Data)
@@ -246,7 +245,7 @@ func (f *finder) excluded(path string) bool { return f.exclude != nil && f.exclu
 func (f *finder) stored(stored []writer.Stored, configs []writer.Config) ([]writer.Spec, error) {
 	known := make(map[string]config)
 	for _, c := range configs {
-		conf, err := parseConfig(c.Config)
+		conf, err := parseGiven(c.Config)
 		if err != nil {
 			return nil, err
 		}
