@@ -181,6 +181,7 @@ func TestAChainIsRestoredToThePointAskedForOrNotAtAll(t *testing.T) {
 		{fmt.Sprintf(`"Target Position"="%s:99999999"`, start.file), 0, 0, "restore a later log backup"},
 		{gtid(0, server, 0), 0, 1, ""},
 		{gtid(0, server, 1), 0, 2, ""},
+		{gtid(0, server, 2), 0, 3, ""}, // the last one that the logs have
 		{`"Target"="end"`, 0, 3, ""},
 		{"", vss.RollForwardNone, 1, ""},
 		{"", vss.RollForwardAll, 3, ""},
