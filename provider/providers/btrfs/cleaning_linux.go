@@ -33,8 +33,8 @@ type cleaning struct {
 }
 
 // await waits until nothing that can be removed is left of the deleted subvolumes of
-// a file system, or patience or half of the step's time is at its end, which is noted. Only root is told of
-// them; for others it does nothing.
+// a file system, or patience or half of the step's time is at its end, which is noted.
+// Only root is told of them; for others it does nothing.
 func (c *cleaning) await(ctx context.Context, root *os.File) error {
 	begin := time.Now()
 	limit := c.patience
@@ -66,10 +66,12 @@ func (c *cleaning) await(ctx context.Context, root *os.File) error {
 			return nil
 		}
 		if time.Since(woken) > wakeCleaner {
+			asked := time.Now()
 			if err := wake(root); err != nil {
 				return err
 			}
 			woken = time.Now()
+			since = since.Add(woken.Sub(asked)) // it writes back what is dirty first, and wakes the cleaner last
 		}
 		select {
 		case <-time.After(min(look, left)):
