@@ -89,10 +89,11 @@ func (a *aside) moveNew(fresh []place) error {
 func (a *aside) number(places []place) error {
 	dirs := append([]string{a.dir}, directories(places)...)
 	if a.state.Attempts == nil {
-		a.state.Attempts = make(map[string][]int)
+		noted := make(map[string][]int)
 		for _, dir := range append([]string{a.dir}, directories(a.state.Places)...) {
-			a.state.Attempts[dir] = a.numbers(dir)
+			noted[dir] = a.numbers(dir)
 		}
+		a.state.Attempts = noted
 	}
 	for {
 		a.state.Attempt++

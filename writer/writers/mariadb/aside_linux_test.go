@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -129,5 +130,21 @@ func TestWhatWasMovedAsideIsNotCalledRubbish(t *testing.T) {
 	}
 	if strings.Contains(said, "remove") {
 		t.Errorf("it says %q", said)
+	}
+}
+
+// TestNumbersOfAnEarlierWriterAreThoseOfAllPlaces: it noted the last number alone, under
+// which there may be something in each of the directories.
+func TestNumbersOfAnEarlierWriterAreThoseOfAllPlaces(t *testing.T) {
+	dir, logs := t.TempDir(), t.TempDir()
+	places := []place{{Dir: logs, Pattern: "ib_logfile*"}}
+	a := &aside{dir: dir, state: asideState{Attempt: 2, Places: places}}
+	if err := a.number(places); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []string{dir, logs} {
+		if got := a.numbers(d); !slices.Equal(got, []int{1, 2, 3}) {
+			t.Errorf("for %s the numbers are %v, want 1 to 3", d, got)
+		}
 	}
 }

@@ -99,19 +99,30 @@ func parseState(text string) (gtidState, error) {
 const (
 	logMagic        = "\xfebin"
 	eventHeader     = 19 // time 4, type 1, server 4, length 4, end 4, flags 2
+	eventFormat     = 15 // the first of each log
+	flagInUse       = 1  // of that: the server has not closed the log
 	eventGTID       = 162
 	eventGTIDList   = 163
 	eventEncryption = 164
 	maxGTIDList     = 16 << 20 // bytes
 )
 
+// errTorn is the end of a log whose server was killed while it wrote.
+var errTorn = errors.New("its server was killed, and its last event is not whole")
+
 // walkEvents goes through a binary log. visit is called for each event with where it
 // begins, and with its transaction if it begins one; state has then what was before.
-// It ends early when visit returns false. The result is where
-// it ended: the log comes from a medium, and what is no event is an error.
-func walkEvents(r io.Reader, state gtidState, visit func(at int64, begins *gtid) bool) (int64, error) {
+// It ends early when visit returns false. The result is where it ended: the log comes
+// from a medium, and what is no event is an error; that is errTorn, too, if the log ends
+// within an event and was never closed.
+func walkEvents(r io.Reader, state gtidState, visit func(at int64, begins *gtid) bool) (end int64, err error) {
 	in := bufio.NewReaderSize(r, 256<<10)
-	head := make([]byte, eventHeader)
+	head, inUse := make([]byte, eventHeader), false
+	defer func() {
+		if inUse && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
+			err = fmt.Errorf("%w: %w", errTorn, err)
+		}
+	}()
 	if _, err := io.ReadFull(in, head[:logStart]); err != nil || string(head[:logStart]) != logMagic {
 		return 0, errors.Join(errors.New("it does not begin as a binary log does"), err)
 	}
@@ -128,6 +139,8 @@ func walkEvents(r io.Reader, state gtidState, visit func(at int64, begins *gtid)
 		}
 		var begins *gtid
 		switch kind := head[4]; kind {
+		case eventFormat:
+			inUse = binary.LittleEndian.Uint16(head[17:])&flagInUse != 0
 		case eventEncryption:
 			return at, errEncrypted
 		case eventGTID, eventGTIDList:
@@ -173,8 +186,10 @@ func readBody(in io.Reader, kind byte, size int64) ([]byte, error) {
 }
 
 // list takes in the transactions that a log names at its beginning. The newest of a
-// domain is the last one of that domain.
+// domain is the last one of that domain. What went before it in a log that is torn may
+// have been rolled back.
 func (s gtidState) list(data []byte) {
+	clear(s)
 	const each = 16 // domain 4, server 4, number 8
 	n := int(binary.LittleEndian.Uint32(data) & (1<<28 - 1))
 	for data = data[4:]; n > 0 && len(data) >= each; n, data = n-1, data[each:] {
@@ -228,7 +243,11 @@ func findGTID(paths []string, start int64, want gtidState) (p point, err error) 
 			p.empty = false
 			return true
 		})
-		if p.log = i; err != nil || found {
+		p.log = i
+		if errors.Is(err, errTorn) && i < len(paths)-1 {
+			continue // the next log begins with what the server found after it
+		}
+		if err != nil || found {
 			return p, err
 		}
 		if p.pos = end; state.has(want) {

@@ -196,6 +196,46 @@ func TestTwoTargetsAreRefused(t *testing.T) {
 	}
 }
 
+// TestALogOfAServerThatWasKilledEndsInAnEvent: what follows in the next log is found all
+// the same, and what the torn one ends with does not count.
+func TestALogOfAServerThatWasKilledEndsInAnEvent(t *testing.T) {
+	event := func(kind, flags byte, body ...byte) []byte {
+		return append([]byte{1, 0, 0, 0, kind, 9, 0, 0, 0, byte(eventHeader + len(body)), 0, 0, 0, 0, 0, 0, 0, flags, 0}, body...)
+	}
+	format := func(flags byte) []byte { return event(eventFormat, flags, make([]byte, 40)...) }
+	begins := func(n byte) []byte { return event(eventGTID, 0, n, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 1) }
+	list := func(n byte) []byte {
+		return event(eventGTIDList, 0, 1, 0, 0, 0, 7, 0, 0, 0, 9, 0, 0, 0, n, 0, 0, 0, 0, 0, 0, 0)
+	}
+	query := event(2, 0, 1, 2, 3)
+	dir := t.TempDir()
+	write := func(name string, log []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, log, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	torn := func(flags byte) []byte {
+		log := logOf(logMagic, format(flags), list(4), begins(5), query, begins(6), query)
+		return log[:len(log)-2]
+	}
+	// The server rolled 7-9-6 back when it came up, and gave the number once more.
+	next := logOf(logMagic, format(0), list(5), begins(6), query, begins(7), query)
+	where := int64(len(logOf(logMagic, format(0), list(5), begins(6), query)))
+	killed, closed, last := write("killed", torn(flagInUse)), write("closed", torn(0)), write("last", next)
+	want := gtidState{7: {7, 9, 6}}
+	if p, err := findGTID([]string{killed, last}, logStart, want); err != nil || p.log != 1 || p.pos != where {
+		t.Errorf("it is at %+v, %v; want position %d of the log after the torn one", p, err, where)
+	}
+	if p, err := findGTID([]string{closed, last}, logStart, want); err == nil {
+		t.Errorf("in a log that was closed, and is not whole, it is at %+v", p)
+	}
+	if p, err := findGTID([]string{killed}, logStart, gtidState{7: {7, 9, 7}}); !errors.Is(err, errTorn) {
+		t.Errorf("after the end of a torn log it is at %+v, %v", p, err)
+	}
+}
+
 // FuzzBinaryLog reads logs as a medium may have them.
 func FuzzBinaryLog(f *testing.F) {
 	event := func(kind byte, body ...byte) []byte {
