@@ -50,6 +50,13 @@ type asideState struct {
 	// end either, 0 if there is none.
 	Number int `json:"number"`
 	Before int `json:"before,omitempty"`
+	// Own are the numbers of the last restore and of those before it that have not
+	// ended, since a server ran here last: what they have put aside is removed when one
+	// succeeds. Others stay.
+	Own []int `json:"own,omitempty"`
+	// Whole: all was restored, and the server is being started. One that runs then is
+	// no reason to keep what was put aside.
+	Whole bool `json:"whole,omitempty"`
 	// Session is that of the last restore: another one, which has put nothing
 	// aside, puts nothing back.
 	Session vss.GUID `json:"session,omitzero"`
@@ -114,7 +121,7 @@ func (a *aside) write() error {
 
 // dir is where the last restore keeps what was in a place.
 func (a *aside) dir(p place) string {
-	return filepath.Join(p.in, asideName, strconv.Itoa(a.state.Number), p.name)
+	return filepath.Join(numbered(p, a.state.Number), p.name)
 }
 
 // put moves what is there aside, beside what earlier restores that failed have put
@@ -124,6 +131,7 @@ func (a *aside) put() error {
 	a.state.Before = a.state.Number
 	for a.state.Number++; a.taken(); a.state.Number++ {
 	}
+	a.state.Own, a.state.Whole = append(a.state.Own, a.state.Number), false
 	for _, p := range a.places {
 		for _, dir := range []string{p.dir, a.dir(p)} {
 			if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -154,9 +162,10 @@ func (a *aside) putBack() error {
 		a.state.Number = 0
 		return err
 	}
-	if err := a.removeOwn(); err != nil {
+	if err := a.removeNumber(a.state.Number); err != nil {
 		return err
 	}
+	a.state.Own = slices.DeleteFunc(a.state.Own, func(n int) bool { return n == a.state.Number })
 	a.state.Number, a.state.Before = a.state.Before, 0
 	return a.write() // what an earlier one has put there stays
 }
@@ -185,29 +194,33 @@ func move(from, to string) error {
 // number.
 func (a *aside) taken() bool {
 	for _, p := range a.places {
-		if st, err := os.Lstat(a.numbered(p)); err == nil && st.IsDir() {
+		if st, err := os.Lstat(numbered(p, a.state.Number)); err == nil && st.IsDir() {
 			return true
 		}
 	}
 	return false
 }
 
-func (a *aside) numbered(p place) string { return filepath.Dir(a.dir(p)) }
+// numbered is the directory of one restore beside a place.
+func numbered(p place, n int) string { return filepath.Join(p.in, asideName, strconv.Itoa(n)) }
 
-func (a *aside) removeOwn() error {
+func (a *aside) removeNumber(n int) error {
 	for _, p := range a.places {
-		if err := os.RemoveAll(a.numbered(p)); err != nil {
+		if err := os.RemoveAll(numbered(p, n)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// remove removes what the last restore put aside, the state last, and tells where
-// there is something left of restores before it that did not end.
+// remove removes what this restore has put aside, and those before it that did not end
+// and after which no server ran, the state last, and tells where there is something left
+// of others.
 func (a *aside) remove() (left []string, err error) {
-	if err := a.removeOwn(); err != nil {
-		return nil, err
+	for _, n := range a.state.Own {
+		if err := a.removeNumber(n); err != nil {
+			return nil, err
+		}
 	}
 	for _, file := range []string{a.file() + ".new", a.file()} {
 		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -70,6 +70,9 @@ func (w *etcdWriter) makeRoom(ctx context.Context, session vss.GUID, c *metadata
 	if pid != 0 {
 		a.state.Running, a.state.Command = true, w.conf.Found.Command
 	}
+	if pid != 0 && !a.state.Whole {
+		a.state.Own = nil // somebody has gone on with a part; what was there before is not for us to remove
+	}
 	if err := w.stop(ctx, pid); err != nil {
 		return err
 	}
@@ -231,6 +234,10 @@ func (w *etcdWriter) restored(ctx context.Context, e *writer.Event, c *metadata.
 	if fresh || !a.state.Running {
 		// A server that is not to be started is tried, too.
 		err = w.try(ctx, fresh)
+	}
+	if err == nil {
+		a.state.Whole = true
+		err = a.write()
 	}
 	if err == nil {
 		err = w.start(ctx, a.state.Running, a.state.Command)

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -275,14 +276,18 @@ func TestAChainGoesOnOverWhatItHasRestored(t *testing.T) {
 	}
 }
 
-// A restore that succeeds removes what it has put aside itself; what one before it has,
-// that did not end, stays, also when another succeeds after that.
+// A restore that succeeds removes what it has put aside, and what those before it have
+// that did not end. What a server has run after stays, also when another succeeds.
 func TestARestoreThatSucceedsRemovesOnlyWhatItHasPutAside(t *testing.T) {
 	a := newApp(t, dbtest.EtcdOptions{})
 	n := a.acknowledged.Load()
-	a.wantStopped(a.playRestore(vss.FileRestoreStatusFailed, func() {}), "restore again")
 	home := filepath.Join(a.Dir, asideName)
-	for range 2 {
+	fails := func() {
+		t.Helper()
+		a.wantStopped(a.playRestore(vss.FileRestoreStatusFailed, func() {}), "restore again")
+	}
+	succeeds := func() *writer.Failure {
+		t.Helper()
 		w, e := a.beginOperation(false, false)
 		if err := writer.Notify(t.Context(), w, writer.EventPreRestore, e); err != nil {
 			t.Fatal(err)
@@ -295,7 +300,23 @@ func TestARestoreThatSucceedsRemovesOnlyWhatItHasPutAside(t *testing.T) {
 		if err := writer.Notify(t.Context(), w, writer.EventPostRestore, e); err != nil {
 			t.Fatal(err)
 		}
-		if f := e.Failure; f == nil || f.Code != vss.OK || !strings.Contains(f.Message, home+" has what was there before") {
+		return e.Failure
+	}
+
+	fails()
+	if f := succeeds(); f != nil {
+		t.Errorf("the note is %+v", f)
+	}
+	if _, err := os.Lstat(home); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s is left: %v", home, err)
+	}
+
+	fails()
+	if err := errors.Join(a.Stop(t.Context()), a.Start(t.Context())); err != nil {
+		t.Fatal(err) // somebody gave up, and began with an empty one
+	}
+	for range 2 {
+		if f := succeeds(); f == nil || f.Code != vss.OK || !strings.Contains(f.Message, home+" has what was there before") {
 			t.Errorf("the note is %+v", f)
 		}
 		left, err := os.ReadDir(home)

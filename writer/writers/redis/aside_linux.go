@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -70,8 +71,7 @@ func (w *redisWriter) putAside(m *mark, session vss.GUID) error {
 	if err != nil {
 		return err
 	}
-	m.Session = session
-	m.Own = 0
+	m.Session, m.Whole = session, false
 	if len(files) == 0 && m.Aside != 0 {
 		return m.write(w.conf.Directory) // what was put aside last is what is put back
 	}
@@ -83,7 +83,7 @@ func (w *redisWriter) putAside(m *mark, session vss.GUID) error {
 			break
 		}
 	}
-	m.Own = m.Aside
+	m.Own = append(m.Own, m.Aside)
 	if err := m.write(w.conf.Directory); err != nil {
 		return err
 	}
@@ -120,7 +120,8 @@ func (w *redisWriter) putBack(m *mark) error {
 		return err
 	}
 	_ = os.Remove(filepath.Dir(from)) // what an earlier restore has put there stays
-	m.Aside, m.Own = 0, 0
+	m.Own = slices.DeleteFunc(m.Own, func(n int) bool { return n == m.Aside })
+	m.Aside = 0
 	return m.write(w.conf.Directory)
 }
 
@@ -134,16 +135,18 @@ func (w *redisWriter) keptAt(err error) error {
 }
 
 // clearAway removes what is needed no more when all has succeeded, the mark last:
-// what this restore has put aside. What one before it has, that did not end, stays,
-// and is told of.
+// what this restore has put aside, and those before it that did not end and after which
+// no server ran. What a server ran after stays, and is told of.
 func (w *redisWriter) clearAway(e *writer.Event, m *mark) error {
 	dir := w.conf.Directory
 	var err error
 	if w.moved != "" {
 		err = os.RemoveAll(w.moved)
 	}
-	if m != nil && m.Own != 0 {
-		err = errors.Join(err, os.RemoveAll(w.asideDir(m.Own)))
+	if m != nil {
+		for _, n := range m.Own {
+			err = errors.Join(err, os.RemoveAll(w.asideDir(n)))
+		}
 	}
 	if err != nil {
 		return err

@@ -33,9 +33,13 @@ type mark struct {
 	// Aside is the number under which the last operation has put aside what was
 	// there; 0 if there is nothing.
 	Aside int `json:"aside,omitempty"`
-	// Own is the number under which this restore, of several operations perhaps, has
-	// put aside what was there; 0 if it has not. Others are of restores before it.
-	Own int `json:"own,omitempty"`
+	// Own are the numbers under which what was there was put aside by this restore and
+	// by those before it that have not ended, since a server ran here last: they are
+	// removed when one succeeds. Others stay.
+	Own []int `json:"own,omitempty"`
+	// Whole: all was restored, and the server is being started. One that runs then is
+	// no reason to keep what was put aside.
+	Whole bool `json:"whole,omitempty"`
 	// Seal is how the files looked when More was noted: a server that was started and
 	// stopped again since leaves others.
 	Seal string `json:"seal,omitempty"`

@@ -188,10 +188,14 @@ func (w *redisWriter) stopServer(ctx context.Context, m *mark, session vss.GUID)
 	if err := w.fits(now); err != nil {
 		return err
 	}
+	whole := m.Whole
 	*m = mark{Ran: true, AOF: now.aof, Unit: w.spec.Service != nil, More: m.More, Aside: m.Aside, Own: m.Own, Session: session,
 		RDB: now.names.rdb, AOFDir: now.names.aofDir, AOFBase: now.names.aofBase}
 	if !m.More {
-		m.Aside, m.Own = 0, 0 // what lies here is the server's data now, and stays in place of that
+		m.Aside = 0 // what lies here is the server's data now, and is put back in place of that
+	}
+	if !m.More && !whole {
+		m.Own = nil // somebody has gone on with a part; what was there before is not for us to remove
 	}
 	if !m.Unit {
 		if m.Program, m.Args, err = w.startedBy(i); err != nil {
@@ -317,6 +321,12 @@ func (w *redisWriter) restored(ctx context.Context, e *writer.Event, c *metadata
 	var want stamp
 	if text, ok := c.BackupStamp(); ok {
 		if want, err = parseStamp(string(text)); err != nil {
+			return err
+		}
+	}
+	if m != nil {
+		m.Whole = true
+		if err := m.write(w.conf.Directory); err != nil {
 			return err
 		}
 	}
