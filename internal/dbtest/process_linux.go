@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strconv"
@@ -36,16 +37,23 @@ func childrenOf(pid int) ([]int, error) {
 }
 
 // killTree ends a process and its children with SIGKILL, and returns when the
-// children are gone. The process is stopped first, so that it starts no more.
+// children are gone. The process is stopped first, so that it starts no more. One that
+// has ended by itself is no error: a server without room may do so at any moment.
 func killTree(pid int) error {
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+	switch err := syscall.Kill(pid, syscall.SIGSTOP); {
+	case errors.Is(err, syscall.ESRCH):
+		return nil
+	case err != nil:
 		return fmt.Errorf("stop process %d: %w", pid, err)
 	}
 	children, err := childrenOf(pid)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+		err = nil
+	}
 	for _, c := range children {
 		syscall.Kill(c, syscall.SIGKILL) // it may have ended
 	}
-	if e := syscall.Kill(pid, syscall.SIGKILL); e != nil {
+	if e := syscall.Kill(pid, syscall.SIGKILL); e != nil && !errors.Is(e, syscall.ESRCH) {
 		err = errors.Join(err, fmt.Errorf("kill process %d: %w", pid, e))
 	}
 	for _, c := range children {
