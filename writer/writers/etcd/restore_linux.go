@@ -240,7 +240,10 @@ func (w *etcdWriter) restored(ctx context.Context, e *writer.Event, c *metadata.
 		err = a.write()
 	}
 	if err == nil {
-		err = w.start(ctx, a.state.Running, a.state.Command)
+		if err = w.start(ctx, a.state.Running, a.state.Command); err != nil && ctx.Err() == nil {
+			a.state.Whole = false // it does not serve: what was there is somebody's to judge
+			err = errors.Join(err, a.write())
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("%w; what was there before is kept in %s", err, at)

@@ -331,6 +331,10 @@ func (w *redisWriter) restored(ctx context.Context, e *writer.Event, c *metadata
 		}
 	}
 	if err := w.startAgain(ctx, m, want); err != nil {
+		if m != nil && ctx.Err() == nil { // it does not serve: what was there is somebody's to judge
+			m.Whole = false
+			err = errors.Join(err, m.write(w.conf.Directory))
+		}
 		return err
 	}
 	return w.clearAway(e, m)

@@ -286,6 +286,23 @@ func TestServerStartedWithinAChain(t *testing.T) {
 	k.ends("1")
 }
 
+// TestKilledWhileTheRestoredServerStarts: it runs on what was restored whole, so that
+// what was there before is needed no more when a restore succeeds.
+func TestKilledWhileTheRestoredServerStarts(t *testing.T) {
+	t.Parallel()
+	k := newKilled(t, nil)
+	k.put(k.Dir, k.files)
+	m, err := readMark(k.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Whole = true // as PostRestore notes it
+	if err := errors.Join(m.write(k.Dir), k.Stop(t.Context()), k.Start(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	k.ends()
+}
+
 // TestServerUsedAndStoppedWithinAChain: what it has written is noticed, though it does
 // not run any more, and is there still, however often the chain is gone on with.
 func TestServerUsedAndStoppedWithinAChain(t *testing.T) {
