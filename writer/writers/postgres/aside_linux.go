@@ -68,11 +68,16 @@ func openAside(data string) (*aside, error) {
 }
 
 // putAside moves a cluster's directories aside. Its state is written first: what
-// ends in between is found by it, and goes on where it ended.
-func putAside(data string, state asideState) error {
+// ends in between is found by it, and goes on where it ended, again.
+func putAside(data string, state asideState, again bool) error {
 	state.Moving = true
 	if err := writeState(data, state); err != nil {
 		return err
+	}
+	if again {
+		if err := removeMade(append([]string{data, state.WAL}, state.Spaces...)); err != nil {
+			return err
+		}
 	}
 	errs := []error{moveInto(data, ours)}
 	for _, place := range append([]string{state.WAL}, state.Spaces...) {
@@ -90,6 +95,36 @@ func putAside(data string, state asideState) error {
 	}
 	state.Moving = false
 	return writeState(data, state)
+}
+
+// removeMade removes empty directories that somebody has made where those of the same
+// names were moved from, as the restore of other data does that a directory lies in.
+// Anything else there is somebody's data, beside which the other must not be forgotten.
+func removeMade(dirs []string) error {
+	for _, dir := range dirs {
+		if dir == "" {
+			continue
+		}
+		moved, err := os.ReadDir(filepath.Join(dir, asideName))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, e := range moved {
+			path := filepath.Join(dir, e.Name())
+			info, err := os.Lstat(path)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err == nil && info.IsDir() {
+				err = os.Remove(path)
+			}
+			if err != nil || !info.IsDir() {
+				return fmt.Errorf("%s is there, and so is what a restore that did not end has moved from there, %s, perhaps the only copy of it: move one of them to where it is safe, and restore again (%w)",
+					path, filepath.Join(dir, asideName, e.Name()), errors.Join(err, fs.ErrExist))
+			}
+		}
+	}
+	return nil
 }
 
 // writeState keeps the state, durably.

@@ -196,7 +196,7 @@ func (w *pgWriter) clearPlace(ctx context.Context, c *metadata.Component, to pla
 			state.Bin, state.Args = old.State.Bin, old.State.Args
 		}
 		state.WAL, state.Spaces = old.State.WAL, old.State.Spaces
-		return putAside(to.data, state)
+		return putAside(to.data, state, true)
 	case old != nil: // a restore did not end; what was there before it is what counts
 		return old.clear()
 	}
@@ -212,7 +212,7 @@ func (w *pgWriter) clearPlace(ctx context.Context, c *metadata.Component, to pla
 			state.Spaces = append(state.Spaces, s.Dir)
 		}
 	}
-	return putAside(to.data, state)
+	return putAside(to.data, state, false)
 }
 
 // startedMeanwhile is of a server that somebody started on files that are still
